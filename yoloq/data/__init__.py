@@ -1,0 +1,1 @@
+"""Data sets: the yaml file, its images and labels, and loaders."""
