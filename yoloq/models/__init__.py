@@ -1,0 +1,127 @@
+"""Model families, and reading and writing their checkpoints.
+
+A family gives a network that ends at the raw head, and the head that decodes it. To add one, write
+a module with the functions of `Family` and add a row to `FAMILIES`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import CheckpointError
+from ..files import replace_when_whole, sha256
+from . import classic
+from .fuse import fuse_batch_norm
+from .heads import Head
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rest of the project needs to know about a family of detectors.
+
+    `build(spec)` makes the float network: (N, 3, H, W) in 0..1 -> list of raw maps (N, C, H, W).
+    `head(net)` describes how those maps are decoded.
+    """
+
+    name: str
+    build: Callable[[Mapping[str, Any]], nn.Module]
+    head: Callable[[nn.Module], Head]
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (Family("yolov5", classic.build, classic.head),)
+}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in eval mode and FP32, and everything that has to travel with it.
+
+    `spec` is JSON-able and rebuilds the network; `fused` says that batch norm is folded into the
+    convolutions; `sha256` is the hash of the file it came from, empty for a new model; `imgsz` is
+    the size it was trained at, where the file says; `extra` holds what else was saved with it.
+    """
+
+    net: nn.Module
+    head: Head
+    names: tuple[str, ...]
+    family: str
+    spec: dict[str, Any]
+    sha256: str = ""
+    fused: bool = False
+    imgsz: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def new_model(family: str, spec: Mapping[str, Any], names: tuple[str, ...]) -> LoadedModel:
+    """A randomly initialised model, not fused; seed torch before for the same weights."""
+    row = FAMILIES[family]
+    net = row.build(spec).eval()
+    return LoadedModel(net, row.head(net), tuple(names), family, dict(spec))
+
+
+def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
+    """Write yoloq's own format whole: tensors and one JSON text, no pickled classes.
+
+    `extra` holds further JSON-able values; they come back in `LoadedModel.extra`.
+    """
+    meta = {
+        "family": model.family,
+        "spec": model.spec,
+        "names": list(model.names),
+        "fused": model.fused,
+        "imgsz": model.imgsz,
+        "extra": {**model.extra, **extra},
+    }
+    content = {"yoloq": FORMAT, "meta": json.dumps(meta), "state_dict": model.net.state_dict()}
+    with replace_when_whole(Path(path)) as temporary:
+        torch.save(content, temporary)
+
+
+def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
+    """Read yoloq's own format.
+
+    Raises:
+        CheckpointError: the file cannot be read, or is no detection model that yoloq knows.
+    """
+    file = Path(path)
+    content = torch.load(file, weights_only=True, map_location="cpu")
+    model = replace(_own(content), sha256=sha256(file))
+    return fused(model) if fuse else model
+
+
+def fused(model: LoadedModel) -> LoadedModel:
+    """The model with batch norm folded into the convolutions (its network changes in place)."""
+    fuse_batch_norm(model.net)
+    return replace(model, fused=True)
+
+
+def _own(content: dict[str, Any]) -> LoadedModel:
+    """Rebuild a model from the content of yoloq's own format."""
+    meta = json.loads(content["meta"])
+    model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
+    if meta["fused"]:
+        model = fused(model)
+    _load_tensors(model.net, content["state_dict"])
+    return replace(model, imgsz=meta["imgsz"], extra=meta["extra"])
+
+
+def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load strictly by name and shape; numbers are converted to the network's own types."""
+    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    wrong = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
+    if wrong:
+        raise CheckpointError(
+            f"{len(wrong)} tensors do not fit the model's own description, such as {wrong[0]!r}; "
+            "the file is damaged or comes from changed model code"
+        )
+    net.load_state_dict(dict(tensors))
+    net.float().eval()

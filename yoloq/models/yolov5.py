@@ -149,6 +149,8 @@ class Detect(nn.Module):
     published checkpoints.
     """
 
+    anchors: Tensor
+
     def __init__(self, nc: int, anchors: Sequence[Sequence[float]], channels: list[int]) -> None:
         super().__init__()
         self.nc = nc

@@ -1,0 +1,20 @@
+"""Folding batch norm into the convolution before it."""
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+
+def fuse_batch_norm(net: nn.Module) -> None:
+    """Fold every `bn` into the `conv` beside it, in place, with the running statistics.
+
+    Works on any module with a child `conv` (Conv2d) and a child `bn` (BatchNorm2d): `bn` becomes
+    an identity, so the forward pass and all other names stay as they are, and `conv` gets a bias.
+    """
+    for module in net.modules():
+        conv, bn = getattr(module, "conv", None), getattr(module, "bn", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+            assert bn.running_mean is not None and bn.running_var is not None
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+            )
+            module.bn = nn.Identity()
