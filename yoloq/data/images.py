@@ -10,6 +10,12 @@ SUFFIXES = frozenset(
     {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"}
 )
 
+HEADERS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
+"""Formats (Pillow's names) whose header and EXIF tell the size; of a turned TIFF they do not."""
+EXIF_ORIENTATION = 0x0112
+TURNED = frozenset({5, 6, 7, 8})
+"""Orientations that swap height and width."""
+
 
 def is_image(file: Path) -> bool:
     """Whether the name is that of a visible image file; upper case counts."""
@@ -33,3 +39,29 @@ def read_image(file: Path) -> Image | None:
     if image is None or image.dtype != np.uint8:
         return None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def image_size(file: Path) -> tuple[int, int] | None:
+    """(height, width) of what `read_image` gives, mostly from the header alone.
+
+    None where the file is no image. A header can be whole where the pixels are not.
+    """
+    try:
+        size = _size_in_header(file)
+    except Exception:  # Pillow raises many kinds for files that OpenCV reads, or not
+        size = None
+    if size is not None:
+        return size
+    pixels = read_image(file)
+    return None if pixels is None else (pixels.shape[0], pixels.shape[1])
+
+
+def _size_in_header(file: Path) -> tuple[int, int] | None:
+    from PIL import Image as Pillow
+
+    with Pillow.open(file) as image:
+        if image.format not in HEADERS:
+            return None
+        width, height = image.size
+        turned = image.getexif().get(EXIF_ORIENTATION) in TURNED
+        return (width, height) if turned else (height, width)

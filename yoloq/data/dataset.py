@@ -1,0 +1,194 @@
+"""The data set file (YOLO yaml): names, splits, and where the labels are."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .sources import find, images_of_json, list_images, read_text, unique
+
+SPLITS = ("train", "val", "test")
+KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as its yaml describes it.
+
+    `names` are the classes in order, `imgsz` the size in pixels that it was made for (or None),
+    `splits` the image files of each split, `annotations` the COCO json of the splits that have no
+    txt labels, `missing` why a split other than `val` cannot be used.
+    """
+
+    file: Path
+    names: tuple[str, ...]
+    imgsz: int | None
+    splits: Mapping[str, tuple[Path, ...]]
+    annotations: Mapping[str, Path] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def images(self, split: str) -> tuple[Path, ...]:
+        """Image files of a split.
+
+        Raises:
+            DataError: the yaml does not have the split, or its files are not there.
+        """
+        if split in self.missing:
+            raise DataError(self.missing[split])
+        if split not in self.splits:
+            raise DataError(f"{self.file}: has no `{split}`; add the folder of its images")
+        return self.splits[split]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex digest that changes with the data but not with the folder it lies in.
+
+        Covers the yaml's text, the names and sizes of the images, and the contents of the labels;
+        not the images' pixels, which would take minutes on a large set.
+        """
+        digest = hashlib.sha256(self.file.read_bytes())
+        for split, images in sorted(self.splits.items()):
+            digest.update(split.encode())
+            common = os.path.commonpath([image.parent for image in images])
+            for image in sorted(images):
+                name = image.relative_to(common).as_posix()
+                digest.update(f"\n{name} {_size(image)} ".encode())
+                if split not in self.annotations:
+                    digest.update(_contents(label_file(image)))
+        for _, annotations in sorted(self.annotations.items()):
+            digest.update(_contents(annotations))
+        return digest.hexdigest()
+
+
+def label_file(image: Path) -> Path:
+    """Where the txt labels of an image are: the last folder `images` becomes `labels`.
+
+    An image in no such folder has its labels beside it. (Rule of YOLOv5, `img2label_paths`.)
+    """
+    parts = list(image.parts)
+    for position in range(len(parts) - 2, 0, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def read_dataset(file: str | Path) -> Dataset:
+    """Read a data yaml and find its images; `generate: synthetic` makes the built-in set first.
+
+    `path` is absolute or relative to the yaml's folder, else to the working directory. A split is a
+    folder, a .txt list, a COCO json, or a list of these. `val` must be there; another split that
+    cannot be found is an error only when it is used. `download` is ignored.
+
+    Raises:
+        DataError: the yaml or what it names cannot be used.
+    """
+    file = Path(os.path.abspath(file))
+    document = _read_yaml(file)
+    names = _names(file, document)
+    root = _root(file, document)
+    _generate(file, document, root)
+    if not document.get("val"):
+        raise DataError(f"{file}: has no `val`; add the folder of the validation images")
+    splits: dict[str, tuple[Path, ...]] = {}
+    annotations: dict[str, Path] = {}
+    missing: dict[str, str] = {}
+    for split in (split for split in SPLITS if document.get(split)):
+        try:
+            splits[split], source = _read_split(file, document, root, split)
+            annotations.update({split: source} if source else {})
+        except DataError as error:
+            if split == "val":
+                raise
+            missing[split] = str(error)
+    return Dataset(file, names, _imgsz(file, document), splits, annotations, missing)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(read_text(file))
+    except (yaml.YAMLError, ValueError) as error:
+        problem = " ".join(str(getattr(error, "problem", "") or "broken").split())
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise DataError(f"{file}: is not a yaml file ({problem}{line})") from None
+    if not isinstance(document, dict) or not KEYS & document.keys():
+        raise DataError(f"{file}: is not a data set yaml; it needs `val` and `names`")
+    return document
+
+
+def _names(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
+    names, count = document.get("names"), document.get("nc")
+    if names is None and isinstance(count, int) and count > 0:
+        names = [f"class{index}" for index in range(count)]
+    if isinstance(names, dict):
+        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+            raise DataError(f"{file}: keys of `names` must be 0 to {len(names) - 1}, each once")
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise DataError(f"{file}: has no `names`; list the class names in the order of the labels")
+    if count is not None and count != len(names):
+        raise DataError(f"{file}: nc is {count} but `names` has {len(names)}; drop `nc` or mend it")
+    return tuple(str(name) for name in names)
+
+
+def _root(file: Path, document: Mapping[str, Any]) -> Path:
+    """Folder that the splits are relative to, whether or not it exists yet."""
+    path = document.get("path") or "."
+    if not isinstance(path, str):
+        raise DataError(f"{file}: `path` must be the name of a folder")
+    beside, here = file.parent / path, Path.cwd() / path
+    elsewhere = here.exists() and not beside.exists() and "generate" not in document
+    root = here if elsewhere else beside
+    return Path(os.path.normpath(root))
+
+
+def _generate(file: Path, document: Mapping[str, Any], root: Path) -> None:
+    kind = document.get("generate")
+    if kind is None:
+        return
+    if kind != "synthetic":
+        raise DataError(f"{file}: `generate: {kind}` is not known; there is `synthetic`")
+    from . import synthetic
+
+    synthetic.ensure(root)
+
+
+def _imgsz(file: Path, document: Mapping[str, Any]) -> int | None:
+    imgsz = document.get("imgsz")
+    if imgsz is None or (type(imgsz) is int and imgsz > 0):
+        return imgsz
+    raise DataError(f"{file}: `imgsz: {imgsz}` must be a whole number of pixels")
+
+
+def _read_split(
+    file: Path, document: Mapping[str, Any], root: Path, split: str
+) -> tuple[tuple[Path, ...], Path | None]:
+    """Image files of a split, and its COCO json where it has one."""
+    entries = document[split] if isinstance(document[split], list) else [document[split]]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise DataError(f"{file}: `{split}` must be a folder, a list file, or a list of these")
+    sources = [find(entry, root) for entry in entries]
+    given = document.get("annotations") or {}
+    if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
+        raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
+    if sources[0].suffix.lower() == ".json":
+        if len(sources) > 1 or given.get(split):
+            raise DataError(f"{file}: `{split}` has several sources; a COCO json must be alone")
+        return images_of_json(sources[0], root, split), sources[0]
+    images = unique(image for source in sources for image in list_images(source, root))
+    return images, find(given[split], root) if given.get(split) else None
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else -1
+
+
+def _contents(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""

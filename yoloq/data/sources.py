@@ -1,0 +1,133 @@
+"""What a split of a data yaml may name: folders, list files, COCO json; and its image files."""
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .images import is_image
+
+
+def find(entry: str, root: Path) -> Path:
+    """The existing file or folder that an entry of the yaml means.
+
+    Relative entries are tried against `root`; where that fails, `../x` also means `root/x`, as
+    YOLOv5 allows for exports that were unpacked one level higher.
+
+    Raises:
+        DataError: nothing there.
+    """
+    tries = [root / entry]
+    if entry.startswith("../"):
+        tries.append(root / entry[3:])
+    for path in tries:
+        if path.exists():
+            return Path(os.path.normpath(path))
+    raise DataError(f"{os.path.normpath(tries[0])}: does not exist; mend `path` or the split")
+
+
+def list_images(source: Path, root: Path) -> tuple[Path, ...]:
+    """Image files of a folder (searched through, sorted) or a .txt list (in its order).
+
+    Raises:
+        DataError: none there, or neither a folder nor a list.
+    """
+    if source.is_dir():
+        files: Iterable[Path] = _inside(source)
+    elif source.suffix.lower() == ".txt":
+        files = _listed(source, root)
+    else:
+        raise DataError(f"{source}: want a folder, a .txt list or a COCO .json")
+    found = unique(files)
+    if not found:
+        raise DataError(f"{source}: holds no images (looked for .jpg, .png and the like)")
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Sorted image files at any depth; linked folders are followed, hidden ones are not."""
+    names = glob.iglob("**/*.*", root_dir=folder, recursive=True)
+    return sorted(file for name in names if is_image(file := folder / name))
+
+
+def _listed(source: Path, root: Path) -> list[Path]:
+    """Paths in a list file: relative to the list, else to the set's root, else to the cwd."""
+    lines = [line.strip() for line in read_text(source).splitlines()]
+    return [_resolve(line, (source.parent, root, Path.cwd())) for line in lines if line]
+
+
+def _resolve(line: str, bases: Sequence[Path]) -> Path:
+    """First base that has the file; the first base where none has it (skipped when read)."""
+    for base in bases:
+        if (base / line).exists():
+            return base / line
+    return bases[0] / line
+
+
+def unique(files: Iterable[Path]) -> tuple[Path, ...]:
+    """Files without repetitions, in order: an image listed twice would count twice in mAP."""
+    return tuple(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
+
+
+def images_of_json(source: Path, root: Path, split: str) -> tuple[Path, ...]:
+    """Image files of a COCO json, in its order, from the first usual folder that has one of them.
+
+    Raises:
+        DataError: not a COCO json, or no folder with its images found.
+    """
+    names = [str(item["file_name"]) for item in read_coco(source)["images"]]
+    if not names:
+        raise DataError(f"{source}: lists no images")
+    year = source.stem.removeprefix("instances_")
+    folders = (".", "images", split, f"images/{split}", year, f"images/{year}")
+    bases = (source.parent, *(root / folder for folder in folders))
+    for base in bases:
+        if (base / names[0]).exists() or (base / names[-1]).exists():
+            return unique(base / name for name in names)
+    raise DataError(
+        f"{source}: its images, such as {names[0]}, were not found below {root}; "
+        f"give their folder as `{split}:` and this file under `annotations:`"
+    )
+
+
+def read_coco(source: Path) -> dict[str, Any]:
+    """Read a COCO json and check the ids and names in its three lists.
+
+    Raises:
+        DataError: not json, or a list is missing or malformed.
+    """
+    try:
+        document = json.loads(read_text(source))
+    except ValueError as error:
+        raise DataError(f"{source}: is not a json file ({error})") from None
+    keys = {
+        "images": ("id", "file_name"),
+        "annotations": ("image_id", "category_id"),
+        "categories": ("id", "name"),
+    }
+    for key, fields in keys.items():
+        items = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(items, list) or not all(_has(item, fields) for item in items):
+            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing or broken")
+    return document
+
+
+def _has(item: Any, fields: Sequence[str]) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(f), int | str) for f in fields)
+
+
+def read_text(file: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark.
+
+    Raises:
+        DataError: missing, not permitted or not text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is not a text file") from None
