@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..files import replace_when_whole, sha256
-from . import classic
+from . import checkpoint, classic, unpickle
 from .fuse import fuse_batch_norm
 from .heads import Head
+from .unpickle import Stub
 
 FORMAT = 1
 
@@ -27,16 +28,20 @@ class Family:
     """What the rest of the project needs to know about a family of detectors.
 
     `build(spec)` makes the float network: (N, 3, H, W) in 0..1 -> list of raw maps (N, C, H, W).
-    `head(net)` describes how those maps are decoded.
+    `head(net)` describes how those maps are decoded. `classes` are the pickled model classes that
+    belong to the family, and `read(stub)` takes the spec and the tensors out of one.
     """
 
     name: str
     build: Callable[[Mapping[str, Any]], nn.Module]
     head: Callable[[nn.Module], Head]
+    classes: tuple[str, ...]
+    read: Callable[[Stub], tuple[dict[str, Any], dict[str, Tensor]]]
 
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (Family("yolov5", classic.build, classic.head),)
+    family.name: family
+    for family in (Family("yolov5", classic.build, classic.head, classic.CLASSES, classic.read),)
 }
 
 
@@ -86,14 +91,26 @@ def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
 
 
 def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
-    """Read yoloq's own format.
+    """Read a checkpoint: classic YOLOv5's, the ultralytics package's, or yoloq's own.
+
+    None of the file's code runs (see `unpickle.py`). `fuse` folds batch norm into convolutions.
 
     Raises:
         CheckpointError: the file cannot be read, or is no detection model that yoloq knows.
     """
     file = Path(path)
-    content = torch.load(file, weights_only=True, map_location="cpu")
-    model = replace(_own(content), sha256=sha256(file))
+    content = unpickle.read(file)
+    own = isinstance(content, Mapping) and "yoloq" in content
+    try:
+        model = _from_own(content) if own else _from_pickle(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{file}: its model cannot be rebuilt ({type(error).__name__}: {error}); "
+            "give a file as YOLOv5, the ultralytics package or yoloq saves it"
+        ) from error
+    model = replace(model, sha256=sha256(file))
     return fused(model) if fuse else model
 
 
@@ -103,14 +120,37 @@ def fused(model: LoadedModel) -> LoadedModel:
     return replace(model, fused=True)
 
 
-def _own(content: dict[str, Any]) -> LoadedModel:
+def _from_own(content: Mapping[str, Any]) -> LoadedModel:
     """Rebuild a model from the content of yoloq's own format."""
     meta = json.loads(content["meta"])
     model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
     if meta["fused"]:
         model = fused(model)
     _load_tensors(model.net, content["state_dict"])
-    return replace(model, imgsz=meta["imgsz"], extra=meta["extra"])
+    return replace(_with_head(model), imgsz=meta["imgsz"], extra=meta["extra"])
+
+
+def _from_pickle(content: Any) -> LoadedModel:
+    """Rebuild a model from the content of another project's checkpoint."""
+    pickled = checkpoint.find_model(content)
+    family = next((row for row in FAMILIES.values() if pickled.path in row.classes), None)
+    if family is None:
+        raise CheckpointError(
+            f"holds a {pickled.path}; yoloq knows "
+            f"{', '.join(name for row in FAMILIES.values() for name in row.classes)}"
+        )
+    spec, tensors = family.read(pickled)
+    model = new_model(family.name, spec, checkpoint.class_names(pickled, spec["nc"]))
+    if not any(name.endswith(".bn.running_var") for name in tensors):
+        model = fused(model)
+    _load_tensors(model.net, tensors)
+    _check_activations(model.net, pickled)
+    return replace(_with_head(model), imgsz=checkpoint.image_size(content))
+
+
+def _with_head(model: LoadedModel) -> LoadedModel:
+    """The model with the head of its loaded tensors, which may hold other anchors."""
+    return replace(model, head=FAMILIES[model.family].head(model.net))
 
 
 def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -125,3 +165,15 @@ def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         )
     net.load_state_dict(dict(tensors))
     net.float().eval()
+
+
+def _check_activations(net: nn.Module, pickled: Stub) -> None:
+    """Raise where a pickled activation is of another class than the rebuilt one."""
+    rebuilt = {name: type(module).__name__ for name, module in net.named_modules()}
+    for name, stub in checkpoint.modules(pickled):
+        found = checkpoint.class_of(stub)
+        if name.endswith(".act") and rebuilt.get(name, found) != found:
+            raise CheckpointError(
+                f"has {found} at {name!r} where its description makes {rebuilt[name]}; "
+                "it comes from changed or newer model code"
+            )

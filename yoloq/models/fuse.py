@@ -1,6 +1,8 @@
 """Folding batch norm into the convolution before it."""
 
-from torch import nn
+from typing import cast
+
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
@@ -13,8 +15,8 @@ def fuse_batch_norm(net: nn.Module) -> None:
     for module in net.modules():
         conv, bn = getattr(module, "conv", None), getattr(module, "bn", None)
         if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-            assert bn.running_mean is not None and bn.running_var is not None
+            mean, variance = cast(Tensor, bn.running_mean), cast(Tensor, bn.running_var)
             conv.weight, conv.bias = fuse_conv_bn_weights(
-                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+                conv.weight, conv.bias, mean, variance, bn.eps, bn.weight, bn.bias
             )
             module.bn = nn.Identity()

@@ -183,12 +183,13 @@ def _expectation(logits: Floats) -> Floats:
     """Mean bin of the softmax over axis 1: (4, bins, cells) -> (4, cells)."""
     weights = np.exp(logits - logits.max(1, keepdims=True))
     bins = np.arange(logits.shape[1], dtype=np.float32)
-    return np.einsum("sbc,b->sc", weights, bins) / weights.sum(1)
+    mean: Floats = np.einsum("sbc,b->sc", weights, bins) / weights.sum(1)
+    return mean
 
 
 def _sigmoid(x: Floats) -> Floats:
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the right limit, 0
-        return 1 / (1 + np.exp(-x))
+        return np.reciprocal(1 + np.exp(-x))
 
 
 def _logit(score: Any) -> Any:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
+from ..quant.modules import Add
+from .activations import activation
 
 BN_EPS = 1e-3  # YOLOv5 sets these two on every BatchNorm2d; torch's defaults differ
 BN_MOMENTUM = 0.03
@@ -48,13 +50,6 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
-
-
-class Add(nn.Module):
-    """The residual addition as a module, so that a quantizer can sit on its inputs."""
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
 
 
 class Bottleneck(nn.Module):
@@ -151,11 +146,17 @@ class Detect(nn.Module):
 
     anchors: Tensor
 
-    def __init__(self, nc: int, anchors: Sequence[Sequence[float]], channels: list[int]) -> None:
+    def __init__(
+        self,
+        nc: int,
+        anchors: Sequence[Sequence[float]],
+        channels: Sequence[int],
+        strides: Sequence[float],
+    ) -> None:
         super().__init__()
         self.nc = nc
         self.na = len(anchors[0]) // 2
-        self.stride = torch.tensor([8.0 * 2**i for i in range(len(anchors))])
+        self.stride = torch.tensor(strides, dtype=torch.float32)
         pixels = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
         self.register_buffer("anchors", pixels / self.stride.view(-1, 1, 1))
         self.m = nn.ModuleList(nn.Conv2d(c, self.na * (nc + 5), 1) for c in channels)
@@ -169,14 +170,15 @@ class YOLOv5(nn.Module):
 
     Args:
         spec: the parsed yaml: `nc`, `depth_multiple`, `width_multiple`, `anchors`, `backbone`,
-            `head`; each layer is `[from, repeats, module, arguments]`.
+            `head`; each layer is `[from, repeats, module, arguments]`. Two optional keys:
+            `activation`, such as `nn.LeakyReLU(0.1)`, and `bn_eps`.
         channels: channels of the image.
 
     `forward` takes (N, channels, H, W) floats in 0..1 with H and W multiples of the largest stride
     and returns the raw head: a list of (N, na * (5 + nc), H / stride, W / stride).
 
     Raises:
-        CheckpointError: the yaml names a module that this file does not define.
+        CheckpointError: the yaml names a module or activation that this file does not define.
     """
 
     def __init__(self, spec: Mapping[str, Any], channels: int = 3) -> None:
@@ -186,6 +188,11 @@ class YOLOv5(nn.Module):
         self.model = nn.Sequential(*layers)
         self.sources = sources
         self.kept = {i for source in sources for i in source if i != -1}
+        for module in self.modules():
+            if isinstance(module, Conv):
+                module.act = activation(spec.get("activation", "nn.SiLU()"))
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = spec.get("bn_eps", BN_EPS)
 
     @property
     def detect(self) -> Detect:
@@ -214,28 +221,43 @@ def parse_layers(
     layers: list[nn.Module] = []
     sources: list[tuple[int, ...]] = []
     widths: list[int] = []
+    strides: list[float] = []
     for index, (source, repeats, name, arguments) in enumerate([*spec["backbone"], *spec["head"]]):
         source = [source] if isinstance(source, int) else list(source)
         inputs = [channels if index == 0 else widths[i] for i in source]
+        steps = [1.0 if index == 0 else strides[i] for i in source]
         repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
         name = str(name).rsplit(".", 1)[-1]
-        layer, out = _build_layer(name, list(arguments), inputs, repeats, width, spec)
+        if name == "Detect":
+            layer, out = _detect(spec, inputs, steps), 0
+        else:
+            layer, out = _build_layer(name, list(arguments), inputs, repeats, width)
         layers.append(layer)
         widths.append(out)
+        strides.append(steps[0] * _step(name, arguments))
         sources.append(tuple(i if i == -1 else i % index for i in source))
     return layers, sources
 
 
+def _detect(spec: Mapping[str, Any], inputs: list[int], strides: list[float]) -> nn.Module:
+    return Detect(spec["nc"], spec["anchors"], inputs, strides)
+
+
+def _step(name: str, arguments: Sequence[Any]) -> float:
+    """By what a layer multiplies the stride of the map it reads."""
+    if name == "Conv":
+        return arguments[2] if len(arguments) > 2 else 1
+    return {"Focus": 2, "Upsample": 0.5}.get(name, 1)
+
+
 def _build_layer(
-    name: str, arguments: list[Any], inputs: list[int], repeats: int, width: float, spec: Any
+    name: str, arguments: list[Any], inputs: list[int], repeats: int, width: float
 ) -> tuple[nn.Module, int]:
     """One layer and its number of output channels."""
     if name == "Concat":
         return Concat(*arguments), sum(inputs)
     if name == "Upsample":
         return nn.Upsample(None, arguments[1], arguments[2]), inputs[0]
-    if name == "Detect":
-        return Detect(spec["nc"], spec["anchors"], inputs), 0
     if name not in SCALED:
         raise CheckpointError(
             f"layer {name!r} of the model yaml is not a classic YOLOv5 detection layer; "
