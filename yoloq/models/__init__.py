@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError
 from ..files import replace_when_whole, sha256
-from . import checkpoint, classic, unpickle
+from . import checkpoint, classic, ultralytics, unpickle
 from .fuse import fuse_batch_norm
 from .heads import Head
 from .unpickle import Stub
@@ -39,9 +39,14 @@ class Family:
     read: Callable[[Stub], tuple[dict[str, Any], dict[str, Tensor]]]
 
 
+def _family(name: str, module: Any) -> Family:
+    """The row of a module that has a family's functions under their usual names."""
+    return Family(name, module.build, module.head, module.CLASSES, module.read)
+
+
 FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (Family("yolov5", classic.build, classic.head, classic.CLASSES, classic.read),)
+    "yolov5": _family("yolov5", classic),
+    "ultralytics": _family("ultralytics", ultralytics),
 }
 
 
@@ -105,9 +110,10 @@ def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
         model = _from_own(content) if own else _from_pickle(content)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except Exception as error:  # a damaged description can raise anything
+        reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
-            f"{file}: its model cannot be rebuilt ({type(error).__name__}: {error}); "
+            f"{file}: its model cannot be rebuilt ({type(error).__name__}: {reason}); "
             "give a file as YOLOv5, the ultralytics package or yoloq saves it"
         ) from error
     model = replace(model, sha256=sha256(file))

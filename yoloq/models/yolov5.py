@@ -160,6 +160,18 @@ class Detect(nn.Module):
         pixels = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
         self.register_buffer("anchors", pixels / self.stride.view(-1, 1, 1))
         self.m = nn.ModuleList(nn.Conv2d(c, self.na * (nc + 5), 1) for c in channels)
+        self._set_prior()
+
+    @torch.no_grad()
+    def _set_prior(self) -> None:
+        """Start from 8 objects in an image of 640 and a class score of 0.6 / nc, as YOLOv5 does.
+
+        The prior of focal loss (arXiv 1708.02002, section 3.3) with YOLOv5's numbers.
+        """
+        for conv, stride in zip(self.m, self.stride.tolist(), strict=True):
+            bias = conv.bias.view(self.na, -1)  # type: ignore[union-attr, operator]
+            bias[:, 4] += math.log(8 / (640 / stride) ** 2)
+            bias[:, 5:] += math.log(0.6 / (self.nc - 0.99999))
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         return [conv(level) for conv, level in zip(self.m, x, strict=True)]
