@@ -1,0 +1,31 @@
+"""The table of engines. To add one: a file with an `Engine` row, and its name here."""
+
+import importlib
+import importlib.util
+
+from ..errors import EngineError
+from .base import Engine
+
+ENGINES = {  # name -> module; imported when used, since each pulls in its runtime
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "torch": "torch_eager",
+}
+
+
+def get_engine(name: str) -> Engine:
+    """The engine of a name; `auto` is the fastest that is installed for a CPU.
+
+    Raises:
+        EngineError: the name is not known, or its package is missing.
+    """
+    if name == "auto":
+        name = next(n for n in ENGINES if importlib.util.find_spec(n) is not None)
+    if name not in ENGINES:
+        raise EngineError(f"--engine {name}: not one of auto, {', '.join(ENGINES)}")
+    if importlib.util.find_spec(name) is None:
+        raise EngineError(
+            f"--engine {name}: its package is not installed; pip install 'yoloq[{name}]'"
+        )
+    engine: Engine = importlib.import_module(f".{ENGINES[name]}", __package__).ENGINE
+    return engine

@@ -1,0 +1,98 @@
+"""What an engine is: it builds a file from a model, and loads that file as a predictor."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ..models import LoadedModel
+from ..models.heads import Head, head_from_json
+from ..quantized import QuantizedModel
+
+METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What has to travel with an engine to turn an image into named boxes."""
+
+    head: Head
+    names: tuple[str, ...]
+    imgsz: int
+    conf: float = 0.25
+    iou: float = 0.45
+
+    def to_json(self) -> str:
+        """One JSON text."""
+        return json.dumps({**self.__dict__, "head": self.head.to_json()})
+
+    @staticmethod
+    def from_json(text: str) -> "ModelInfo":
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        data |= {"head": head_from_json(data["head"]), "names": tuple(data["names"])}
+        return ModelInfo(**data)
+
+
+class Predictor(Protocol):
+    """A loaded engine.
+
+    Called with uint8 (N, imgsz, imgsz, 3) RGB images it returns the raw maps, a list of float32
+    (N, C, H / stride, W / stride). `float_type` is the type of what is not int8.
+    """
+
+    model: ModelInfo
+    float_type: str
+
+    def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine is built from: the fused float model and its calibrated counterpart."""
+
+    info: ModelInfo
+    model: LoadedModel
+    quantized: QuantizedModel
+
+    def net(self, precision: str) -> nn.Module:
+        """The network of a precision."""
+        return (self.quantized.model if precision == "int8" else self.model).net
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One row of the table of engines.
+
+    `precisions(device)` lists what runs there, FP32 first. `build(source, precision, folder)`
+    writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
+    says that int8 is computed in float and so claims no speed.
+    """
+
+    name: str
+    precisions: Callable[[str], tuple[str, ...]]
+    build: Callable[[Source, str, Path], Path]
+    load: Callable[[Path, str, str, int], Predictor]
+    simulated: bool = False
+
+
+def by_one(
+    run: Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]], images: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Run a batch-1 graph on each image; its outputs have channels last, the result first."""
+    rows = [[np.array(out) for out in run(images[i : i + 1])] for i in range(len(images))]
+    return [
+        np.concatenate(level).astype(np.float32, copy=False).transpose(0, 3, 1, 2)
+        for level in zip(*rows, strict=True)
+    ]
+
+
+def file_size(file: Path) -> int:
+    """Bytes of an engine file and of the weights beside it (OpenVINO's .bin)."""
+    beside = file.with_suffix(".bin")
+    return file.stat().st_size + (beside.stat().st_size if beside.exists() else 0)

@@ -1,0 +1,1 @@
+"""Quantizers, calibrators and placement: the maths of yoloq, free of files and stages."""

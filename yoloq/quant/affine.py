@@ -1,0 +1,111 @@
+"""From a calibrated range to a scale, and fake quantization on torch's kernels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Granularity = Literal["tensor", "channel", "group"]
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """How one tensor is quantized.
+
+    `granularity` says how many elements share a scale: the whole tensor, one output channel
+    (axis 0), or `group_size` consecutive output channels. Groups lie along the output axis so that
+    every engine can run them as a per-channel vector with repeated values. `narrow` leaves the
+    lowest integer out ([-127, 127] at 8 bits), which TensorRT wants of weights. An asymmetric range
+    needs a zero-point and is for activations only.
+
+    Raises:
+        ValueError: bits outside 2..8, or a combination that no engine has.
+    """
+
+    bits: int = 8
+    granularity: Granularity = "tensor"
+    group_size: int = 1
+    symmetric: bool = True
+    narrow: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= 8:
+            raise ValueError(f"bits must be 2 to 8, not {self.bits}")
+        if self.group_size < 1:
+            raise ValueError(f"group size must be 1 or more, not {self.group_size}")
+        if not self.symmetric and (self.granularity != "tensor" or self.narrow):
+            raise ValueError("an asymmetric range is per tensor and not narrow")
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer: 127 at 8 bits."""
+        return 2 ** (self.bits - 1) - 1
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer: -128 at 8 bits, -127 when narrow."""
+        return -self.qmax if self.narrow else -self.qmax - 1
+
+
+ACTIVATION = QuantSpec()
+WEIGHT = QuantSpec(granularity="channel", narrow=True)
+
+
+def scale_and_zero_point(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """Scale (float32) and zero-point (int32) of the calibrated range [low, high].
+
+    Symmetric: scale = amax / qmax with amax = max(|low|, |high|), zero-point 0 (the rule of
+    TensorRT's explicit quantization). Asymmetric: the range is widened to hold 0, so that zero
+    padding stays exact. A range of zero width (a dead channel) gets scale 1: it holds only zeros.
+    """
+    if spec.symmetric:
+        amax = torch.maximum(low.abs(), high.abs()).float()
+        scale = torch.where(amax > 0, amax / spec.qmax, torch.ones_like(amax))
+        return scale, torch.zeros_like(scale, dtype=torch.int32)
+    low, high = low.float().clamp(max=0), high.float().clamp(min=0)
+    width = high - low
+    scale = torch.where(width > 0, width / (spec.qmax - spec.qmin), torch.ones_like(width))
+    zero_point = (spec.qmin - low / scale).round().clamp(spec.qmin, spec.qmax)
+    return scale, zero_point.to(torch.int32)
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
+    """Round `x` to the integers of `spec` and back to float, straight-through in the gradient.
+
+    The gradient is 1 where round(x / scale) + zero_point lies in [qmin, qmax] and 0 elsewhere
+    (torch's kernels). `scale` is () per tensor, or (channels,) along axis 0.
+    """
+    if scale.ndim == 0:
+        return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, spec.qmin, spec.qmax)
+    return torch.fake_quantize_per_channel_affine(x, scale, zero_point, 0, spec.qmin, spec.qmax)
+
+
+def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
+    """The int8 values that `fake_quantize` stands for; same shapes."""
+    if scale.ndim == 1:
+        shape = (-1, *[1] * (x.ndim - 1))
+        scale, zero_point = scale.view(shape), zero_point.view(shape)
+    # torch's kernels multiply by the inverse: dividing would round some ties the other way.
+    integers = torch.round(x.float() * (1.0 / scale)) + zero_point
+    return integers.clamp(spec.qmin, spec.qmax).to(torch.int8)
+
+
+def weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """Exact (low, high) of a weight (out, ...) at the granularity of `spec`.
+
+    Per tensor the shapes are (); else (out,), where the channels of a group repeat its value.
+    """
+    if spec.granularity == "tensor":
+        low, high = weight.aminmax()
+        return low, high
+    low, high = weight.flatten(1).aminmax(dim=1)
+    if spec.granularity == "group":
+        low, high = (_share(edge, spec.group_size, sign) for edge, sign in ((low, -1), (high, 1)))
+    return low, high
+
+
+def _share(edge: Tensor, size: int, sign: int) -> Tensor:
+    """Give each run of `size` values its extreme; the last run may be shorter."""
+    groups = (sign * edge).split(size)
+    return torch.cat([sign * group.max().expand(len(group)) for group in groups])

@@ -1,0 +1,228 @@
+"""Which tensors are quantized, and how: a policy as data, resolved and applied to a network.
+
+A policy is an ordered list of rules; each matches convolutions by name and the later rule wins.
+Placement follows the backends' rules: quantizers sit on the input and the weight of a convolution
+and nowhere between it and its activation; convolutions that read one tensor share one quantizer.
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from ..errors import PolicyError
+from .affine import ACTIVATION, WEIGHT, QuantSpec
+from .dataflow import Op, concat_groups, sibling_groups
+from .modules import Add, QuantAdd, QuantConv2d
+from .quantizer import TensorQuantizer
+
+Sharing = Literal["siblings", "concat"]
+Residual = Literal["none", "input", "both"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What happens to the convolutions that a pattern matches; None keeps that side in float.
+
+    A pattern is a name with `*` and `?`; it matches a convolution or any module around it, so that
+    `model.24` means all of the head. `calibrator` overrides the stage's for these inputs.
+    """
+
+    pattern: str
+    weight: QuantSpec | None
+    activation: QuantSpec | None
+    calibrator: str | None = None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Ordered rules (the later wins), and how far scales are shared.
+
+    `sharing`: `siblings` (one quantizer for the convolutions that read one tensor) or `concat`
+    (closed over Concat, MaxPool and Resize as well: TensorRT). `residual`: whether the quantizer of
+    a bottleneck's input also serves its Add: not at all, on the residual input, or on both.
+    """
+
+    rules: tuple[Rule, ...]
+    sharing: Sharing = "siblings"
+    residual: Residual = "none"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Policy":
+        """Read what `to_json` wrote.
+
+        Raises:
+            PolicyError: a key is missing or unknown, or a value is out of range.
+        """
+        try:
+            rules = [{"calibrator": None, **rule} for rule in data["rules"]]
+            return Policy(
+                rules=tuple(
+                    Rule(r["pattern"], _spec(r["weight"]), _spec(r["activation"]), r["calibrator"])
+                    for r in rules
+                ),
+                sharing=data.get("sharing", "siblings"),
+                residual=data.get("residual", "none"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise PolicyError(
+                f"not a policy ({type(error).__name__}: {error}): expected "
+                '{"rules": [{"pattern", "weight", "activation"}], "sharing", "residual"}'
+            ) from None
+
+
+def _spec(data: Mapping[str, Any] | None) -> QuantSpec | None:
+    return None if data is None else QuantSpec(**data)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One convolution: its specs (None: float) and the group whose quantizer its input uses."""
+
+    weight: QuantSpec | None
+    activation: QuantSpec | None
+    group: str
+    calibrator: str | None
+
+    @property
+    def quantized(self) -> bool:
+        """Both sides are integers, so that an engine can run it in int8."""
+        return self.weight is not None and self.activation is not None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A policy resolved against a network.
+
+    `layers` has every convolution; a group is named after its first convolution. `members` lists,
+    for each group, the convolutions whose input tensors the group's range must cover.
+    """
+
+    layers: dict[str, LayerPlan]
+    members: dict[str, tuple[str, ...]]
+    adds: dict[str, str] = field(default_factory=dict)  # Add module -> group
+
+    @property
+    def float_layers(self) -> list[str]:
+        """Convolutions that stay in float."""
+        return [name for name, plan in self.layers.items() if not plan.quantized]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names a module or one around it."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+    return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
+
+
+def default_policy(
+    head: str,
+    *,
+    weight: QuantSpec = WEIGHT,
+    activation: QuantSpec = ACTIVATION,
+    float_head: bool = True,
+    float_first: int = 2,
+    keep_float: Sequence[str] = (),
+    sharing: Sharing = "siblings",
+    residual: Residual = "none",
+) -> Policy:
+    """Everything in int8 but the head, the first layers and what the patterns name."""
+    patterns = [f"model.{index}" for index in range(float_first)]
+    patterns += [head] if float_head else []
+    patterns += keep_float
+    kept = tuple(Rule(pattern, None, None) for pattern in patterns)
+    return Policy((Rule("*", weight, activation), *kept), sharing, residual)
+
+
+def resolve(policy: Policy, net: nn.Module, ops: Sequence[Op]) -> Placement:
+    """Decide for every convolution of `net`; `ops` is its trace (`dataflow.trace`).
+
+    Raises:
+        PolicyError: a pattern matches no convolution; near names are listed.
+    """
+    groups = sibling_groups(ops)
+    names = [name for group in groups for name in group]
+    chosen = {name: _last_match(policy.rules, name) for name in names}
+    for rule in policy.rules:
+        if not any(matches(name, rule.pattern) for name in names):
+            raise PolicyError(_unmatched(rule.pattern, names))
+    quantized = {n for n, rule in chosen.items() if rule and rule.activation and rule.weight}
+    if policy.sharing == "concat":
+        groups = _merge(groups, concat_groups(ops, quantized))
+    group_of = {name: group[0] for group in groups for name in group}
+    layers = {}
+    for name, rule in chosen.items():
+        sides = (rule.weight, rule.activation, rule.calibrator) if rule else (None, None, None)
+        layers[name] = LayerPlan(sides[0], sides[1], group_of[name], sides[2])
+    members = {group[0]: tuple(group) for group in groups}
+    return Placement(layers, members, _residual_adds(policy, net, layers))
+
+
+def _last_match(rules: Iterable[Rule], name: str) -> Rule | None:
+    found = None
+    for rule in rules:
+        if matches(name, rule.pattern):
+            found = rule
+    return found
+
+
+def _unmatched(pattern: str, names: Sequence[str]) -> str:
+    known = sorted({".".join(n.split(".")[:end]) for n in names for end in range(2, 9)})
+    near = difflib.get_close_matches(pattern, known, n=5, cutoff=0.3)
+    return f"pattern {pattern!r} matches no convolution; near names: {', '.join(near or known[:5])}"
+
+
+def _merge(groups: list[list[str]], wider: list[list[str]]) -> list[list[str]]:
+    """Join sibling groups that a wider group connects; order of first appearance is kept."""
+    home = {name: index for index, group in enumerate(wider) for name in group}
+    merged: dict[Any, list[str]] = {}
+    for group in groups:
+        joined = next((home[name] for name in group if name in home), None)
+        merged.setdefault(group[0] if joined is None else joined, []).extend(group)
+    return list(merged.values())
+
+
+def _residual_adds(
+    policy: Policy, net: nn.Module, layers: Mapping[str, LayerPlan]
+) -> dict[str, str]:
+    """Residual additions and the group of the bottleneck's first convolution."""
+    if policy.residual == "none":
+        return {}
+    result = {}
+    for name, module in net.named_modules():
+        first = layers.get(f"{name.rpartition('.')[0]}.cv1.conv")
+        if isinstance(module, Add | QuantAdd) and first is not None and first.activation:
+            result[name] = first.group
+    return result
+
+
+def apply(net: nn.Module, placement: Placement, residual: Residual = "none") -> None:
+    """Replace the planned convolutions and additions by quantized ones, in place, uncalibrated."""
+    inputs: dict[tuple[str, QuantSpec], TensorQuantizer] = {}
+    for name, plan in placement.layers.items():
+        if plan.weight is None and plan.activation is None:
+            continue
+        activation: nn.Module = nn.Identity()
+        if plan.activation is not None:
+            key = (plan.group, plan.activation)
+            activation = inputs.setdefault(key, TensorQuantizer(plan.activation))
+        weight = nn.Identity() if plan.weight is None else TensorQuantizer(plan.weight)
+        conv = net.get_submodule(name)
+        assert isinstance(conv, nn.Conv2d)
+        replace(net, name, QuantConv2d.of(conv, activation, weight))
+    shared = {group: quantizer for (group, _), quantizer in inputs.items()}
+    for name, group in placement.adds.items():
+        replace(net, name, QuantAdd(shared[group], residual == "both"))
+
+
+def replace(net: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one called `name`."""
+    parent, _, child = name.rpartition(".")
+    setattr(net.get_submodule(parent), child, module)

@@ -1,0 +1,138 @@
+"""What calibration collects of a tensor: exact extremes and a histogram of a seeded sample.
+
+Collection needs no quantizer in the model: it hooks the convolutions of the float network, so one
+pass serves every policy, calibrator, granularity and scale sharing that is tried later.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+BINS = 8192  # 32 bins an int8 step over the whole range, 4 when calibration clips to an eighth
+SAMPLE = 2**18  # elements kept of one tensor over all images; the extremes are exact
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of one activation tensor over the calibration images.
+
+    `low` and `high` are exact over every element; `counts` (BINS,) is the histogram of the sample
+    between them; `means` and `deviations` (images,) are of each image's sample, in the order seen.
+    """
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+    means: NDArray[np.float32]
+    deviations: NDArray[np.float32]
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Middle of each bin, (BINS,)."""
+        edges = np.linspace(self.low, self.high, len(self.counts) + 1)
+        return (edges[:-1] + edges[1:]) / 2
+
+
+class Observer:
+    """Collects one tensor; decides nothing.
+
+    Args:
+        per_image: elements sampled of each image, with replacement.
+        seed: of the sample.
+    """
+
+    def __init__(self, per_image: int, seed: int) -> None:
+        self.per_image = per_image
+        self.random = torch.Generator().manual_seed(seed)
+        self.low = float("inf")
+        self.high = float("-inf")
+        self.samples: list[Tensor] = []
+        self.finite = True
+
+    def __call__(self, x: Tensor) -> None:
+        """Add a batch (N, ...)."""
+        x = x.detach()
+        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            x = x.permute(0, 2, 3, 1)  # flattening must not copy
+        rows = x.flatten(1)
+        low, high = (float(edge) for edge in rows.aminmax())
+        self.finite = self.finite and bool(np.isfinite(low) and np.isfinite(high))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        index = torch.randint(rows.shape[1], (self.per_image,), generator=self.random)
+        self.samples.append(rows[:, index.to(rows.device)].float().cpu())
+
+    def statistics(self) -> Statistics:
+        """Everything seen so far.
+
+        Raises:
+            ValueError: nothing was seen, or a value was NaN or infinite.
+        """
+        if not self.samples:
+            raise ValueError("no batch was observed")
+        if not self.finite:
+            raise ValueError("the tensor holds NaN or infinite values")
+        sample = torch.cat(self.samples)
+        counts, _ = np.histogram(sample.numpy(), bins=BINS, range=(self.low, self.high))
+        return Statistics(
+            low=self.low,
+            high=self.high,
+            counts=counts.astype(np.int64),
+            means=sample.mean(1).numpy(),
+            deviations=sample.std(1, correction=0).numpy(),
+        )
+
+
+@contextlib.contextmanager
+def observed(modules: Mapping[str, nn.Module], observers: Mapping[str, Observer]) -> Iterator[None]:
+    """Feed the input of each named module to its observer until the block ends."""
+
+    def hook(observer: Observer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            observer(inputs[0])
+
+        return see
+
+    handles = [
+        modules[name].register_forward_pre_hook(hook(observer))
+        for name, observer in observers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def collect(
+    net: nn.Module, names: Iterable[str], batches: Iterable[Tensor], images: int, seed: int = 0
+) -> dict[str, Statistics]:
+    """Run the float network over `batches` and collect the inputs of the named convolutions.
+
+    Args:
+        net: the network, in eval mode.
+        names: modules whose input is collected; for convolutions that read one tensor, one name.
+        batches: (N, 3, H, W) floats as the network takes them.
+        images: how many images the batches hold together; sets the sample of each image.
+        seed: of the samples.
+
+    Raises:
+        ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
+    """
+    per_image = min(max(SAMPLE // max(images, 1), 128), 16384)
+    modules = dict(net.named_modules())
+    observers = {name: Observer(per_image, seed + i) for i, name in enumerate(names)}
+    with torch.inference_mode(), observed(modules, observers):
+        for batch in batches:
+            net(batch)
+    results = {}
+    for name, observer in observers.items():
+        try:
+            results[name] = observer.statistics()
+        except ValueError as error:
+            raise ValueError(f"input of {name}: {error}") from None
+    return results
