@@ -1,0 +1,124 @@
+"""The one epoch loop, for training from scratch and for QAT."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .optimizer import Schedule, set_learning_rate
+from .samples import TrainBatch
+from .state import Row, RunState
+
+Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+CLIP_NORM = 10.0  # YOLOv5's
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to go through the epochs.
+
+    `steps` is the number of batches an epoch, `amp` runs the network in bfloat16 and channels
+    last (the loss stays in float32), `prepare(net, epoch)` puts the network into its training mode.
+    """
+
+    epochs: int
+    steps: int
+    learning_rate: float
+    schedule: Schedule
+    device: torch.device
+    amp: bool = False
+    prepare: Callable[[nn.Module, int], object] = lambda net, epoch: net.train()
+
+
+def fit(
+    state: RunState,
+    loss: Loss,
+    batches: Callable[[int], Iterable[TrainBatch]],
+    plan: Plan,
+    validate: Callable[[nn.Module, int], Row] | None = None,
+) -> list[Row]:
+    """Train `state.net` in place from the state's next epoch on; returns the table of epochs.
+
+    Args:
+        state: network, averaged weights, optimizer and history; saved after each epoch.
+        loss: raw maps and targets (M, 6) -> (scalar, named parts).
+        batches: epoch -> its batches.
+        plan: number of epochs, learning rate, device, precision.
+        validate: averaged network and epoch -> figures for the table; {} for an epoch without.
+
+    Raises:
+        UserError: the loss is no longer finite.
+    """
+    from .progress import EpochProgress
+
+    net, average, optimizer = state.net, state.average, state.optimizer
+    with EpochProgress(plan.epochs, plan.steps, start=len(state.history)) as progress:
+        for epoch in range(len(state.history), plan.epochs):
+            plan.prepare(net, epoch)
+            began, means = time.perf_counter(), Means()
+            for step, batch in enumerate(batches(epoch)):
+                factor = plan.schedule.factor(epoch + step / plan.steps)
+                set_learning_rate(optimizer, plan.learning_rate * factor)
+
+                raws = forward(net, batch.images, plan)
+                value, parts = loss(raws, batch.targets.to(plan.device))
+                optimizer.zero_grad()
+                value.backward()
+                nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
+                optimizer.step()
+                average.update(net)
+
+                means.add(parts)
+                progress.step(epoch, means.values())
+            row: Row = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
+            if not all(math.isfinite(number) for number in row.values()):
+                raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
+            row["seconds"] = time.perf_counter() - began
+            row |= validate(average.net, epoch) if validate else {}
+            state.history.append(row)
+            state.save()
+            progress.report(row)
+    return state.history
+
+
+def forward(net: nn.Module, images: Tensor, plan: Plan) -> list[Tensor]:
+    """Raw maps in float32 of uint8 images (N, 3, H, W)."""
+    x = images.to(plan.device).float() / 255
+    if plan.amp:
+        x = x.to(memory_format=torch.channels_last)
+    with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.amp):
+        raws = net(x)
+    return [raw.float() for raw in raws]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether mixed precision pays: any CUDA device, or a CPU with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return True
+    if sys.platform != "linux" or device.type != "cpu":
+        return False
+    with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        flags = next((set(line.split()) for line in stream if line.startswith("flags")), set())
+    return bool(flags & {"amx_bf16", "avx512_bf16"})
+
+
+class Means:
+    """Running means of named scalars, kept as tensors so that a GPU need not wait."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.count = 0
+
+    def add(self, parts: dict[str, Tensor]) -> None:
+        """Count one more step."""
+        self.sums = {name: self.sums.get(name, 0) + part for name, part in parts.items()}
+        self.count += 1
+
+    def values(self) -> dict[str, float]:
+        """The means so far."""
+        return {name: float(total) / self.count for name, total in self.sums.items()}

@@ -1,0 +1,57 @@
+"""Optimizers with weight decay where it belongs, and the course of the learning rate."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+MOMENTUM = 0.937  # YOLOv5's for SGD, and the first beta of AdamW
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate factor over training: linear warm-up, then decay to `floor`.
+
+    `decay` is cosine or linear; `warmup` and `epochs` are in epochs; `factor` takes the position in epochs, a fraction.
+    """
+
+    epochs: float
+    warmup: float = 1.0
+    floor: float = 0.01
+    decay: str = "cosine"
+
+    def factor(self, position: float) -> float:
+        """Factor on the base learning rate, in 0..1."""
+        if position < self.warmup:
+            return max(position / self.warmup, 1e-3)
+        rest = max(self.epochs - self.warmup, 1e-9)
+        done = min((position - self.warmup) / rest, 1.0)
+        share = (1 + math.cos(math.pi * done)) / 2 if self.decay == "cosine" else 1 - done
+        return self.floor + (1 - self.floor) * share
+
+
+def make_optimizer(
+    net: nn.Module, kind: str, learning_rate: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """`sgd` (Nesterov) or `adamw`; biases and norm weights are not decayed.
+
+    Raises:
+        ValueError: the kind is neither.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True)
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=(MOMENTUM, 0.999))
+    raise ValueError(f"optimizer {kind!r} is neither sgd nor adamw")
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give all parameter groups one learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = value

@@ -1,0 +1,51 @@
+"""A progress bar of training on stderr; one line an epoch where stderr is no terminal."""
+
+import sys
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class EpochProgress:
+    """Bar over all steps of all epochs, with the losses and the time left."""
+
+    def __init__(self, epochs: int, steps: int, start: int = 0) -> None:
+        self.epochs = epochs
+        self.console = Console(stderr=True)
+        columns = ("{task.description}", BarColumn(), TextColumn("{task.fields[losses]}"))
+        self.bar = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        left = steps * (epochs - start)
+        self.task = self.bar.add_task(f"epoch {start + 1}/{epochs}", total=left, losses="")
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def step(self, epoch: int, losses: dict[str, float]) -> None:
+        """One batch is done."""
+        text = f"epoch {epoch + 1}/{self.epochs}"
+        self.bar.update(self.task, advance=1, description=text, losses=_join(losses))
+
+    def report(self, row: dict[str, float]) -> None:
+        """One epoch is done; it gets a line that stays."""
+        line = f"epoch {int(row['epoch'])}/{self.epochs}  " + _join(
+            {name: value for name, value in row.items() if name != "epoch"}
+        )
+        if self.console.is_terminal:
+            self.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _join(numbers: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
