@@ -116,4 +116,5 @@ def iou_matrix(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]
     union = area(a)[:, None] + area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    ratios = np.zeros(shared.shape, np.result_type(shared, np.float32))
+    return np.divide(shared, union, out=ratios, where=union > 0)

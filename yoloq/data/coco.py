@@ -8,7 +8,8 @@ from typing import Any
 
 from ..detections import GroundTruth
 from ..errors import DataError
-from .labels import Label, LabelReport, Problem, collect
+from .labels import Label, LabelReport, collect
+from .rows import Problem
 from .sources import read_coco
 
 
