@@ -1,4 +1,4 @@
-"""pycocotools' own evaluation of the same arrays: the independent reference of the metrics' tests."""
+"""pycocotools' own evaluation of the same arrays: the reference of the metrics' tests."""
 
 import contextlib
 import io

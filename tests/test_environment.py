@@ -1,0 +1,50 @@
+"""What is recorded about the machine."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from yoloq import environment as module
+from yoloq.environment import environment, installed_version, isa_flags
+
+CPUINFO = """processor\t: 0
+model name\t: Some CPU @ 2.00GHz
+flags\t\t: fpu avx2 avx512f avx512_vnni amx_tile
+
+processor\t: 1
+flags\t\t: fpu amx_int8
+"""
+
+
+def test_it_is_json_and_names_what_the_figures_depend_on():
+    found = json.loads(json.dumps(environment()))
+    assert {"python", "versions", "cpu", "isa", "gpu", "threads", "affinity"} <= found.keys()
+    assert found["versions"]["torch"] == pytest.importorskip("torch").__version__
+    assert found["threads"] >= 1
+    assert found["affinity"]
+    assert found["cpu"]
+
+
+def test_processor_is_read_from_the_system(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CPUINFO", tmp_path / "cpuinfo")
+    assert isa_flags() == []
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    assert isa_flags() == ["avx2", "avx512f", "avx512_vnni"]
+    assert environment()["cpu"] == "Some CPU @ 2.00GHz"
+
+
+def test_a_package_that_is_not_there_has_no_version():
+    assert installed_version("no-such-package-of-yoloq") is None
+
+
+def test_it_does_not_import_what_it_names():
+    code = (
+        "import sys; from yoloq.environment import environment; environment(); "
+        "print([n for n in ('torchvision', 'ultralytics', 'openvino') if n in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,83 @@
+"""What a measured figure depends on: versions, processor, instruction sets, threads."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "yoloq",
+    "torch",
+    "ultralytics",
+    "numpy",
+    "opencv-python",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tensorrt",
+    "pycocotools",
+    "faster-coco-eval",
+)
+ISA_FLAGS = (  # as Linux names them
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_bf16",
+    "amx_int8",
+)
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine data as JSON types; a package that is not installed is None.
+
+    `isa` lists those of `ISA_FLAGS` that the processor has; empty where the system does not tell.
+    """
+    import torch
+
+    cuda = torch.cuda.is_available()
+    fields = _cpuinfo()
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "versions": {package: installed_version(package) for package in PACKAGES},
+        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "isa": isa_flags(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "threads": torch.get_num_threads(),
+        "affinity": affinity(),
+    }
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed distribution, without importing it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def isa_flags() -> list[str]:
+    """Those of `ISA_FLAGS` that the processor has."""
+    present = _cpuinfo().get("flags", "").split()
+    return [flag for flag in ISA_FLAGS if flag in present]
+
+
+def affinity() -> list[int]:
+    """Numbers of the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Fields of the first processor; empty where there is no such file."""
+    if not CPUINFO.is_file():
+        return {}
+    first = CPUINFO.read_text(encoding="utf-8").split("\n\n")[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
