@@ -1,9 +1,11 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,12 @@ def coco_mini() -> Path:
     if not folder:
         pytest.skip("YOLOQ_COCO_MINI is not set: tests on real images need that folder")
     return Path(folder)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run small networks on one thread: several mostly wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

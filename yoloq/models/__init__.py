@@ -30,6 +30,7 @@ class Family:
     `build(spec)` makes the float network: (N, 3, H, W) in 0..1 -> list of raw maps (N, C, H, W).
     `head(net)` describes how those maps are decoded. `classes` are the pickled model classes that
     belong to the family, and `read(stub)` takes the spec and the tensors out of one.
+    `spec(size, nc)` is the spec of its published network of a size (n, s, m, l, x).
     """
 
     name: str
@@ -37,11 +38,12 @@ class Family:
     head: Callable[[nn.Module], Head]
     classes: tuple[str, ...]
     read: Callable[[Stub], tuple[dict[str, Any], dict[str, Tensor]]]
+    spec: Callable[[str, int], dict[str, Any]]
 
 
 def _family(name: str, module: Any) -> Family:
     """The row of a module that has a family's functions under their usual names."""
-    return Family(name, module.build, module.head, module.CLASSES, module.read)
+    return Family(name, module.build, module.head, module.CLASSES, module.read, module.spec)
 
 
 FAMILIES: dict[str, Family] = {
@@ -175,7 +177,8 @@ def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def _check_activations(net: nn.Module, pickled: Stub) -> None:
     """Raise where a pickled activation is of another class than the rebuilt one."""
-    rebuilt = {name: type(module).__name__ for name, module in net.named_modules()}
+    named = net.named_modules(remove_duplicate=False)  # the package shares one SiLU
+    rebuilt = {name: type(module).__name__ for name, module in named}
     for name, stub in checkpoint.modules(pickled):
         found = checkpoint.class_of(stub)
         if name.endswith(".act") and rebuilt.get(name, found) != found:

@@ -11,7 +11,7 @@ from . import checkpoint
 from .activations import ACTIVATIONS
 from .heads import AnchorHead
 from .unpickle import Stub
-from .yolov5 import YOLOv5
+from .yolov5 import YOLOv5, v6_spec
 
 CLASSES = ("models.yolo.Model", "models.yolo.DetectionModel")
 
@@ -27,6 +27,11 @@ def head(net: nn.Module) -> AnchorHead:
     pixels = detect.anchors.cpu() * detect.stride.view(-1, 1, 1)
     anchors = tuple(tuple((w, h) for w, h in level) for level in pixels.tolist())
     return AnchorHead(tuple(int(s) for s in detect.stride), anchors, detect.nc)
+
+
+def spec(size: str, nc: int) -> dict[str, Any]:
+    """The spec of YOLOv5 v6.0 to v7.0 of a size."""
+    return v6_spec(size, nc)
 
 
 def read(model: Stub) -> tuple[dict[str, Any], dict[str, Tensor]]:

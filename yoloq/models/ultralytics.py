@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -154,6 +155,11 @@ def read(model: Stub) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return spec, {name: value for name, value in tensors.items() if not UNUSED.match(name)}
 
 
+def spec(size: str, nc: int) -> dict[str, Any]:
+    """The spec of YOLOv5u of a size."""
+    return package_spec(f"yolov5{size}", nc)
+
+
 def package_spec(name: str, nc: int) -> dict[str, Any]:
     """The spec of one of the package's own models, such as `yolov5n` (YOLOv5u-n) or `yolo11s`."""
     return {**import_ultralytics().yaml_model_load(f"{name}.yaml"), "nc": nc}
@@ -173,9 +179,9 @@ def _check(spec: Mapping[str, Any]) -> None:
 def import_ultralytics() -> Any:
     """The package's module `ultralytics.nn.tasks`, imported without its side effects.
 
-    The import writes settings to the user's configuration folder, may look up hosts, and changes
-    environment variables, NumPy's print options and OpenCV's threads; here it writes to a temporary
-    folder, and the rest is put back.
+    The import writes settings to the user's configuration folder, may look up hosts, replaces
+    `torch.save` and changes environment variables, warnings, print options and OpenCV's threads;
+    here it writes to a temporary folder, and the rest is put back.
     """
     if "ultralytics.nn.tasks" not in sys.modules:
         with _contained():
@@ -190,7 +196,13 @@ def _contained() -> Iterator[None]:
     import numpy as np
 
     environment, threads = dict(os.environ), cv2.getNumThreads()
-    with tempfile.TemporaryDirectory(prefix="yoloq-") as folder, np.printoptions():
+    patched = [(torch, "save"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow")]
+    originals = [getattr(module, name) for module, name in patched]
+    with (
+        tempfile.TemporaryDirectory(prefix="yoloq-") as folder,
+        np.printoptions(),
+        warnings.catch_warnings(),
+    ):
         os.environ.update(
             YOLO_OFFLINE="1",
             YOLO_AUTOINSTALL="false",
@@ -204,3 +216,6 @@ def _contained() -> Iterator[None]:
             os.environ.clear()
             os.environ.update(environment)
             cv2.setNumThreads(threads)
+            torch.set_printoptions(profile="default")
+            for (module, name), original in zip(patched, originals, strict=True):
+                setattr(module, name, original)

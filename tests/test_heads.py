@@ -1,0 +1,138 @@
+"""Decoding of raw heads, against literals and a slow computation cell by cell."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from yoloq.models.heads import AnchorHead, DflHead, head_from_json
+
+ANCHOR = AnchorHead((8, 16), (((10.0, 20.0), (30.0, 40.0)), ((50.0, 60.0), (70.0, 80.0))), 3)
+DFL = DflHead((8, 16), 3, 4)
+DISTANCE = DflHead((8, 16), 3, 1)
+HEADS = pytest.mark.parametrize("head", [ANCHOR, DFL, DISTANCE], ids=["anchor", "dfl", "distance"])
+
+
+def random_maps(head, images=2, seed=0):
+    """Raw maps of 4 x 6 and 2 x 3 cells."""
+    rng = np.random.default_rng(seed)
+    width = 2 * (5 + head.nc) if isinstance(head, AnchorHead) else 4 * head.reg_max + head.nc
+    shapes = [(images, width, 4, 6), (images, width, 2, 3)]
+    return [rng.normal(0, 3, shape).astype(np.float32) for shape in shapes]
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-float(x)))
+
+
+def slow_anchor(head, raw, level, conf):
+    """Rows x1 y1 x2 y2 score class of one map, by the published formulas."""
+    stride = head.strides[level]
+    for a, (width, height) in enumerate(head.anchors[level]):
+        for y in range(raw.shape[1]):
+            for x in range(raw.shape[2]):
+                v = raw[a * (5 + head.nc) : (a + 1) * (5 + head.nc), y, x]
+                cx, cy = ((2 * sigmoid(v[i]) - 0.5 + c) * stride for i, c in ((0, x), (1, y)))
+                w, h = (2 * sigmoid(v[2])) ** 2 * width, (2 * sigmoid(v[3])) ** 2 * height
+                for c in range(head.nc):
+                    score = sigmoid(v[4]) * sigmoid(v[5 + c])
+                    if score > conf:
+                        yield cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, score, c
+
+
+def slow_dfl(head, raw, level, conf):
+    """Rows x1 y1 x2 y2 score class of one map, by the published formulas."""
+    stride, bins = head.strides[level], head.reg_max
+    for y in range(raw.shape[1]):
+        for x in range(raw.shape[2]):
+            sides = []
+            for side in range(4):
+                v = raw[side * bins : (side + 1) * bins, y, x].astype(float)
+                weights = np.exp(v) / np.exp(v).sum()
+                sides.append(v[0] if bins == 1 else (weights * range(bins)).sum())
+            left, top, right, bottom = sides
+            cx, cy = x + 0.5, y + 0.5
+            box = np.array([cx - left, cy - top, cx + right, cy + bottom]) * stride
+            for c in range(head.nc):
+                if (score := sigmoid(raw[4 * bins + c, y, x])) > conf:
+                    yield *box, score, c
+
+
+def as_rows(candidates):
+    return np.column_stack((candidates.boxes, candidates.scores, candidates.classes))
+
+
+@HEADS
+@pytest.mark.parametrize("conf", [0.0, 0.001, 0.3, 0.9])
+def test_decode_equals_the_formulas_cell_by_cell(head, conf):
+    slow = slow_anchor if isinstance(head, AnchorHead) else slow_dfl
+    raws = random_maps(head)
+    for image, found in enumerate(head.decode(raws, conf)):
+        want = [row for i, raw in enumerate(raws) for row in slow(head, raw[image], i, conf)]
+        key = lambda rows: np.lexsort(np.round(rows[:, [0, 4, 5]], 2).T)  # noqa: E731
+        want, rows = np.array(want), as_rows(found)
+        assert len(rows) == len(want)
+        np.testing.assert_allclose(rows[key(rows)], want[key(want)], rtol=1e-4, atol=1e-3)
+        assert found.boxes.dtype == found.scores.dtype == np.float32
+        assert found.classes.dtype == np.int64
+
+
+def test_anchor_head_of_zeros_is_the_anchor_in_the_middle_of_its_cell():
+    head = AnchorHead((8,), (((10.0, 20.0),),), 1)
+    (found,) = head.decode([np.zeros((1, 6, 1, 2), np.float32)], 0.1)
+    np.testing.assert_allclose(found.boxes, [[-1, -6, 9, 14], [7, -6, 17, 14]])
+    np.testing.assert_allclose(found.scores, [0.25, 0.25])
+
+
+def test_dfl_head_of_zeros_reaches_half_the_bins_to_each_side():
+    (found,) = DflHead((8,), 1).decode([np.zeros((1, 65, 1, 1), np.float32)], 0.1)
+    np.testing.assert_allclose(found.boxes, [[-56, -56, 64, 64]])  # (0.5 -+ 7.5) * 8
+    np.testing.assert_allclose(found.scores, [0.5])
+
+
+@HEADS
+def test_nothing_above_the_threshold_gives_empty_arrays(head):
+    for found in head.decode(random_maps(head), 1.0):
+        assert found.boxes.shape == (0, 4)
+        assert found.scores.shape == found.classes.shape == (0,)
+
+
+@HEADS
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [-1000.0, 1000.0])
+def test_extreme_logits_give_finite_scores_without_warnings(head, value):
+    for found in head.decode([np.full_like(raw, value) for raw in random_maps(head)], 0.001):
+        assert np.isfinite(found.boxes).all()
+        assert found.scores.size == 0 if value < 0 else (found.scores == 1).all()
+
+
+@HEADS
+def test_half_precision_maps_are_accepted(head):
+    raws = [raw.astype(np.float16) for raw in random_maps(head)]
+    (half, _), (full, _) = (
+        head.decode(raws, 0.3),
+        head.decode([r.astype(np.float32) for r in raws], 0.3),
+    )
+    np.testing.assert_array_equal(as_rows(half), as_rows(full))
+
+
+@HEADS
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda raws: raws[:1], lambda raws: [raw[:, 1:] for raw in raws]],
+    ids=["level", "width"],
+)
+def test_maps_of_another_head_are_an_error(head, spoil):
+    with pytest.raises(ValueError, match="channels a level"):
+        head.decode(spoil(random_maps(head)), 0.1)
+
+
+@HEADS
+def test_json_round_trip(head):
+    assert head_from_json(json.loads(json.dumps(head.to_json()))) == head
+
+
+def test_an_unknown_kind_is_an_error():
+    with pytest.raises(ValueError, match="'circle'"):
+        head_from_json({"kind": "circle"})
