@@ -153,8 +153,8 @@ class QdqGraph:
         if len(names) != len(nodes):
             raise RuntimeError(f"{len(names)} convolutions ran, {len(nodes)} were exported")
         for name, node in zip(names, nodes, strict=True):
-            weight = self.net.get_submodule(name).weight
-            if tuple(weight.shape) != node.inputs[1].values.shape:
+            weight = self.net.get_parameter(f"{name}.weight")
+            if weight.shape != node.inputs[1].values.shape:
                 raise RuntimeError(f"{name} and the exported {node.name} differ in shape")
         return dict(zip(names, nodes, strict=True))
 
@@ -207,7 +207,8 @@ class QdqGraph:
                 "(simulated); give them 8 bits to export"
             )
         scale = float(quantizer.scale) * (255 if self.reads_image(node) else 1)
-        return Affine(scale, int(quantizer.zero_point))
+        # engines run an asymmetric input in uint8 only
+        return Affine(scale, int(quantizer.zero_point), unsigned=not quantizer.spec.symmetric)
 
     def insert_pair(
         self, tensor: gs.Variable, affine: Affine, users: Sequence[gs.Node] | None = None

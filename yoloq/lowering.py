@@ -35,8 +35,8 @@ def lower_minimal(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
     inputs = {name: node.inputs[0] for name, node in graph.convolutions.items()}
     for name, node, conv in graph.quantized():
         graph.quantize_weight(node, conv)
-        pair = (inputs[name], graph.input_affine(node, conv), [])
-        pairs.setdefault(inputs[name].name, pair)[2].append(node)
+        tensor, affine = inputs[name], graph.input_affine(node, conv)
+        pairs.setdefault(tensor.name, (tensor, affine, []))[2].append(node)
     for name, module in net.named_modules():
         if isinstance(module, QuantAdd):
             _quantize_residual(pairs, inputs[f"{name.rpartition('.')[0]}.cv1.conv"], module.both)

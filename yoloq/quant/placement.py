@@ -37,6 +37,9 @@ class Rule:
     calibrator: str | None = None
 
 
+KEEP_FLOAT = Rule("*", None, None)  # what happens to a convolution that no rule matches
+
+
 @dataclass(frozen=True)
 class Policy:
     """Ordered rules (the later wins), and how far scales are shared.
@@ -158,9 +161,9 @@ def resolve(policy: Policy, net: nn.Module, ops: Sequence[Op]) -> Placement:
         groups = _merge(groups, concat_groups(ops, quantized))
     group_of = {name: group[0] for group in groups for name in group}
     layers = {}
-    for name, rule in chosen.items():
-        sides = (rule.weight, rule.activation, rule.calibrator) if rule else (None, None, None)
-        layers[name] = LayerPlan(sides[0], sides[1], group_of[name], sides[2])
+    for name in names:
+        plan = chosen[name] or KEEP_FLOAT
+        layers[name] = LayerPlan(plan.weight, plan.activation, group_of[name], plan.calibrator)
     members = {group[0]: tuple(group) for group in groups}
     return Placement(layers, members, _residual_adds(policy, net, layers))
 

@@ -5,7 +5,7 @@ pass serves every policy, calibrator, granularity and scale sharing that is trie
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,15 +56,11 @@ class Observer:
 
     def __call__(self, x: Tensor) -> None:
         """Add a batch (N, ...)."""
-        x = x.detach()
-        if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
-            x = x.permute(0, 2, 3, 1)  # flattening must not copy
-        rows = x.flatten(1)
+        rows = _rows(x)
         low, high = (float(edge) for edge in rows.aminmax())
         self.finite = self.finite and bool(np.isfinite(low) and np.isfinite(high))
         self.low, self.high = min(self.low, low), max(self.high, high)
-        index = torch.randint(rows.shape[1], (self.per_image,), generator=self.random)
-        self.samples.append(rows[:, index.to(rows.device)].float().cpu())
+        self.samples.append(_draw(rows, self.per_image, self.random).cpu())
 
     def statistics(self) -> Statistics:
         """Everything seen so far.
@@ -87,19 +83,57 @@ class Observer:
         )
 
 
+@dataclass(frozen=True)
+class Collected:
+    """One calibration pass, by module: statistics of inputs, and sampled extremes of outputs."""
+
+    inputs: dict[str, Statistics]
+    outputs: dict[str, tuple[float, float]]
+
+
+class _OutputObserver:
+    """Extremes of a seeded sample: enough for ranges that are clipped anyway, and nearly free."""
+
+    def __init__(self, per_image: int, seed: int) -> None:
+        self.per_image = per_image
+        self.random = torch.Generator().manual_seed(seed)
+        self.low = float("inf")
+        self.high = float("-inf")
+
+    def __call__(self, x: Tensor) -> None:
+        sample = _draw(_rows(x), self.per_image, self.random)
+        self.low = min(self.low, float(sample.min()))
+        self.high = max(self.high, float(sample.max()))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, ...) -> (N, elements) without a copy."""
+    x = x.detach()
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.flatten(1)
+
+
+def _draw(rows: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """(N, count) of each row's elements, at places that are the same for all rows."""
+    index = torch.randint(rows.shape[1], (count,), generator=random)
+    return rows[:, index.to(rows.device)].float()
+
+
 @contextlib.contextmanager
-def observed(modules: Mapping[str, nn.Module], observers: Mapping[str, Observer]) -> Iterator[None]:
-    """Feed the input of each named module to its observer until the block ends."""
-
-    def hook(observer: Observer) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            observer(inputs[0])
-
-        return see
-
+def observed(
+    modules: Mapping[str, nn.Module],
+    inputs: Mapping[str, Callable[[Tensor], None]],
+    outputs: Mapping[str, Callable[[Tensor], None]],
+) -> Iterator[None]:
+    """Feed inputs and outputs of the named modules to observers until the block ends."""
     handles = [
-        modules[name].register_forward_pre_hook(hook(observer))
-        for name, observer in observers.items()
+        modules[name].register_forward_pre_hook(lambda _, args, see=see: see(args[0]))
+        for name, see in inputs.items()
+    ]
+    handles += [
+        modules[name].register_forward_hook(lambda _, args, output, see=see: see(output))
+        for name, see in outputs.items()
     ]
     try:
         yield
@@ -109,13 +143,17 @@ def observed(modules: Mapping[str, nn.Module], observers: Mapping[str, Observer]
 
 
 def collect(
-    net: nn.Module, names: Iterable[str], batches: Iterable[Tensor], images: int, seed: int = 0
-) -> dict[str, Statistics]:
-    """Run the float network over `batches` and collect the inputs of the named convolutions.
+    net: nn.Module,
+    groups: Sequence[Sequence[str]],
+    batches: Iterable[Tensor],
+    images: int,
+    seed: int = 0,
+) -> Collected:
+    """Run the float network over `batches` and collect what its convolutions read and write.
 
     Args:
         net: the network, in eval mode.
-        names: modules whose input is collected; for convolutions that read one tensor, one name.
+        groups: convolutions that read one tensor; it is collected once, under the first name.
         batches: (N, 3, H, W) floats as the network takes them.
         images: how many images the batches hold together; sets the sample of each image.
         seed: of the samples.
@@ -124,15 +162,16 @@ def collect(
         ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
     """
     per_image = min(max(SAMPLE // max(images, 1), 128), 16384)
-    modules = dict(net.named_modules())
-    observers = {name: Observer(per_image, seed + i) for i, name in enumerate(names)}
-    with torch.inference_mode(), observed(modules, observers):
+    names = [name for group in groups for name in group]
+    inputs = {group[0]: Observer(per_image, seed + i) for i, group in enumerate(groups)}
+    outputs = {name: _OutputObserver(per_image, seed + i) for i, name in enumerate(names)}
+    with torch.inference_mode(), observed(dict(net.named_modules()), inputs, outputs):
         for batch in batches:
             net(batch)
-    results = {}
-    for name, observer in observers.items():
+    statistics = {}
+    for name, observer in inputs.items():
         try:
-            results[name] = observer.statistics()
+            statistics[name] = observer.statistics()
         except ValueError as error:
             raise ValueError(f"input of {name}: {error}") from None
-    return results
+    return Collected(statistics, {name: (o.low, o.high) for name, o in outputs.items()})

@@ -1,0 +1,7 @@
+"""Run the stage: `python scripts/baseline.py --help`."""
+
+from yoloq.cli import main
+from yoloq.stages.baseline import BaselineConfig, run
+
+if __name__ == "__main__":
+    raise SystemExit(main(BaselineConfig, run))

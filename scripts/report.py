@@ -1,0 +1,7 @@
+"""Run the stage: `python scripts/report.py --help`."""
+
+from yoloq.cli import main
+from yoloq.stages.report import ReportConfig, run
+
+if __name__ == "__main__":
+    raise SystemExit(main(ReportConfig, run))

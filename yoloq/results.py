@@ -1,0 +1,90 @@
+"""`<stage>.json`: what a stage found, with everything that the figures depend on."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .errors import RunError
+from .files import sha256_text, write_text
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: a model in one precision on one engine.
+
+    mAP, delta and fidelity are fractions; `delta` is against the FP32 baseline on the same images
+    and `delta_ci95` its paired bootstrap interval. `latency_ms` is of the model alone at batch 1,
+    `path_ms` from the image file to its boxes, both with how they were taken. `float_type` is the
+    type of what is not int8; `float_layers` names the convolutions that an int8 model keeps in it.
+    `simulated` says that int8 was computed in float, so that the row claims no speed.
+    """
+
+    name: str
+    precision: str
+    engine: str
+    map50_95: float
+    map50: float
+    delta: float = 0.0
+    delta_ci95: tuple[float, float] = (0.0, 0.0)
+    fidelity: float = 1.0
+    latency_ms: dict[str, Any] | None = None
+    path_ms: dict[str, Any] | None = None
+    fps: float | None = None
+    size_bytes: int | None = None
+    float_type: str = "fp32"
+    float_layers: tuple[str, ...] | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The content of a stage's JSON file; `key` is the hash of all its inputs."""
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    weights: dict[str, Any]
+    data: dict[str, Any]
+    rows: tuple[Row, ...]
+    artifacts: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def write(self, file: Path) -> None:
+        """Write the file whole."""
+        write_text(file, json.dumps(asdict(self), indent=1) + "\n")
+
+
+def read_result(file: Path) -> StageResult | None:
+    """What `write` wrote; None where there is no such file.
+
+    Raises:
+        RunError: the file is damaged or of another schema.
+    """
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, not {SCHEMA}")
+        known = {item.name for item in fields(StageResult)}
+        data = {name: value for name, value in data.items() if name in known}
+        rows = tuple(_row(row) for row in data.pop("rows"))
+        return StageResult(rows=rows, **data)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file}: not a result of this version ({error}); redo the stage") from None
+
+
+def _row(data: dict[str, Any]) -> Row:
+    lists = {name: tuple(v) for name, v in data.items() if isinstance(v, list)}
+    return Row(**{**data, **lists})
+
+
+def input_key(**parts: Any) -> str:
+    """Hash of a stage's inputs; equal inputs give equal results."""
+    return sha256_text(json.dumps(parts, sort_keys=True, default=str))

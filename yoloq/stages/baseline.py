@@ -1,0 +1,81 @@
+"""FP32 baseline: the accuracy that INT8 is held against, in PyTorch."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import StageConfig
+from ..detections import Detections
+from ..device import torch_device
+from ..engines.base import ModelInfo
+from ..engines.torch_eager import TorchPredictor
+from ..results import Row, StageResult
+from ..timing import end_to_end, measure
+from .inputs import Inputs, finished, open_inputs, say
+from .rows import BASELINE, accuracy, describe, find, timing
+
+
+@dataclass(frozen=True)
+class BaselineConfig(StageConfig):
+    """Measure the FP32 checkpoint: mAP, latency, FPS, size."""
+
+
+def run(config: BaselineConfig) -> StageResult:
+    """Write `baseline.json` and the detections that later stages compare with.
+
+    Images that cannot be read are left out here and in every later stage, and are counted.
+    """
+    began = time.perf_counter()
+    inputs = open_inputs(config)
+    key = inputs.key("baseline")
+    done = finished(config.folder, "baseline", key, config.force)
+    if done is not None:
+        return done
+    device = torch_device(config.device)
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    predictor = TorchPredictor(inputs.model.net, info, device, "fp32")
+    skipped: list[Path] = []
+    found = find(inputs, predictor, skipped)
+    inputs, found = _readable(inputs, found, skipped)
+    row = Row(
+        name="FP32",
+        precision="fp32",
+        engine="torch",
+        size_bytes=4 * sum(p.numel() for p in inputs.model.net.parameters()),
+        **accuracy(inputs, found, found),
+        **_timing(inputs, predictor),
+    )
+    say(describe(row))
+    found.save(config.folder / BASELINE)
+    result = inputs.result(
+        "baseline",
+        key,
+        [row],
+        artifacts={"detections": BASELINE},
+        seconds={"total": time.perf_counter() - began},
+        notes={"skipped": [str(file) for file in skipped]},
+    )
+    result.write(config.folder / "baseline.json")
+    return result
+
+
+def _readable(inputs: Inputs, found: Detections, skipped: list[Path]) -> tuple[Inputs, Detections]:
+    """Inputs and detections without the images that could not be read, renumbered."""
+    if not skipped:
+        return inputs, found
+    readable = np.array([image not in set(skipped) for image in inputs.images])
+    numbers = np.cumsum(readable) - 1
+    left = Detections(
+        int(readable.sum()), numbers[found.image], found.boxes, found.scores, found.classes
+    )
+    return inputs.without(skipped), left
+
+
+def _timing(inputs: Inputs, predictor: TorchPredictor) -> dict[str, Any]:
+    blank = np.zeros((1, inputs.imgsz, inputs.imgsz, 3), np.uint8)
+    latency = measure({"model": lambda: predictor(blank)}, runs=20, warmup=3)["model"]
+    path = end_to_end(predictor, inputs.images, runs=20, warmup=3)
+    return timing(latency, path)

@@ -1,0 +1,183 @@
+"""Engines: build every precision of one, hold each against the baseline, time them in turn."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from ..config import StageConfig, option, require
+from ..detections import Detections
+from ..engines import ENGINES, get_engine
+from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, file_size
+from ..environment import affinity
+from ..errors import EngineError
+from ..export import export_float
+from ..files import replace_when_whole
+from ..lowering import lower_minimal
+from ..quantized import load_quantized
+from ..results import Row, StageResult, read_result
+from ..timing import Latency, end_to_end, measure
+from .inputs import Inputs, earlier, finished, open_inputs, say
+from .ptq import PtqConfig
+from .ptq import run as run_ptq
+from .rows import BASELINE, accuracy, describe, find, timing
+
+
+@dataclass(frozen=True)
+class EngineConfig(StageConfig):
+    """Build engines in every precision of the machine; measure accuracy and speed."""
+
+    engine: str = option("auto", "engine to build", ("auto", *ENGINES))
+    precisions: tuple[str, ...] = option((), "precisions to build; none: all that run natively")
+    threads: int = option(0, "threads of the engine; 0: as many as cores")
+    runs: int = option(50, "timed runs of each precision, in turn")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.threads >= 0, "--threads", self.threads, "0 (all cores) or more")
+        require(self.runs >= 1, "--runs", self.runs, "1 or more")
+
+
+def run(config: EngineConfig) -> StageResult:
+    """Write the Q/DQ ONNX, the engine's files and `engine-<engine>.json`.
+
+    Raises:
+        UserError: the engine's package or the device is missing, or an input cannot be used.
+    """
+    began = time.perf_counter()
+    engine = get_engine(config.engine)
+    precisions = chosen_precisions(engine, config)
+    inputs = open_inputs(config)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    stage = f"engine-{engine.name}"
+    key = inputs.key(stage, ptq=ptq.key, precisions=precisions)
+    done = finished(config.folder, stage, key, config.force)
+    if done is not None:
+        return done
+    baseline = read_result(config.folder / "baseline.json")
+    assert baseline is not None
+    inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
+    source = Source(
+        ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz),
+        inputs.model,
+        load_quantized(config.folder / "ptq.pt"),
+    )
+    artifacts = write_onnx(source, config.folder)
+    predictors, files = build(engine, source, precisions, config)
+    artifacts |= {precision: file.name for precision, file in files.items()}
+    rows = measure_rows(inputs, engine, source, predictors, files)
+    result = inputs.result(
+        stage,
+        key,
+        rows,
+        artifacts=artifacts,
+        seconds={"total": time.perf_counter() - began},
+        notes={"quantized": "ptq", "policy": source.quantized.policy.to_json()},
+    )
+    result.write(config.folder / f"{stage}.json")
+    return result
+
+
+def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
+    """Those asked for, or all.
+
+    Raises:
+        EngineError: the engine does not run one of them on this device.
+    """
+    native = engine.precisions(config.device)
+    for precision in config.precisions:
+        if precision not in native:
+            raise EngineError(
+                f"--precisions {precision}: {engine.name} runs {', '.join(native)} here"
+            )
+    return tuple(name for name in native if not config.precisions or name in config.precisions)
+
+
+def write_onnx(source: Source, folder: Path) -> dict[str, str]:
+    """The FP32 graph and the Q/DQ graph, for any other tool that reads ONNX."""
+    lowerings: dict[str, Callable[..., onnx.ModelProto]] = {
+        "fp32": lambda model, net: model,
+        "int8": lower_minimal,
+    }
+    names = {}
+    for precision, lower in lowerings.items():
+        net = source.net(precision)
+        model = lower(export_float(net, source.info.imgsz), net)
+        onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
+        file = folder / f"model-{precision}.onnx"
+        with replace_when_whole(file) as temporary:
+            onnx.save(model, temporary)
+        names[f"onnx-{precision}"] = file.name
+    return names
+
+
+def build(
+    engine: Engine, source: Source, precisions: tuple[str, ...], config: EngineConfig
+) -> tuple[dict[str, Predictor], dict[str, Path]]:
+    """Engine files and loaded predictors, by precision."""
+    threads = config.threads or len(affinity())
+    predictors, files = {}, {}
+    for precision in precisions:
+        say(f"{engine.name} {precision}: building")
+        files[precision] = engine.build(source, precision, config.folder)
+        predictors[precision] = engine.load(files[precision], precision, config.device, threads)
+    return predictors, files
+
+
+def measure_rows(
+    inputs: Inputs,
+    engine: Engine,
+    source: Source,
+    predictors: dict[str, Predictor],
+    files: dict[str, Path],
+) -> list[Row]:
+    """Accuracy of each precision, then the latency of all of them in turn."""
+    config = inputs.config
+    assert isinstance(config, EngineConfig)
+    baseline = Detections.load(config.folder / BASELINE)
+    found = {name: find(inputs, predictor) for name, predictor in predictors.items()}
+    latencies = time_all(predictors, inputs, config)
+    rows = []
+    for name, predictor in predictors.items():
+        int8 = name == "int8"
+        row = Row(
+            name="INT8 PTQ" if int8 else name.upper(),
+            precision=name,
+            engine=engine.name,
+            size_bytes=file_size(files[name]),
+            float_type=predictor.float_type,
+            float_layers=tuple(source.quantized.placement.float_layers) if int8 else None,
+            simulated=int8 and engine.simulated,
+            **accuracy(inputs, found[name], baseline),
+            **timing(*latencies[name]),
+        )
+        if row.simulated:
+            row = replace(row, latency_ms=None, path_ms=None, fps=None)
+        say(describe(row))
+        rows.append(row)
+    return rows
+
+
+def time_all(
+    predictors: dict[str, Predictor], inputs: Inputs, config: EngineConfig
+) -> dict[str, tuple[Latency, Latency]]:
+    """Latency of the model alone and of the whole path, for each precision."""
+    threads = config.threads or len(affinity())
+    image = np.random.default_rng(config.seed).integers(
+        0, 256, (1, inputs.imgsz, inputs.imgsz, 3), np.uint8
+    )
+    calls: dict[str, Callable[[], object]] = {
+        name: lambda predictor=predictor: predictor(image)  # type: ignore[misc]
+        for name, predictor in predictors.items()
+    }
+    alone = measure(calls, config.runs, warmup=5, threads=threads)
+    return {
+        name: (
+            alone[name],
+            end_to_end(predictor, inputs.images, runs=config.runs, threads=threads),
+        )
+        for name, predictor in predictors.items()
+    }

@@ -1,0 +1,204 @@
+"""PTQ: place quantizers, calibrate them on images of the train split, measure what it costs."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..config import StageConfig, option, require
+from ..data.loader import iterate, sample
+from ..detections import Detections
+from ..device import torch_device
+from ..engines.base import ModelInfo
+from ..engines.torch_eager import TorchPredictor
+from ..environment import environment
+from ..errors import PolicyError, UserError
+from ..models import LoadedModel
+from ..progress import progress
+from ..quant.affine import QuantSpec
+from ..quant.cache import load_statistics, save_statistics
+from ..quant.calibrate import DeadChannels, calibrate
+from ..quant.calibrators import CALIBRATORS
+from ..quant.dataflow import sibling_groups, trace
+from ..quant.placement import Policy, default_policy
+from ..quant.statistics import Collected, collect
+from ..quantized import QuantizedModel, quantize_model, save_quantized
+from ..results import Row, StageResult, input_key
+from .baseline import BaselineConfig
+from .baseline import run as run_baseline
+from .inputs import Inputs, earlier, finished, open_inputs, say
+from .rows import BASELINE, accuracy, describe, find
+
+STATISTICS = "statistics.npz"
+
+
+@dataclass(frozen=True)
+class PtqConfig(StageConfig):
+    """Quantize without training: calibrate on images of the train split."""
+
+    images: int = option(128, "calibration images, drawn from train")
+    calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
+    weights_per: str = option("channel", "weight scales", ("tensor", "channel", "group"))
+    group_size: int = option(4, "output channels a group, with --weights-per group")
+    weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
+    symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")
+    float_head: bool = option(True, "leave the Detect head in float")
+    float_first: int = option(2, "leave the first N layers in float")
+    keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
+    sharing: str = option("siblings", "scales shared by", ("siblings", "concat"))
+    residual: str = option("none", "quantize a residual Add's inputs", ("none", "input", "both"))
+    policy: str = option("", "policy (.json) to use instead of the placement flags")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.images >= 1, "--images", self.images, "1 or more")
+        require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
+        require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
+        require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
+
+
+def run(config: PtqConfig) -> StageResult:
+    """Write `ptq.pt` (weights, policy, ranges) and `ptq.json`.
+
+    Raises:
+        UserError: an input cannot be used, or a pattern matches no layer.
+    """
+    began = time.perf_counter()
+    inputs = open_inputs(config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    policy = read_policy(config, inputs.model)
+    key = inputs.key("ptq", baseline=baseline.key, policy=policy.to_json())
+    done = finished(config.folder, "ptq", key, config.force)
+    if done is not None:
+        return done
+    inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
+    quantized, dead, seconds = calibrated(inputs, config, policy)
+    save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
+    row = _measure(inputs, quantized)
+    say(describe(row))
+    result = inputs.result(
+        "ptq",
+        key,
+        [row],
+        artifacts={"model": "ptq.pt"},
+        seconds=seconds | {"total": time.perf_counter() - began},
+        notes={"policy": policy.to_json(), "dead_channels": [asdict(item) for item in dead]},
+    )
+    result.write(config.folder / "ptq.json")
+    return result
+
+
+def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
+    """The policy file, or the policy of the placement flags.
+
+    Raises:
+        PolicyError: the file is missing or holds no policy.
+    """
+    if config.policy:
+        try:
+            return Policy.from_json(json.loads(Path(config.policy).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise PolicyError(f"--policy {config.policy}: cannot be read ({error})") from None
+    granularity = config.weights_per
+    return default_policy(
+        head_name(model),
+        weight=QuantSpec(config.weight_bits, granularity, config.group_size, narrow=True),  # type: ignore[arg-type]
+        activation=QuantSpec(symmetric=config.symmetric),
+        float_head=config.float_head,
+        float_first=config.float_first,
+        keep_float=config.keep_float,
+        sharing=config.sharing,  # type: ignore[arg-type]
+        residual=config.residual,  # type: ignore[arg-type]
+    )
+
+
+def head_name(model: LoadedModel) -> str:
+    """Module name of the Detect head: the last layer of every family."""
+    layers = model.net.get_submodule("model")
+    return f"model.{len(list(layers.children())) - 1}"
+
+
+def calibrated(
+    inputs: Inputs, config: PtqConfig, policy: Policy
+) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
+    """The quantized model with its ranges, the dead channels, and the seconds it took."""
+    groups = sibling_groups(trace(inputs.model.net))
+    quantized = quantize_model(copy_model(inputs.model), policy)  # fails early on a bad pattern
+    began = time.perf_counter()
+    collected = statistics(inputs, config, groups)
+    collecting = time.perf_counter() - began
+    dead = calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
+    for item in dead:
+        say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
+    floats = quantized.placement.float_layers
+    say(
+        f"{len(quantized.placement.layers) - len(floats)} convolutions in int8, "
+        f"{len(floats)} in float: {', '.join(floats)}"
+    )
+    seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
+    return replace(quantized, outputs=collected.outputs), dead, seconds
+
+
+def copy_model(model: LoadedModel) -> LoadedModel:
+    """The model with a network of its own, to put quantizers into."""
+    import copy
+
+    return replace(model, net=copy.deepcopy(model.net))
+
+
+def statistics(inputs: Inputs, config: PtqConfig, groups: list[list[str]]) -> Collected:
+    """Statistics of the calibration images, from the run folder where they are still true."""
+    chosen = sample(inputs.dataset.images("train"), config.images, config.seed)
+    key = input_key(
+        weights=inputs.model.sha256,
+        data=inputs.dataset.sha256,
+        images=[[file.name, file.stat().st_size] for file in chosen],
+        imgsz=inputs.imgsz,
+        seed=config.seed,
+        device=str(torch_device(config.device)),
+        versions=environment()["versions"],
+    )
+    file = config.folder / STATISTICS
+    cached = load_statistics(file, key)
+    if cached is not None:
+        say(f"calibration: {file} holds the statistics of these {len(chosen)} images")
+        return cached
+    device = torch_device(config.device)
+    net = inputs.model.net.to(device)
+    skipped: list[Path] = []
+    with progress("calibrate", len(chosen)) as advance:
+
+        def batches() -> Iterator[torch.Tensor]:
+            loader = iterate(chosen, inputs.imgsz, config.batch_size, config.workers, skipped)
+            for batch in loader:
+                images = torch.from_numpy(batch.images).to(device)
+                yield images.permute(0, 3, 1, 2).float() / 255
+                advance(len(images))
+
+        try:
+            collected = collect(net, groups, batches(), len(chosen), config.seed)
+        except ValueError as error:
+            raise UserError(f"{config.weights}: calibration failed: {error}") from None
+    if skipped:
+        say(f"calibration: {len(skipped)} of {len(chosen)} images cannot be read: {skipped[0]}")
+    save_statistics(file, collected, key)
+    return collected
+
+
+def _measure(inputs: Inputs, quantized: QuantizedModel) -> Row:
+    """Accuracy of the simulated int8 model."""
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    device = torch_device(inputs.config.device)
+    found = find(inputs, TorchPredictor(quantized.model.net, info, device, "int8"))
+    baseline = Detections.load(inputs.config.folder / BASELINE)
+    return Row(
+        name="INT8 PTQ",
+        precision="int8",
+        engine="torch",
+        float_layers=tuple(quantized.placement.float_layers),
+        simulated=True,
+        **accuracy(inputs, found, baseline),
+    )

@@ -1,0 +1,66 @@
+"""Measuring one row of the report: accuracy against labels and against the FP32 baseline."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..bootstrap import paired_bootstrap
+from ..coco_metrics import fidelity, score
+from ..detections import Detections
+from ..engines.base import Predictor
+from ..environment import affinity
+from ..evaluate import detect
+from ..results import Row
+from ..timing import Latency
+from .inputs import Inputs
+
+BASELINE = "baseline.npz"
+
+
+def find(inputs: Inputs, predictor: Predictor, skipped: list[Path] | None = None) -> Detections:
+    """Detections of a predictor on the stage's images."""
+    config = inputs.config
+    return detect(
+        predictor,
+        inputs.images,
+        imgsz=inputs.imgsz,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        skipped=skipped,
+    )
+
+
+def accuracy(inputs: Inputs, found: Detections, baseline: Detections) -> dict[str, Any]:
+    """mAP, its delta to the baseline with the interval, and fidelity, as fields of a `Row`."""
+    ours = score(inputs.truth, found, inputs.nc)
+    theirs = score(inputs.truth, baseline, inputs.nc)
+    interval = paired_bootstrap(theirs.matches, ours.matches, seed=inputs.config.seed)
+    return {
+        "map50_95": ours.map50_95,
+        "map50": ours.map50,
+        "delta": interval.delta,
+        "delta_ci95": (interval.low, interval.high),
+        "fidelity": fidelity(baseline, found, inputs.nc),
+    }
+
+
+def timing(latency: Latency, path: Latency | None = None) -> dict[str, Any]:
+    """Latency fields of a `Row`; every one says how it was taken."""
+    how = {"affinity": affinity()}
+    return {
+        "latency_ms": asdict(latency) | how,
+        "path_ms": None if path is None else asdict(path) | how,
+        "fps": latency.fps,
+    }
+
+
+def describe(row: Row) -> str:
+    """One line for the terminal."""
+    low, high = row.delta_ci95
+    text = (
+        f"{row.name} ({row.engine}): mAP50-95 {row.map50_95:.4f}, mAP50 {row.map50:.4f}, "
+        f"delta {row.delta:+.4f} [{low:+.4f}, {high:+.4f}], fidelity {row.fidelity:.3f}"
+    )
+    if row.latency_ms:
+        text += f", p50 {row.latency_ms['p50']:.2f} ms"
+    return text
