@@ -1,4 +1,4 @@
-"""Run the stage: `python scripts/baseline.py --help`."""
+"""Measure the FP32 checkpoint: `python scripts/baseline.py --help`."""
 
 from yoloq.cli import main
 from yoloq.stages.baseline import BaselineConfig, run

@@ -1,4 +1,4 @@
-"""Run the stage: `python scripts/engine.py --help`."""
+"""Build and measure engines: `python scripts/engine.py --help`."""
 
 from yoloq.cli import main
 from yoloq.stages.engine import EngineConfig, run

@@ -1,4 +1,4 @@
-"""Run the stage: `python scripts/ptq.py --help`."""
+"""Quantize without training: `python scripts/ptq.py --help`."""
 
 from yoloq.cli import main
 from yoloq.stages.ptq import PtqConfig, run

@@ -1,4 +1,4 @@
-"""Run the stage: `python scripts/report.py --help`."""
+"""Print one table of everything that was measured: `python scripts/report.py --help`."""
 
 from yoloq.cli import main
 from yoloq.stages.report import ReportConfig, run

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from .errors import UserError
 
@@ -66,8 +66,8 @@ def require(holds: bool, flag: str, value: Any, want: str) -> None:
 def parse(config: type[C], arguments: Sequence[str] | None = None) -> C:
     """Build a config from command line flags; `--batch-size` sets `batch_size`."""
     doc = (config.__doc__ or "").splitlines()[0]
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    parser = _Parser(
+        description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
     )
     hints = typing.get_type_hints(config)
     for item in dataclasses.fields(config):
@@ -88,6 +88,13 @@ def _add_flag(parser: argparse.ArgumentParser, item: Any, hint: Any) -> None:
     if isinstance(hint, types.UnionType):
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     parser.add_argument(flag, type=hint, choices=item.metadata["choices"], **settings)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse whose errors are one line, like all of yoloq's."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (--help lists the options)")
 
 
 class _AsTuple(argparse.Action):

@@ -123,11 +123,11 @@ def finished(folder: Path, stage: str, key: str, force: bool) -> StageResult | N
     return result
 
 
-def as_config(config: StageConfig, other: type[C]) -> C:
-    """Another stage's config with the options that both have."""
+def as_config(config: StageConfig, other: type[C], **changes: Any) -> C:
+    """Another stage's config with the options that both have, and the given ones."""
     mine = asdict(config)
     shared = {field.name: mine[field.name] for field in fields(other) if field.name in mine}
-    return other(**shared | {"force": False})
+    return other(**shared | changes)
 
 
 def earlier(
@@ -144,7 +144,7 @@ def earlier(
         return result
     reason = "is missing" if result is None else "is of other weights, data or image size"
     say(f"{folder / (stage + '.json')} {reason}: running {stage} first")
-    return run(as_config(inputs.config, config))
+    return run(as_config(inputs.config, config, force=False))
 
 
 def _same_subject(result: StageResult, inputs: Inputs) -> bool:

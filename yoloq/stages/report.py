@@ -18,7 +18,7 @@ from ..results import Row, StageResult, read_result
 from .inputs import say
 
 STAGES = ("baseline", "ptq", "qat")  # engine-*.json follow, in the order of their names
-COLUMNS = (
+COLUMNS = (  # field, title, format
     ("run", "Run", ""),
     ("engine", "Engine", ""),
     ("name", "Precision", ""),
@@ -36,6 +36,7 @@ COLUMNS = (
     ("float_type", "Float type", ""),
     ("float_layers", "Float layers", "{}"),
 )
+FIRST_TO_GO = ("p99 ms", "Float type", "FPS with image", "AP50", "Size MB", "p50 ms")
 
 
 @dataclass(frozen=True)
@@ -197,10 +198,20 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
 
 
 def show(table: Sequence[Sequence[str]]) -> None:
-    """Print the table on stdout."""
+    """Print the table on stdout; a narrow terminal gets fewer columns, a file all of them."""
+    console = Console()
+    widths = [max(len(cell) for cell in column) + 3 for column in zip(*table, strict=True)]
+    shown = list(range(len(widths)))
+    if console.is_terminal:
+        for title in FIRST_TO_GO:
+            if sum(widths[i] for i in shown) < console.width:
+                break
+            shown = [i for i in shown if table[0][i] != title]
+    else:
+        console = Console(width=sum(widths) + 1)
     printed = Table()
-    for title in table[0]:
-        printed.add_column(title, justify="right", overflow="fold")
+    for index in shown:
+        printed.add_column(table[0][index], justify="right")
     for cells in table[1:]:
-        printed.add_row(*cells)
-    Console().print(printed)
+        printed.add_row(*(cells[index] for index in shown))
+    console.print(printed)

@@ -1,0 +1,59 @@
+# Every target sets up .venv first and works without variables: the built-in set and weights are
+# the defaults. WEIGHTS DATA IMGSZ NAME DEVICE ENGINE choose others; ARGS goes to the script as is.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
+	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
+	$(if $(DEVICE),--device $(DEVICE))
+STAGES := data train baseline ptq report
+
+.PHONY: help setup $(STAGES) engine demo test check bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       baseline, PTQ, engines and report on the built-in set, in minutes"
+	@echo "make baseline   FP32 accuracy and speed of WEIGHTS on DATA"
+	@echo "make ptq        calibrate to int8 on images of the train split"
+	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
+	@echo "make report     one table of all that was measured"
+	@echo "make train      train the built-in checkpoint anew"
+	@echo "make data       make the built-in set, or check DATA"
+	@echo "make test check bench clean setup"
+	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE ARGS, such as"
+	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=python3.11" >&2; exit 2; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(STAGES): $(READY)
+	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
+
+engine: $(READY)
+	@$(PY) scripts/engine.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+demo: $(READY)
+	@$(PY) scripts/demo.py $(ARGS)
+
+test: $(READY)
+	@$(PY) -m pytest $(ARGS)
+
+check: $(READY)
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench: $(READY)
+	@$(PY) benchmarks/run.py $(ARGS)
+
+clean:
+	rm -rf runs data/cache .pytest_cache .ruff_cache .mypy_cache build *.egg-info
