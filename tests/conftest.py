@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_set import TinySet, make_tiny_set
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
+    """A data set of a few 64 px images with two classes, and a random checkpoint for it."""
+    return make_tiny_set(tmp_path_factory.mktemp("tiny"))

@@ -1,0 +1,61 @@
+"""The report shows what the result files say, in points, milliseconds and megabytes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from yoloq.errors import RunError
+from yoloq.results import Row, StageResult
+from yoloq.stages.report import ReportConfig, run
+
+ENVIRONMENT = {"cpu": "a processor", "isa": ["avx2"], "gpu": None}
+
+
+def write(folder: Path, stage: str, *rows: Row) -> None:
+    data = {"images": 5, "imgsz": 64}
+    StageResult(stage, "k", {}, ENVIRONMENT, {}, data, rows).write(folder / f"{stage}.json")
+
+
+def row(precision: str, fps: float | None, **more) -> Row:
+    p50 = None if fps is None else 1000 / fps
+    timing = {"p50": p50, "p99": p50, "batch": 1, "threads": 2, "affinity": [0]}
+    latency = None if fps is None else timing | {"warmup": 1, "runs": 3}
+    return Row(precision, precision, "openvino", 0.3, 0.5, latency_ms=latency, fps=fps, **more)
+
+
+def test_speed_up_is_against_the_same_engines_fp32(tmp_path: Path) -> None:
+    write(tmp_path / "a", "engine-openvino", row("fp32", 50.0), row("int8", 125.0))
+    lines = run(ReportConfig(project=str(tmp_path), name="a"))
+    assert [line["speed_up"] for line in lines] == [1.0, 2.5]
+
+
+def test_units_and_the_interval(tmp_path: Path) -> None:
+    bits = {"delta": -0.012, "delta_ci95": (-0.02, 0.001), "size_bytes": 2_500_000}
+    write(tmp_path / "a", "ptq", row("int8", None, **bits, float_layers=("x", "y")))
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    text = (tmp_path / "a" / "report.md").read_text()
+    for cell in ("| 50.00 |", "| 30.00 |", "| -1.20 |", "| -2.00 to +0.10 |", "| 2.50 |", "| 2 |"):
+        assert cell in text
+    table = list(csv.DictReader((tmp_path / "a" / "report.csv").open()))
+    assert float(table[0]["delta_low"]) == pytest.approx(-2.0)
+    assert "<td>-1.20</td>" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_several_runs_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "a", "ptq", row("int8", None))
+    write(tmp_path / "b", "ptq", row("int8", None))
+    lines = run(ReportConfig(runs=(str(tmp_path / "a"), str(tmp_path / "b"))))
+    assert [line["run"] for line in lines] == ["a", "b"]
+    assert (tmp_path / "a" / "report.md").is_file()
+
+
+def test_text_of_files_is_escaped_in_the_page(tmp_path: Path) -> None:
+    write(tmp_path / "a", "ptq", Row("<b>", "int8", "openvino", 0.3, 0.5))
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    assert "&lt;b&gt;" in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_an_empty_run_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nothing-here"):
+        run(ReportConfig(project=str(tmp_path), name="nothing-here"))

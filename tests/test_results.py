@@ -1,0 +1,42 @@
+"""Result files come back as they were written, and others are refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from yoloq.errors import RunError
+from yoloq.results import Row, StageResult, input_key, read_result
+
+
+def result() -> StageResult:
+    row = Row("INT8", "int8", "openvino", 0.3, 0.5, -0.01, (-0.02, 0.0), float_layers=("model.0",))
+    return StageResult("ptq", "key", {"limit": 0}, {}, {"sha256": "w"}, {"sha256": "d"}, (row,))
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    file = tmp_path / "ptq.json"
+    result().write(file)
+    assert read_result(file) == result()
+    assert json.loads(file.read_text())["schema"] == 1
+
+
+def test_a_missing_result_is_none(tmp_path: Path) -> None:
+    assert read_result(tmp_path / "ptq.json") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": [{}]}'],
+    ids=["empty", "cut", "list", "schema", "row"],
+)
+def test_a_damaged_result_is_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "ptq.json"
+    file.write_text(text)
+    with pytest.raises(RunError, match=r"ptq\.json.*redo the stage"):
+        read_result(file)
+
+
+def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:
+    assert input_key(a=1, b=2) == input_key(b=2, a=1)
+    assert input_key(a=1, b=2) != input_key(a=1, b=3)
