@@ -57,15 +57,13 @@ def test_results_state_what_they_depend_on(finished_run: Path) -> None:
     assert row["latency_ms"]["threads"] >= 1 and row["latency_ms"]["warmup"] >= 1
     assert row["latency_ms"]["affinity"] and row["latency_ms"]["batch"] == 1
     assert row["delta_ci95"][0] <= row["delta"] <= row["delta_ci95"][1]
-    assert 0 <= row["fidelity"] <= 1
+    assert 0.3 < row["fidelity"] <= 1
 
 
 def test_fp32_engine_finds_what_torch_finds(finished_run: Path) -> None:
     row = read(finished_run, "engine-openvino")["rows"][0]
     assert row["precision"] == "fp32"
-    reference = read(finished_run, "baseline")["rows"][0]  # random weights: many boxes, below 1
-    assert row["fidelity"] == pytest.approx(reference["fidelity"], abs=0.02)
-    assert row["map50"] == pytest.approx(reference["map50"], abs=0.02)
+    assert row["fidelity"] > 0.99
 
 
 def test_simulated_int8_claims_no_speed(finished_run: Path) -> None:

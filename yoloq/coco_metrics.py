@@ -69,15 +69,19 @@ def fidelity(reference: Detections, detections: Detections, nc: int, score: floa
 
 
 def as_truth(detections: Detections, score: float) -> GroundTruth:
-    """The detections with at least `score` as ground truth."""
-    chosen = detections.scores >= score
+    """The detections with at least `score` as ground truth.
+
+    A box that clipping left without area is no truth: nothing overlaps it, not even itself.
+    """
+    sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    chosen = (detections.scores >= score) & (sides > 0).all(1)
     boxes = detections.boxes[chosen]
     return GroundTruth(
         images=detections.images,
         image=detections.image[chosen],
         boxes=boxes,
         classes=detections.classes[chosen],
-        areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+        areas=sides[chosen].prod(1),
         crowd=np.zeros(len(boxes), dtype=bool),
     )
 
