@@ -48,3 +48,21 @@ def test_it_does_not_import_what_it_names():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("flags", "vnni", "bfloat16"),
+    [
+        ([], False, False),
+        (["avx2"], False, False),
+        (["avx2", "avx_vnni"], True, False),
+        (["avx512f", "avx512_vnni"], True, False),
+        (["avx512f", "avx512_bf16"], False, True),
+        (["amx_bf16", "amx_int8"], True, True),
+    ],
+    ids=["unknown", "avx2", "avx-vnni", "avx512-vnni", "avx512-bf16", "amx"],
+)
+def test_what_the_instruction_sets_allow(monkeypatch, flags, vnni, bfloat16):
+    monkeypatch.setattr(module, "isa_flags", lambda: flags)
+    assert module.has_vnni() is vnni
+    assert module.has_fast_bfloat16() is bfloat16

@@ -67,6 +67,16 @@ def isa_flags() -> list[str]:
     return [flag for flag in ISA_FLAGS if flag in present]
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 in hardware (AMX or AVX512-BF16)."""
+    return bool({"amx_bf16", "avx512_bf16"} & set(isa_flags()))
+
+
+def has_vnni() -> bool:
+    """Whether the processor adds up int8 products in 32 bits (VNNI, or AMX which implies it)."""
+    return bool({"avx_vnni", "avx512_vnni", "amx_int8"} & set(isa_flags()))
+
+
 def affinity() -> list[int]:
     """Numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

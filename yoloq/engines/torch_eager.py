@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..device import torch_device
+from ..environment import has_fast_bfloat16
 from ..models import load_model, save_model
 from ..quantized import load_quantized, save_quantized
 from .base import METADATA, Engine, ModelInfo, Source
@@ -17,7 +18,7 @@ def precisions(device: str) -> tuple[str, ...]:
     """FP32, the device's 16-bit type, and simulated int8."""
     if torch_device(device).type == "cuda":
         return ("fp32", "fp16", "int8")
-    return ("fp32", "bf16", "int8") if torch.backends.cpu.get_cpu_capability() else ("fp32", "int8")
+    return ("fp32", "bf16", "int8") if has_fast_bfloat16() else ("fp32", "int8")
 
 
 def build(source: Source, precision: str, folder: Path) -> Path:

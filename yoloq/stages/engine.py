@@ -12,7 +12,7 @@ from ..config import StageConfig, option, require
 from ..detections import Detections
 from ..engines import ENGINES, get_engine
 from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, file_size
-from ..environment import affinity
+from ..environment import affinity, has_vnni, isa_flags
 from ..errors import EngineError
 from ..export import export_float
 from ..files import replace_when_whole
@@ -65,6 +65,7 @@ def run(config: EngineConfig) -> StageResult:
         inputs.model,
         load_quantized(config.folder / "ptq.pt"),
     )
+    warn_without_vnni(engine)
     artifacts = write_onnx(source, config.folder)
     predictors, files = build(engine, source, precisions, config)
     artifacts |= {precision: file.name for precision, file in files.items()}
@@ -112,6 +113,15 @@ def write_onnx(source: Source, folder: Path) -> dict[str, str]:
             onnx.save(model, temporary)
         names[f"onnx-{precision}"] = file.name
     return names
+
+
+def warn_without_vnni(engine: Engine) -> None:
+    """Without VNNI an int8 product pair can saturate int16, and int8 is seldom faster."""
+    if not engine.simulated and isa_flags() and not has_vnni():
+        say(
+            "warning: this CPU has no VNNI: int8 may be no faster than FP32, and sums of u8 x s8 "
+            "products can saturate; ARGS='--weight-bits 7' of make ptq avoids that"
+        )
 
 
 def build(
