@@ -9,6 +9,8 @@ import torch
 from yoloq.models.heads import AnchorHead
 from yoloq.train.loss_classic import ClassicLoss, ciou, match, predicted_boxes
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ANCHORS = (
     ((10.0, 13.0), (16.0, 30.0), (33.0, 23.0)),
     ((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),

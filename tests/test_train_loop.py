@@ -44,10 +44,6 @@ class Tiny(nn.Module):
         return [head(level) for head, level in zip(self.heads, maps, strict=True)]
 
 
-class Interrupted(Exception):
-    """Stands for a kill."""
-
-
 def pictures() -> Pictures:
     """Eight pictures of one bright or dark square, already in memory."""
     generator = np.random.default_rng(0)
@@ -87,7 +83,7 @@ def feed(epoch: int, stop: int | None = None) -> Iterator[TrainBatch]:
     for batch in batches(pictures(), epoch, 0, 4, Augment(mosaic=0.3), SIZES):
         yield batch
         if epoch == stop:
-            raise Interrupted
+            raise KeyboardInterrupt
 
 
 def train(state: RunState, stop: int | None = None, **changes: object) -> None:
@@ -114,7 +110,7 @@ def test_an_interrupted_run_goes_on_bit_identically(tmp_path):
     train(whole)
 
     killed = make_state(tmp_path / "killed")
-    with pytest.raises(Interrupted):
+    with pytest.raises(KeyboardInterrupt):
         train(killed, stop=2)
     resumed = make_state(tmp_path / "killed")
     with torch.no_grad():
@@ -140,12 +136,12 @@ def test_a_finished_run_trains_no_more(tmp_path):
 
 def test_the_loss_falls_and_every_epoch_is_written(tmp_path):
     state = make_state(tmp_path)
-    train(state, epochs=12)
+    train(state, epochs=30)
     total = [row["box"] + row["obj"] + row["cls"] for row in state.history]
-    assert total[-1] < 0.8 * total[0]
+    assert sum(total[-5:]) < 0.8 * sum(total[:5])
     rows = (tmp_path / "state.csv").read_text().splitlines()
     assert rows[0] == "epoch,lr,box,obj,cls,seconds"
-    assert [row.split(",")[0] for row in rows[1:]] == [str(i) for i in range(1, 13)]
+    assert [row.split(",")[0] for row in rows[1:]] == [str(i) for i in range(1, 31)]
 
 
 def test_figures_of_validation_join_the_table(tmp_path):
@@ -261,7 +257,8 @@ def test_targets_are_image_class_and_fractions():
     full = Sample(image, np.array([[10, 20, 30, 60]], np.float32), np.array([7]))
     batch = collate([empty, full])
     assert batch.images.shape == (2, 3, 100, 100)
-    assert batch.targets.tolist() == pytest.approx([[1, 7, 0.2, 0.4, 0.2, 0.4]])
+    assert batch.targets.shape == (1, 6)
+    assert batch.targets[0].tolist() == pytest.approx([1, 7, 0.2, 0.4, 0.2, 0.4])
 
 
 def test_an_unreadable_picture_is_named(tmp_path):

@@ -153,8 +153,10 @@ def draw_sprite(
     alpha, colour = _render(sprite, left, top, 2 * reach)
     inside = alpha >= 0.5
     area = int(inside.sum())
-    x1, y1 = max(-left, 0), max(-top, 0)
-    x2, y2 = min(width - left, 2 * reach), min(height - top, 2 * reach)
+    x1, x2 = (min(max(edge - left, 0), 2 * reach) for edge in (0, width))
+    y1, y2 = (min(max(edge - top, 0), 2 * reach) for edge in (0, height))
+    if x1 == x2 or y1 == y2:
+        return Extent((0, 0, 0, 0), area)
     view = slice(y1, y2), slice(x1, x2)
     place = slice(top + y1, top + y2), slice(left + x1, left + x2)
     canvas[place] += alpha[view][..., None] * (colour[view] - canvas[place])

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,9 @@ def generate(folder: Path, recipe: Recipe) -> None:
         (folder / "labels" / split).mkdir(parents=True)
     jobs = [(split, i) for split in SPLITS for i in range(getattr(recipe, split))]
     console = Console(stderr=True)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # a forked child can hang on locks of OpenCV's and torch's threads
+    processes, context = len(os.sched_getaffinity(0)), get_context("spawn")
+    with ProcessPoolExecutor(processes, context) as pool:
         done = pool.map(partial(write_example, folder, recipe), jobs, chunksize=16)
         for _ in track(done, "drawing the built-in set", len(jobs), console=console):
             pass

@@ -1,10 +1,9 @@
 """Training: from random weights or a checkpoint to `train.pt`."""
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,17 +11,23 @@ from ..config import StageConfig, option, require
 from ..data.augment import Augment
 from ..data.dataset import Dataset, read_dataset
 from ..data.labels import read_ground_truth
-from ..errors import EngineError
-from ..files import sha256_text, write_text
-from ..models import LoadedModel, save_model
+from ..data.loader import check_imgsz
+from ..device import torch_device
+from ..engines.base import ModelInfo
+from ..engines.torch_eager import TorchPredictor
+from ..models import load_model, save_model
+from ..results import Row, StageResult
 from ..train.ema import WeightAverage
 from ..train.loop import Plan, fit, has_fast_bfloat16
 from ..train.losses import loss_for
 from ..train.optimizer import Schedule, make_optimizer
-from ..train.samples import Pictures, Sizes, batches, steps
+from ..train.samples import Pictures, Sizes, TrainBatch, batches, steps
 from ..train.start import SCRATCH, start_model
-from ..train.state import RunState
+from ..train.state import Epoch, RunState
+from .inputs import Inputs, finished, say
+from .rows import accuracy, describe, find
 
+WEIGHTS = "train.pt"
 NOMINAL_BATCH = 64  # YOLOv5 states weight decay for this many images a step
 
 
@@ -61,8 +66,8 @@ class TrainConfig(StageConfig):
         return Path(self.project) / (self.name or f"train-{origin}-{Path(self.data).stem}")
 
 
-def run(config: TrainConfig) -> LoadedModel:
-    """Train, and write `train.pt` and `train.json` into the run folder.
+def run(config: TrainConfig) -> StageResult:
+    """Train, measure, and write `train.pt` and `train.json` into the run folder.
 
     A run that was interrupted goes on from its last whole epoch.
 
@@ -71,39 +76,57 @@ def run(config: TrainConfig) -> LoadedModel:
     """
     began = time.perf_counter()
     dataset = read_dataset(config.data)
-    imgsz = config.imgsz or dataset.imgsz or 640
-    device = pick_device(config.device)
     torch.manual_seed(config.seed)
     model = start_model(config.weights, config.family, config.size, dataset.names)
-    stride = max(model.head.strides)
-    require(imgsz % stride == 0, "--imgsz", imgsz, f"a multiple of the stride, {stride}")
-    pictures = read_pictures(dataset, imgsz)
+    imgsz = check_imgsz(config.imgsz or dataset.imgsz or 640, max(model.head.strides))
+    images = dataset.images("val")[: config.limit or None]
+    inputs = Inputs(config, model, dataset, imgsz, images)
+    done = finished(config.folder, "train", inputs.key("train"), config.force)
+    if done is not None:
+        return done
 
-    state = start_state(config, model, dataset, imgsz, device)
-    history = fit(
-        state,
-        loss_for(model.head, imgsz, device),
-        lambda epoch: batches(
-            pictures, epoch, config.seed, config.batch_size, **epoch_settings(config, imgsz, epoch)
-        ),
-        make_plan(config, len(pictures), device),
-    )
-    trained = replace(model, net=state.average.net.cpu(), imgsz=imgsz)
-    save_model(config.folder / "train.pt", trained, epochs=config.epochs)
-    summary = {
-        "schema": 1,
-        "stage": "train",
-        "config": asdict(config),
-        "data": {"path": str(dataset.file), "sha256": dataset.sha256, "images": len(pictures)},
-        "epochs": history,
-        "artifacts": {"weights": "train.pt"},
-        "seconds": {
-            "train": sum(row["seconds"] for row in history),
+    history = train(inputs, config)
+    row = measure(inputs, config.folder / WEIGHTS)
+    result = inputs.result(
+        "train",
+        inputs.key("train"),
+        [row],
+        artifacts={"weights": WEIGHTS},
+        seconds={
+            "train": sum(epoch["seconds"] for epoch in history),
             "total": time.perf_counter() - began,
         },
-    }
-    write_text(config.folder / "train.json", json.dumps(summary, indent=1))
-    return trained
+        notes={"epochs": history},
+    )
+    result.write(config.folder / "train.json")
+    say(f"{config.folder / WEIGHTS}: {describe(row)}")
+    return result
+
+
+def train(inputs: Inputs, config: TrainConfig) -> list[Epoch]:
+    """Train the inputs' model, write `train.pt`; returns the table of epochs."""
+    device = torch_device(config.device)
+    pictures = read_pictures(inputs.dataset, inputs.imgsz)
+    state = start_state(config, inputs, device)
+    history = fit(
+        state,
+        loss_for(inputs.model.head, inputs.imgsz, device),
+        lambda epoch: epoch_batches(config, pictures, epoch),
+        make_plan(config, len(pictures), device),
+    )
+    trained = replace(inputs.model, net=state.average.net.cpu(), imgsz=inputs.imgsz)
+    save_model(config.folder / WEIGHTS, trained, epochs=config.epochs)
+    return history
+
+
+def measure(inputs: Inputs, weights: Path) -> Row:
+    """mAP of the trained weights on val."""
+    model = load_model(weights)
+    info = ModelInfo(model.head, model.names, inputs.imgsz)
+    device = torch_device(inputs.config.device)
+    found = find(inputs, TorchPredictor(model.net, info, device, "fp32"))
+    size = weights.stat().st_size
+    return Row("FP32", "fp32", "torch", **accuracy(inputs, found, found), size_bytes=size)
 
 
 def read_pictures(dataset: Dataset, imgsz: int) -> Pictures:
@@ -111,46 +134,34 @@ def read_pictures(dataset: Dataset, imgsz: int) -> Pictures:
     files = dataset.images("train")
     truth, report = read_ground_truth(dataset, "train", files)
     for line in report.lines():
-        print(f"warning: {line}")
+        say(f"warning: {line}")
     if report.unreadable:
         files = tuple(file for file in files if file not in set(report.unreadable))
         truth, _ = read_ground_truth(dataset, "train", files)
     return Pictures(files, truth, imgsz)
 
 
-def start_state(
-    config: TrainConfig, model: LoadedModel, dataset: Dataset, imgsz: int, device: torch.device
-) -> RunState:
+def start_state(config: TrainConfig, inputs: Inputs, device: torch.device) -> RunState:
     """The run's state: fresh, or that of an interrupted run with the same settings and data."""
-    net = model.net.to(device).requires_grad_(True)
+    net = inputs.model.net.to(device).requires_grad_(True)
     if use_amp(config, device):
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    settings = {**asdict(config), "imgsz": imgsz, "data": dataset.sha256}
-    for name in ("device", "workers", "project", "name", "limit", "force"):
-        settings.pop(name)
-    state = RunState(
-        config.folder / "train-state.pt",
-        sha256_text(json.dumps(settings, sort_keys=True)),
-        net,
-        WeightAverage(net),
-        make_optimizer(
-            net,
-            config.optimizer,
-            config.lr,
-            config.weight_decay * config.batch_size / NOMINAL_BATCH,
-        ),
-    )
+    decay = config.weight_decay * config.batch_size / NOMINAL_BATCH
+    optimizer = make_optimizer(net, config.optimizer, config.lr, decay)
+    file = config.folder / "train-state.pt"
+    state = RunState(file, inputs.key("train"), net, WeightAverage(net), optimizer)
     if not config.force and state.restore():
-        print(f"{state.file}: going on after epoch {len(state.history)}")
+        say(f"{state.file}: going on after epoch {len(state.history)}")
     return state
 
 
-def epoch_settings(config: TrainConfig, imgsz: int, epoch: int) -> dict[str, Any]:
-    """Augmentation and picture sizes of an epoch; the last ones are as in use."""
+def epoch_batches(config: TrainConfig, pictures: Pictures, epoch: int) -> Iterator[TrainBatch]:
+    """The batches of an epoch; the last epochs are free of mosaics and at the size in use."""
     settled = epoch >= config.epochs - config.settle
-    low, high = (max(round(imgsz * share / 32), 1) * 32 for share in config.multi_scale)
+    low, high = (max(round(pictures.imgsz * share / 32), 1) * 32 for share in config.multi_scale)
     how = Augment(mosaic=0.0 if settled else config.mosaic)
-    return {"how": how, "sizes": Sizes(imgsz, low, high), "settled": settled}
+    sizes = Sizes(pictures.imgsz, low, high)
+    return batches(pictures, epoch, config.seed, config.batch_size, how, sizes, settled)
 
 
 def make_plan(config: TrainConfig, pictures: int, device: torch.device) -> Plan:
@@ -168,19 +179,3 @@ def make_plan(config: TrainConfig, pictures: int, device: torch.device) -> Plan:
 def use_amp(config: TrainConfig, device: torch.device) -> bool:
     """Whether to train in mixed precision."""
     return config.amp == "on" or (config.amp == "auto" and has_fast_bfloat16(device))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a flag.
-
-    Raises:
-        EngineError: the device is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name if not name.isdigit() else f"cuda:{name}")
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise EngineError(f"--device {name}: is not there; use cpu or auto") from error
-    return device

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .optimizer import Schedule, set_learning_rate
 from .samples import TrainBatch
-from .state import Row, RunState
+from .state import Epoch, RunState
 
 Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
 CLIP_NORM = 10.0  # YOLOv5's
@@ -40,8 +40,8 @@ def fit(
     loss: Loss,
     batches: Callable[[int], Iterable[TrainBatch]],
     plan: Plan,
-    validate: Callable[[nn.Module, int], Row] | None = None,
-) -> list[Row]:
+    validate: Callable[[nn.Module, int], Epoch] | None = None,
+) -> list[Epoch]:
     """Train `state.net` in place from the state's next epoch on; returns the table of epochs.
 
     Args:
@@ -75,7 +75,7 @@ def fit(
 
                 means.add(parts)
                 progress.step(epoch, means.values())
-            row: Row = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
+            row: Epoch = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
             if not all(math.isfinite(number) for number in row.values()):
                 raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
             row["seconds"] = time.perf_counter() - began

@@ -158,9 +158,9 @@ def neighbour_offsets(centres: Tensor, grid: Tensor) -> Tensor:
     its cell on that side and the neighbour is inside the grid; the others are nan.
     """
     steps = centres.new_tensor([[0, 0], [0.5, 0], [0, 0.5], [-0.5, 0], [0, -0.5]])
-    back = grid - centres
-    near = (centres % 1 < 0.5) & (centres > 1)
-    far = (back % 1 < 0.5) & (back > 1)
+    fraction = centres % 1
+    near = (fraction < 0.5) & (centres > 1)
+    far = (fraction > 0.5) & (centres < grid - 1)
     used = torch.cat((torch.ones_like(near[:, :1]), near, far), 1)
     return torch.where(used[..., None], steps, math.nan)
 

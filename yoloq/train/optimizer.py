@@ -13,7 +13,7 @@ MOMENTUM = 0.937  # YOLOv5's for SGD, and the first beta of AdamW
 class Schedule:
     """Learning rate factor over training: linear warm-up, then decay to `floor`.
 
-    `decay` is cosine or linear; `warmup` and `epochs` are in epochs; `factor` takes the position in epochs, a fraction.
+    `warmup` and `epochs` are in epochs, `decay` is cosine or linear.
     """
 
     epochs: float
@@ -22,7 +22,7 @@ class Schedule:
     decay: str = "cosine"
 
     def factor(self, position: float) -> float:
-        """Factor on the base learning rate, in 0..1."""
+        """Factor on the base learning rate, in 0..1, at a position in epochs (a fraction)."""
         if position < self.warmup:
             return max(position / self.warmup, 1e-3)
         rest = max(self.epochs - self.warmup, 1e-9)

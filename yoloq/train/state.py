@@ -11,7 +11,7 @@ from ..errors import RunError
 from ..files import replace_when_whole, write_text
 from .ema import WeightAverage
 
-Row = dict[str, float]
+Epoch = dict[str, float]
 
 
 @dataclass
@@ -27,7 +27,7 @@ class RunState:
     net: nn.Module
     average: WeightAverage
     optimizer: torch.optim.Optimizer
-    history: list[Row] = field(default_factory=list)
+    history: list[Epoch] = field(default_factory=list)
 
     def save(self) -> None:
         """Write the state and the table of epochs (`<stem>.csv`), each whole."""
@@ -65,7 +65,7 @@ class RunState:
         return True
 
 
-def table(history: list[Row]) -> str:
+def table(history: list[Epoch]) -> str:
     """CSV text with one row an epoch; columns in order of first appearance."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     lines = [",".join(columns)]
