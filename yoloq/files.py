@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +12,8 @@ from pathlib import Path
 def replace_when_whole(file: Path) -> Iterator[Path]:
     """Give a temporary path beside `file` and move it there when the block ends without error."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem}-", suffix=file.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    # not mkstemp: the file should get the permissions that any new file gets
+    temporary = file.with_name(f".{file.stem}-{uuid.uuid4().hex}{file.suffix}")
     try:
         yield temporary
         os.replace(temporary, file)

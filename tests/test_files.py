@@ -1,0 +1,38 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from yoloq.files import replace_when_whole, sha256, write_text
+
+
+def test_a_file_appears_with_its_whole_content(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.txt"
+    write_text(file, "text")
+    assert file.read_text() == "text"
+    assert [item.name for item in file.parent.iterdir()] == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(RuntimeError), replace_when_whole(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert file.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours", "text")
+    (tmp_path / "plain").write_text("text")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")]
+    assert modes[0] == modes[1]
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"bytes")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"bytes").hexdigest()
