@@ -19,9 +19,14 @@ def test_a_file_appears_with_its_whole_content(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("old")
-    with pytest.raises(RuntimeError), replace_when_whole(file) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with replace_when_whole(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert file.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
 
