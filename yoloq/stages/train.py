@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..config import StageConfig, option, require
 from ..data.augment import Augment
@@ -114,9 +115,21 @@ def train(inputs: Inputs, config: TrainConfig) -> list[Epoch]:
         lambda epoch: epoch_batches(config, pictures, epoch),
         make_plan(config, len(pictures), device),
     )
-    trained = replace(inputs.model, net=state.average.net.cpu(), imgsz=inputs.imgsz)
+    net = half_convolutions(state.average.net.cpu())
+    trained = replace(inputs.model, net=net, imgsz=inputs.imgsz)
     save_model(config.folder / WEIGHTS, trained, epochs=config.epochs)
     return history
+
+
+def half_convolutions(net: nn.Module) -> nn.Module:
+    """The network with convolution weights in float16, as published checkpoints store them.
+
+    Biases and batch norm stay in float32: they are small, and a variance may not fit.
+    """
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            parameter.data = parameter.data.half()
+    return net
 
 
 def measure(inputs: Inputs, weights: Path) -> Row:
