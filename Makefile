@@ -33,6 +33,8 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=python3.11" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PY) -c 'import cv2' || \
+		{ echo "error: OpenCV misses a system library; apt install libgl1 libglib2.0-0" >&2; exit 2; }
 	@touch $@
 
 $(STAGES): $(READY)
@@ -55,5 +57,6 @@ check: $(READY)
 bench: $(READY)
 	@$(PY) benchmarks/run.py $(ARGS)
 
+# keeps runs/: results and engines are the user's
 clean:
-	rm -rf runs data/cache .pytest_cache .ruff_cache .mypy_cache build *.egg-info
+	rm -rf data/cache .pytest_cache .ruff_cache .mypy_cache build *.egg-info
