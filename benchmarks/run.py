@@ -1,0 +1,52 @@
+"""Measure everything, then write the tables: what `make bench` runs.
+
+    python benchmarks/run.py [--only speed,calibration] [--limit 20]
+
+Each part is a script of its own and runs in a process of its own. With YOLOQ_COCO_MINI set the
+subject is the official yolov5n on real images, else the built-in weights and set.
+"""
+
+import argparse
+import subprocess
+import sys
+
+from record import FOLDER
+
+PARTS = {  # in the order they run; a part is benchmarks/<name>.py
+    "accuracy": "raw heads, FP32, INT8 on the engines, engine against fake quantization",
+    "settings": "calibrators, granularity and placement side by side",
+    "speed": "INT8 against the usual FP32 export and the 16-bit engine",
+    "calibration": "seconds of calibrating against a plain forward pass",
+    "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
+    "demo_time": "wall-clock of make demo",
+}
+
+
+def main() -> int:
+    """Run the chosen parts; 1 where one of them failed (a missed target is no failure)."""
+    parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], epilog=parts)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas")
+    parser.add_argument("--limit", type=int, default=0, help="first N images only, to try it out")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    unknown = [name for name in chosen if name not in PARTS]
+    if unknown:
+        print(f"error: --only {unknown[0]}: not one of {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    failed = [name for name in chosen if run(name, options.limit)]
+    if not options.limit:
+        subprocess.run([sys.executable, FOLDER / "tables.py"], check=True)
+    if failed:
+        print(f"error: failed: {', '.join(failed)}; see above", file=sys.stderr)
+    return int(bool(failed))
+
+
+def run(name: str, limit: int) -> int:
+    """Exit code of one part."""
+    print(f"== {name}: {PARTS[name]}", flush=True)
+    return subprocess.run([sys.executable, FOLDER / f"{name}.py", "--limit", str(limit)]).returncode
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
