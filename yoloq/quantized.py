@@ -1,12 +1,13 @@
 """A calibrated model: float weights, policy and ranges, in memory and on disk."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .errors import CheckpointError
+from .errors import CheckpointError, PolicyError
 from .models import LoadedModel, load_model, save_model
 from .quant.calibrate import get_ranges, set_ranges
 from .quant.dataflow import trace
@@ -60,9 +61,17 @@ def load_quantized(file: Path) -> QuantizedModel:
     model = load_model(file)
     if "quantization" not in model.extra:
         raise CheckpointError(f"{file}: holds no quantized model; make it with `make ptq`")
-    saved = model.extra["quantization"]
     extra = {key: value for key, value in model.extra.items() if key != "quantization"}
-    quantized = quantize_model(replace(model, extra=extra), Policy.from_json(saved["policy"]))
+    try:
+        return _restored(replace(model, extra=extra), model.extra["quantization"])
+    except (KeyError, TypeError, ValueError, PolicyError) as error:
+        raise CheckpointError(
+            f"{file}: its policy or ranges are damaged ({error}); make it again with `make ptq`"
+        ) from None
+
+
+def _restored(model: LoadedModel, saved: Mapping[str, Any]) -> QuantizedModel:
+    quantized = quantize_model(model, Policy.from_json(saved["policy"]))
     set_ranges(model.net, {n: torch.tensor(pair) for n, pair in saved["ranges"].items()})
     outputs = {name: (low, high) for name, (low, high) in saved["outputs"].items()}
     return replace(quantized, outputs=outputs)

@@ -51,23 +51,29 @@ class QuantSpec:
 ACTIVATION = QuantSpec()
 WEIGHT = QuantSpec(granularity="channel", narrow=True)
 
+TINY = torch.finfo(torch.float32).tiny  # the inverse of a smaller scale overflows
+
 
 def scale_and_zero_point(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """Scale (float32) and zero-point (int32) of the calibrated range [low, high].
 
     Symmetric: scale = amax / qmax with amax = max(|low|, |high|), zero-point 0 (the rule of
     TensorRT's explicit quantization). Asymmetric: the range is widened to hold 0, so that zero
-    padding stays exact. A range of zero width (a dead channel) gets scale 1: it holds only zeros.
+    padding stays exact. A range of zero width (a dead channel), or too narrow for a float32 scale,
+    gets scale 1: it holds only zeros.
     """
     if spec.symmetric:
         amax = torch.maximum(low.abs(), high.abs()).float()
-        scale = torch.where(amax > 0, amax / spec.qmax, torch.ones_like(amax))
+        scale = _usable(amax / spec.qmax)
         return scale, torch.zeros_like(scale, dtype=torch.int32)
     low, high = low.float().clamp(max=0), high.float().clamp(min=0)
-    width = high - low
-    scale = torch.where(width > 0, width / (spec.qmax - spec.qmin), torch.ones_like(width))
+    scale = _usable((high - low) / (spec.qmax - spec.qmin))
     zero_point = (spec.qmin - low / scale).round().clamp(spec.qmin, spec.qmax)
     return scale, zero_point.to(torch.int32)
+
+
+def _usable(scale: Tensor) -> Tensor:
+    return torch.where(scale >= TINY, scale, torch.ones_like(scale))
 
 
 def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,9 +24,14 @@ def save_statistics(file: Path, collected: Collected, key: str) -> None:
 
 
 def load_statistics(file: Path, key: str) -> Collected | None:
-    """What `save_statistics` wrote under this key; None where it is missing or of another key."""
-    if not file.is_file():
-        return None
+    """What `save_statistics` wrote under this key; None where that is missing or damaged."""
+    try:
+        return _load(file, key)
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        return None  # it is only a cache: collect again
+
+
+def _load(file: Path, key: str) -> Collected | None:
     with np.load(file, allow_pickle=False) as data:
         if str(data["key"]) != key:
             return None

@@ -38,21 +38,27 @@ def calibrate(
         calibrator: a key of `CALIBRATORS`, for layers whose rule names none.
 
     Returns the dead channels that were found.
+
+    Raises:
+        ValueError: there are no statistics of a quantized input; names its convolution.
     """
     dead = []
+    done: set[TensorQuantizer] = set()
     for name, plan in placement.layers.items():
         conv = net.get_submodule(name)
         if not isinstance(conv, QuantConv2d):
             continue
         if isinstance(conv.weight_quantizer, TensorQuantizer):
             dead += _calibrate_weight(name, conv)
-        if plan.activation is not None and isinstance(conv.input_quantizer, TensorQuantizer):
-            if conv.input_quantizer.amax is not None:
-                continue  # a sibling set it
-            chosen = plan.calibrator or calibrator
+        quantizer = conv.input_quantizer
+        if isinstance(quantizer, TensorQuantizer) and quantizer not in done:
+            done.add(quantizer)  # siblings share it
+            chosen = CALIBRATORS[plan.calibrator or calibrator]
             members = [m for m in placement.members[plan.group] if m in statistics]
-            ranges = [CALIBRATORS[chosen](statistics[m], plan.activation) for m in members]
-            conv.input_quantizer.set_range(*_widest(ranges))
+            if not members:
+                raise ValueError(f"input of {name}: no statistics were collected of it")
+            low, high = _widest([chosen(statistics[m], quantizer.spec) for m in members])
+            quantizer.set_range(low.to(conv.weight.device), high.to(conv.weight.device))
     return dead
 
 

@@ -68,10 +68,8 @@ def calibrate_entropy(statistics: Statistics, spec: QuantSpec) -> Range:
     amax = max(abs(statistics.low), abs(statistics.high))
     if amax == 0:
         return statistics.low, statistics.high
-    magnitudes = np.abs(statistics.centers)
-    counts, edges = np.histogram(
-        magnitudes, bins=ENTROPY_BINS, range=(0, amax), weights=statistics.counts.astype(float)
-    )
+    edges = np.linspace(0, amax, ENTROPY_BINS + 1)
+    counts = _magnitudes(statistics, edges)
     counts[0] = counts[1]  # exact zeros carry no information on where to clip
     levels = spec.qmax + 1
     ends = np.arange(levels, ENTROPY_BINS + 1, 8)
@@ -86,7 +84,8 @@ def calibrate_ema(statistics: Statistics, spec: QuantSpec) -> Range:
         mean = EMA_MOMENTUM * mean + (1 - EMA_MOMENTUM) * float(m)
         deviation = EMA_MOMENTUM * deviation + (1 - EMA_MOMENTUM) * float(d)
     spread = EMA_SIGMAS * deviation
-    return max(mean - spread, statistics.low), min(mean + spread, statistics.high)
+    low, high = np.clip((mean - spread, mean + spread), statistics.low, statistics.high)
+    return float(low), float(high)
 
 
 CALIBRATORS: dict[str, Calibrator] = {
@@ -101,6 +100,20 @@ CALIBRATORS: dict[str, Calibrator] = {
 def _clipped(statistics: Statistics, amax: float) -> Range:
     """The extremes, cut at +-amax."""
     return max(statistics.low, -amax), min(statistics.high, amax)
+
+
+def _magnitudes(statistics: Statistics, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Histogram of |x| between `edges`, with the values of a bin spread evenly over it.
+
+    Counting bin centres instead would alias: now three, now four centres to a bin.
+    """
+    if statistics.low == statistics.high:
+        centers = np.abs(statistics.centers)
+        return np.histogram(centers, edges, weights=statistics.counts)[0].astype(np.float64)
+    places = np.linspace(statistics.low, statistics.high, len(statistics.counts) + 1)
+    below = np.concatenate(([0], np.cumsum(statistics.counts)))
+    within = np.interp(edges, places, below) - np.interp(-edges, places, below)
+    return np.diff(within)
 
 
 def _squared_error(

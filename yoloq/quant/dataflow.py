@@ -73,11 +73,17 @@ class _Recorder(TorchDispatchMode):
 
 
 def trace(net: nn.Module, size: int = 64) -> list[Op]:
-    """The operators of one forward pass on a (1, 3, size, size) image, in order."""
+    """The operators of one forward pass on a (1, 3, size, size) image, in order.
+
+    Args:
+        net: in eval mode. The convolutions of a quantized network read fake-quantized weights and
+            so go unnamed: trace the float network, or `export.float_copy` of it.
+    """
     device = next(net.parameters()).device
     weights = {id(m.weight): n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     recorder = _Recorder(weights)
-    with torch.no_grad(), recorder:
+    # in inference mode a convolution reaches the recorder undecomposed
+    with torch.inference_mode(False), torch.no_grad(), recorder:
         net(torch.zeros(1, 3, size, size, device=device))
     return recorder.ops
 

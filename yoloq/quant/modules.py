@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from typing import TypeGuard
 
 from torch import Tensor, nn
 
@@ -44,8 +45,7 @@ class QuantConv2d(nn.Conv2d):
     @property
     def both_quantized(self) -> bool:
         """Whether an engine can run it in int8."""
-        sides = (self.input_quantizer, self.weight_quantizer)
-        return all(isinstance(side, TensorQuantizer) and side.enabled for side in sides)
+        return is_on(self.input_quantizer) and is_on(self.weight_quantizer)
 
     def float_conv(self) -> nn.Conv2d:
         """A plain convolution with the same parameters."""
@@ -85,6 +85,11 @@ class QuantAdd(nn.Module):
     def float_add(self) -> Add:
         """The plain addition."""
         return Add()
+
+
+def is_on(side: nn.Module) -> TypeGuard[TensorQuantizer]:
+    """Whether a side of a module is quantized now."""
+    return isinstance(side, TensorQuantizer) and side.enabled
 
 
 def quantizers(net: nn.Module) -> dict[str, TensorQuantizer]:

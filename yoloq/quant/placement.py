@@ -9,18 +9,20 @@ import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
 from ..errors import PolicyError
 from .affine import ACTIVATION, WEIGHT, QuantSpec
+from .calibrators import CALIBRATORS
 from .dataflow import Op, concat_groups, sibling_groups
 from .modules import Add, QuantAdd, QuantConv2d
 from .quantizer import TensorQuantizer
 
 Sharing = Literal["siblings", "concat"]
 Residual = Literal["none", "input", "both"]
+SIDES = ("weight", "activation")
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,24 @@ class Rule:
 
     A pattern is a name with `*` and `?`; it matches a convolution or any module around it, so that
     `model.24` means all of the head. `calibrator` overrides the stage's for these inputs.
+
+    Raises:
+        ValueError: an activation's spec is not per tensor or is narrow, a weight's is asymmetric,
+            or the calibrator is not known.
     """
 
     pattern: str
     weight: QuantSpec | None
     activation: QuantSpec | None
     calibrator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.activation and (self.activation.granularity != "tensor" or self.activation.narrow):
+            raise ValueError("an activation is quantized per tensor and not narrow")
+        if self.weight and not self.weight.symmetric:
+            raise ValueError("a weight is quantized symmetrically")
+        if self.calibrator not in (None, *CALIBRATORS):
+            raise ValueError(f"calibrator {self.calibrator!r}: not one of {', '.join(CALIBRATORS)}")
 
 
 KEEP_FLOAT = Rule("*", None, None)  # what happens to a convolution that no rule matches
@@ -47,11 +61,20 @@ class Policy:
     `sharing`: `siblings` (one quantizer for the convolutions that read one tensor) or `concat`
     (closed over Concat, MaxPool and Resize as well: TensorRT). `residual`: whether the quantizer of
     a bottleneck's input also serves its Add: not at all, on the residual input, or on both.
+
+    Raises:
+        ValueError: `sharing` or `residual` is none of these.
     """
 
     rules: tuple[Rule, ...]
     sharing: Sharing = "siblings"
     residual: Residual = "none"
+
+    def __post_init__(self) -> None:
+        if self.sharing not in get_args(Sharing):
+            raise ValueError(f"sharing {self.sharing!r}: not one of {get_args(Sharing)}")
+        if self.residual not in get_args(Residual):
+            raise ValueError(f"residual {self.residual!r}: not one of {get_args(Residual)}")
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -65,15 +88,9 @@ class Policy:
             PolicyError: a key is missing or unknown, or a value is out of range.
         """
         try:
-            rules = [{"calibrator": None, **rule} for rule in data["rules"]]
-            return Policy(
-                rules=tuple(
-                    Rule(r["pattern"], _spec(r["weight"]), _spec(r["activation"]), r["calibrator"])
-                    for r in rules
-                ),
-                sharing=data.get("sharing", "siblings"),
-                residual=data.get("residual", "none"),
-            )
+            sides = ({side: _spec(rule[side]) for side in SIDES} for rule in data["rules"])
+            rules = (Rule(**{**r, **s}) for r, s in zip(data["rules"], sides, strict=True))
+            return Policy(**{**data, "rules": tuple(rules)})
         except (KeyError, TypeError, ValueError) as error:
             raise PolicyError(
                 f"not a policy ({type(error).__name__}: {error}): expected "
@@ -110,7 +127,7 @@ class Placement:
 
     layers: dict[str, LayerPlan]
     members: dict[str, tuple[str, ...]]
-    adds: dict[str, str] = field(default_factory=dict)  # Add module -> group
+    adds: dict[str, str] = field(default_factory=dict)  # Add module -> its bottleneck's first conv
 
     @property
     def float_layers(self) -> list[str]:
@@ -125,8 +142,18 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
 
 
+def conv_layers(net: nn.Module) -> list[str]:
+    """The numbered layers of a network that hold convolutions: `model.0` to the head."""
+    layers = net.get_submodule("model").named_children()
+    return [
+        f"model.{name}"
+        for name, layer in layers
+        if any(isinstance(module, nn.Conv2d) for module in layer.modules())
+    ]
+
+
 def default_policy(
-    head: str,
+    layers: Sequence[str],
     *,
     weight: QuantSpec = WEIGHT,
     activation: QuantSpec = ACTIVATION,
@@ -136,10 +163,13 @@ def default_policy(
     sharing: Sharing = "siblings",
     residual: Residual = "none",
 ) -> Policy:
-    """Everything in int8 but the head, the first layers and what the patterns name."""
-    patterns = [f"model.{index}" for index in range(float_first)]
-    patterns += [head] if float_head else []
-    patterns += keep_float
+    """Everything in int8 but the head, the first layers and what the patterns name.
+
+    Args:
+        layers: modules that hold convolutions, in order, the head last (`conv_layers`).
+        keep_float: further names or patterns.
+    """
+    patterns = [*layers[:float_first], *([layers[-1]] if float_head else []), *keep_float]
     kept = tuple(Rule(pattern, None, None) for pattern in patterns)
     return Policy((Rule("*", weight, activation), *kept), sharing, residual)
 
@@ -195,14 +225,14 @@ def _merge(groups: list[list[str]], wider: list[list[str]]) -> list[list[str]]:
 def _residual_adds(
     policy: Policy, net: nn.Module, layers: Mapping[str, LayerPlan]
 ) -> dict[str, str]:
-    """Residual additions and the group of the bottleneck's first convolution."""
+    """Residual additions and the convolution whose input quantizer each shares."""
     if policy.residual == "none":
         return {}
     result = {}
     for name, module in net.named_modules():
-        first = layers.get(f"{name.rpartition('.')[0]}.cv1.conv")
-        if isinstance(module, Add | QuantAdd) and first is not None and first.activation:
-            result[name] = first.group
+        first = f"{name.rpartition('.')[0]}.cv1.conv"
+        if isinstance(module, Add | QuantAdd) and first in layers and layers[first].activation:
+            result[name] = first
     return result
 
 
@@ -220,9 +250,10 @@ def apply(net: nn.Module, placement: Placement, residual: Residual = "none") -> 
         conv = net.get_submodule(name)
         assert isinstance(conv, nn.Conv2d)
         replace(net, name, QuantConv2d.of(conv, activation, weight))
-    shared = {group: quantizer for (group, _), quantizer in inputs.items()}
-    for name, group in placement.adds.items():
-        replace(net, name, QuantAdd(shared[group], residual == "both"))
+    for name, first in placement.adds.items():
+        shared = net.get_submodule(first).input_quantizer
+        assert isinstance(shared, TensorQuantizer)
+        replace(net, name, QuantAdd(shared, residual == "both"))
 
 
 def replace(net: nn.Module, name: str, module: nn.Module) -> None:

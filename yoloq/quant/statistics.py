@@ -7,11 +7,14 @@ pass serves every policy, calibrator, granularity and scale sharing that is trie
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 BINS = 8192  # 32 bins an int8 step over the whole range, 4 when calibration clips to an eighth
 SAMPLE = 2**18  # elements kept of one tensor over all images; the extremes are exact
@@ -38,6 +41,30 @@ class Statistics:
         return (edges[:-1] + edges[1:]) / 2
 
 
+class _Extremes:
+    """Lowest and highest value seen."""
+
+    def __init__(self) -> None:
+        self.low = float("inf")
+        self.high = float("-inf")
+        self.finite = True
+
+    def add(self, x: Tensor) -> None:
+        low, high = (float(edge) for edge in x.aminmax())
+        self.finite = self.finite and bool(np.isfinite(low) and np.isfinite(high))
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+    def pair(self) -> tuple[float, float]:
+        """Both.
+
+        Raises:
+            ValueError: a value was NaN or infinite.
+        """
+        if not self.finite:
+            raise ValueError("the tensor holds NaN or infinite values")
+        return self.low, self.high
+
+
 class Observer:
     """Collects one tensor; decides nothing.
 
@@ -49,17 +76,13 @@ class Observer:
     def __init__(self, per_image: int, seed: int) -> None:
         self.per_image = per_image
         self.random = torch.Generator().manual_seed(seed)
-        self.low = float("inf")
-        self.high = float("-inf")
+        self.extremes = _Extremes()
         self.samples: list[Tensor] = []
-        self.finite = True
 
     def __call__(self, x: Tensor) -> None:
         """Add a batch (N, ...)."""
         rows = _rows(x)
-        low, high = (float(edge) for edge in rows.aminmax())
-        self.finite = self.finite and bool(np.isfinite(low) and np.isfinite(high))
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.extremes.add(rows)
         self.samples.append(_draw(rows, self.per_image, self.random).cpu())
 
     def statistics(self) -> Statistics:
@@ -70,13 +93,13 @@ class Observer:
         """
         if not self.samples:
             raise ValueError("no batch was observed")
-        if not self.finite:
-            raise ValueError("the tensor holds NaN or infinite values")
+        low, high = self.extremes.pair()
         sample = torch.cat(self.samples)
-        counts, _ = np.histogram(sample.numpy(), bins=BINS, range=(self.low, self.high))
+        # in float64: float32 has no room for the bins of a nearly constant tensor
+        counts, _ = np.histogram(sample.double().numpy(), bins=BINS, range=(low, high))
         return Statistics(
-            low=self.low,
-            high=self.high,
+            low=low,
+            high=high,
             counts=counts.astype(np.int64),
             means=sample.mean(1).numpy(),
             deviations=sample.std(1, correction=0).numpy(),
@@ -97,13 +120,10 @@ class _OutputObserver:
     def __init__(self, per_image: int, seed: int) -> None:
         self.per_image = per_image
         self.random = torch.Generator().manual_seed(seed)
-        self.low = float("inf")
-        self.high = float("-inf")
+        self.extremes = _Extremes()
 
     def __call__(self, x: Tensor) -> None:
-        sample = _draw(_rows(x), self.per_image, self.random)
-        self.low = min(self.low, float(sample.min()))
-        self.high = max(self.high, float(sample.max()))
+        self.extremes.add(_draw(_rows(x), self.per_image, self.random))
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -168,10 +188,15 @@ def collect(
     with torch.inference_mode(), observed(dict(net.named_modules()), inputs, outputs):
         for batch in batches:
             net(batch)
-    statistics = {}
-    for name, observer in inputs.items():
-        try:
-            statistics[name] = observer.statistics()
-        except ValueError as error:
-            raise ValueError(f"input of {name}: {error}") from None
-    return Collected(statistics, {name: (o.low, o.high) for name, o in outputs.items()})
+    return Collected(
+        {name: _named(f"input of {name}", seen.statistics) for name, seen in inputs.items()},
+        {name: _named(f"output of {name}", seen.extremes.pair) for name, seen in outputs.items()},
+    )
+
+
+def _named(tensor: str, read: Callable[[], T]) -> T:
+    """What `read` returns; its error names the tensor."""
+    try:
+        return read()
+    except ValueError as error:
+        raise ValueError(f"{tensor}: {error}") from None

@@ -23,7 +23,7 @@ from ..quant.cache import load_statistics, save_statistics
 from ..quant.calibrate import DeadChannels, calibrate
 from ..quant.calibrators import CALIBRATORS
 from ..quant.dataflow import sibling_groups, trace
-from ..quant.placement import Policy, default_policy
+from ..quant.placement import Policy, conv_layers, default_policy
 from ..quant.statistics import Collected, collect
 from ..quantized import QuantizedModel, quantize_model, save_quantized
 from ..results import Row, StageResult, input_key
@@ -104,7 +104,7 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
             raise PolicyError(f"--policy {config.policy}: cannot be read ({error})") from None
     granularity = config.weights_per
     return default_policy(
-        head_name(model),
+        conv_layers(model.net),
         weight=QuantSpec(config.weight_bits, granularity, config.group_size, narrow=True),  # type: ignore[arg-type]
         activation=QuantSpec(symmetric=config.symmetric),
         float_head=config.float_head,
@@ -113,12 +113,6 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
         sharing=config.sharing,  # type: ignore[arg-type]
         residual=config.residual,  # type: ignore[arg-type]
     )
-
-
-def head_name(model: LoadedModel) -> str:
-    """Module name of the Detect head: the last layer of every family."""
-    layers = model.net.get_submodule("model")
-    return f"model.{len(list(layers.children())) - 1}"
 
 
 def calibrated(
