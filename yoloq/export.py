@@ -9,6 +9,7 @@ import copy
 import io
 import logging
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from .errors import PolicyError
 from .quant.affine import quantize
 from .quant.dataflow import trace
-from .quant.modules import QuantAdd, QuantConv2d
+from .quant.modules import QuantAdd, QuantConv2d, is_on
 from .quant.placement import replace
 from .quant.quantizer import TensorQuantizer
 
@@ -108,6 +109,22 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+def check_exportable(net: nn.Module) -> None:
+    """Find out before anything is built whether engines can run the quantizers of a network.
+
+    Raises:
+        PolicyError: an activation has fewer than 8 bits, which no engine's int8 clips to.
+    """
+    for name, module in net.named_modules():
+        if isinstance(module, QuantConv2d) and is_on(module.input_quantizer):
+            bits = module.input_quantizer.spec.bits
+            if bits != 8:
+                raise PolicyError(
+                    f"{name}: activations of {bits} bits run only on the torch engine "
+                    "(simulated); give them 8 bits in the policy to export"
+                )
+
+
 @dataclass(frozen=True)
 class Affine:
     """Scale and zero-point of an activation; the zero-point's type is the integers' type."""
@@ -121,6 +138,11 @@ class Affine:
         """int8, or uint8 where an engine wants that: the same steps, 128 higher."""
         return np.uint8 if self.unsigned else np.int8
 
+    @property
+    def high(self) -> float:
+        """Largest value that the integers stand for."""
+        return self.scale * (127 - self.zero_point)
+
 
 class QdqGraph:
     """An exported graph into which Q/DQ pairs are put; tensors are addressed by name.
@@ -128,14 +150,18 @@ class QdqGraph:
     Args:
         model: what `export_float` returned.
         net: the calibrated network that it was exported from.
+
+    Raises:
+        PolicyError: no engine runs the network's quantizers (`check_exportable`).
     """
 
     def __init__(self, model: onnx.ModelProto, net: nn.Module) -> None:
+        check_exportable(net)
         self.graph = gs.import_onnx(model)
         self._unshare_constants()
         self.net = net
         self.convolutions = self._match_convolutions()
-        self.pairs: dict[str, Affine] = {}
+        self.pairs: Counter[str] = Counter()  # of each tensor
 
     def _unshare_constants(self) -> None:
         """The exporter stores equal initializers once, behind Identity nodes; undo that."""
@@ -159,17 +185,21 @@ class QdqGraph:
         return dict(zip(names, nodes, strict=True))
 
     def quantized(self) -> Iterator[tuple[str, gs.Node, QuantConv2d]]:
-        """The convolutions whose weight and input are both quantized."""
+        """The convolutions that have quantizers, on one side or on both."""
         for name, node in self.convolutions.items():
             module = self.net.get_submodule(name)
-            if isinstance(module, QuantConv2d) and module.both_quantized:
+            if isinstance(module, QuantConv2d):
                 yield name, node, module
 
     def quantize_weight(self, node: gs.Node, conv: QuantConv2d) -> None:
-        """Put int8 values and a DequantizeLinear in the place of a float weight."""
+        """Put int8 values and a DequantizeLinear in the place of a float weight.
+
+        A weight whose quantizer is off stays in float.
+        """
         quantizer = conv.weight_quantizer
-        assert isinstance(quantizer, TensorQuantizer) and quantizer.scale is not None
-        assert quantizer.zero_point is not None
+        if not is_on(quantizer):
+            return
+        assert quantizer.scale is not None and quantizer.zero_point is not None
         weight = conv.weight.detach()
         integers = quantize(weight, quantizer.scale, quantizer.zero_point, quantizer.spec)
         scale = quantizer.scale.cpu().numpy()
@@ -192,20 +222,9 @@ class QdqGraph:
         """Whether this is the convolution into which the division by 255 was folded."""
         return node is next(iter(self.convolutions.values()))
 
-    def input_affine(self, node: gs.Node, conv: QuantConv2d) -> Affine:
-        """Scale and zero-point of a convolution's input.
-
-        Raises:
-            PolicyError: the activation has fewer than 8 bits, which no engine's int8 clips to.
-        """
-        quantizer = conv.input_quantizer
-        assert isinstance(quantizer, TensorQuantizer)
+    def affine(self, node: gs.Node, quantizer: TensorQuantizer) -> Affine:
+        """Scale and zero-point of an input of a node."""
         assert quantizer.scale is not None and quantizer.zero_point is not None
-        if quantizer.spec.bits != 8:
-            raise PolicyError(
-                f"activations of {quantizer.spec.bits} bits run only on the torch engine "
-                "(simulated); give them 8 bits to export"
-            )
         scale = float(quantizer.scale) * (255 if self.reads_image(node) else 1)
         # engines run an asymmetric input in uint8 only
         return Affine(scale, int(quantizer.zero_point), unsigned=not quantizer.spec.symmetric)
@@ -215,7 +234,9 @@ class QdqGraph:
     ) -> None:
         """Quantize and dequantize a tensor once for the given readers; None: for all of them."""
         users = list(tensor.outputs) if users is None else users
-        name, dtype = tensor.name, affine.dtype
+        count, dtype = self.pairs[tensor.name], affine.dtype
+        name = f"{tensor.name}_{count}" if count else tensor.name
+        self.pairs[tensor.name] += 1
         scale = gs.Constant(f"{name}_scale", np.array(affine.scale, np.float32))
         zero = affine.zero_point + (128 if affine.unsigned else 0)
         zero_point = gs.Constant(f"{name}_zero_point", np.array(zero, dtype))
@@ -227,7 +248,6 @@ class QdqGraph:
         ]
         for user in users:
             swap(user, tensor, output)
-        self.pairs[tensor.name] = affine
 
     def finish(self) -> onnx.ModelProto:
         """The checked model.

@@ -7,18 +7,20 @@ quantized too, and then needs every operator between two convolutions in integer
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import onnx
 import onnx_graphsurgeon as gs
 from torch import nn
 
 from .export import Affine, QdqGraph
-from .quant.modules import QuantAdd
+from .quant.modules import QuantAdd, is_on
 
 Ranges = Mapping[str, tuple[float, float]]
+Pairs = dict[tuple[str, Affine], tuple[gs.Variable, list[gs.Node]]]
 
-SILU_MINIMUM = -0.2784645  # of x * sigmoid(x), at x = -1.278
-SILU_FLAT = -8.0  # below this SiLU is within 0.003 of 0: steps spent there are wasted
+SILU_MINIMUM = -0.2784645  # of x * sigmoid(x), at x = -1.278; also of x * sigmoid(x) - x for x > 0
+SILU_FLAT = -6.0  # below this SiLU is within 0.015 of 0: steps spent there are wasted
 
 
 def lower_minimal(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
@@ -31,57 +33,79 @@ def lower_minimal(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
         net: the calibrated network.
     """
     graph = QdqGraph(model, net)
-    pairs: dict[str, tuple[gs.Variable, Affine, list[gs.Node]]] = {}
-    inputs = {name: node.inputs[0] for name, node in graph.convolutions.items()}
-    for name, node, conv in graph.quantized():
+    pairs: Pairs = {}
+    for _, node, conv in graph.quantized():
         graph.quantize_weight(node, conv)
-        tensor, affine = inputs[name], graph.input_affine(node, conv)
-        pairs.setdefault(tensor.name, (tensor, affine, []))[2].append(node)
+        if is_on(conv.input_quantizer):
+            affine = graph.affine(node, conv.input_quantizer)
+            _join(pairs, node.inputs[0], affine, node)
     for name, module in net.named_modules():
-        if isinstance(module, QuantAdd):
-            _quantize_residual(pairs, inputs[f"{name.rpartition('.')[0]}.cv1.conv"], module.both)
-    for tensor, affine, users in pairs.values():
+        if isinstance(module, QuantAdd) and is_on(module.residual_quantizer):
+            first = graph.convolutions[f"{name.rpartition('.')[0]}.cv1.conv"]
+            affine = graph.affine(first, module.residual_quantizer)
+            _quantize_residual(pairs, first.inputs[0], affine, module.both)
+    for (_, affine), (tensor, users) in pairs.items():
         graph.insert_pair(tensor, affine, users)
     return graph.finish()
 
 
-def _quantize_residual(
-    pairs: dict[str, tuple[gs.Variable, Affine, list[gs.Node]]], residual: gs.Variable, both: bool
-) -> None:
-    """Let the Add beside a bottleneck's first convolution read the same pair."""
-    if residual.name not in pairs:
-        return  # the bottleneck's input stays in float
+def _join(pairs: Pairs, tensor: gs.Variable, affine: Affine, user: gs.Node) -> None:
+    """Let a node read the tensor's pair of this scale."""
+    pairs.setdefault((tensor.name, affine), (tensor, []))[1].append(user)
+
+
+def _quantize_residual(pairs: Pairs, residual: gs.Variable, affine: Affine, both: bool) -> None:
+    """Quantize the inputs of the Add beside a bottleneck's first convolution."""
     add = next(node for node in residual.outputs if node.op == "Add")
-    _, affine, users = pairs[residual.name]
-    users.append(add)
-    other = next(tensor for tensor in add.inputs if tensor is not residual)
+    _join(pairs, residual, affine, add)
     if both:
-        pairs.setdefault(other.name, (other, affine, []))[2].append(add)
+        other = next(tensor for tensor in add.inputs if tensor is not residual)
+        _join(pairs, other, affine, add)
 
 
 def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:
     """All tensors from one quantized convolution to the next in uint8: ONNX Runtime's QLinear path.
 
     Quantizes more than the policy's fake quantizers do: convolution outputs, SiLU's sigmoid, and
-    the inputs of Concat and Add; so its accuracy is measured on its own.
+    the inputs of Concat and Add; so its accuracy is measured on its own. A float convolution reads
+    the tensor as it was before it was quantized.
 
     Args:
         outputs: range of each convolution's output, before its activation.
     """
     graph = QdqGraph(model, net)
-    affines: dict[str, Affine] = {}
-    quantized = list(graph.quantized())
-    for _, node, conv in quantized:
-        affine = graph.input_affine(node, conv)
-        affines[node.inputs[0].name] = Affine(affine.scale, affine.zero_point, unsigned=True)
+    affines: dict[str, Affine] = {}  # of each tensor that is held in integers
+    inside: set[int] = set()  # ids of the convolutions that read it so
+    apart: list[tuple[gs.Variable, Affine, gs.Node]] = []
+    for _, node, conv in graph.quantized():
         graph.quantize_weight(node, conv)
-    for name, node, _ in quantized:
-        _quantize_silu(node, outputs[name], affines)
-    _follow_shape_operators(graph.graph, affines)
+        if is_on(conv.input_quantizer):
+            tensor = node.inputs[0]
+            affine = replace(graph.affine(node, conv.input_quantizer), unsigned=True)
+            if conv.both_quantized and affines.setdefault(tensor.name, affine) == affine:
+                inside.add(id(node))
+            else:
+                apart.append((tensor, affine, node))
+    _spread_to_sources(graph.graph, affines)
+    for name, node in graph.convolutions.items():
+        if id(node) in inside:
+            _quantize_silu(node, outputs[name], affines)
+    _spread_to_results(graph.graph, affines)
     for tensor in list(graph.graph.tensors().values()):
-        if tensor.name in affines and tensor.outputs:
-            graph.insert_pair(tensor, affines[tensor.name])
+        users = [node for node in tensor.outputs if node.op != "Conv" or id(node) in inside]
+        if tensor.name in affines and users:
+            graph.insert_pair(tensor, affines[tensor.name], users)
+    for tensor, affine, node in apart:
+        graph.insert_pair(tensor, affine, [node])
     return graph.finish()
+
+
+def _spread_to_sources(graph: gs.Graph, affines: dict[str, Affine]) -> None:
+    """Give what Concat, MaxPool and Resize read the range of what they write: rounded once."""
+    for node in reversed(graph.nodes):  # against the order of the forward pass
+        if node.op in ("Concat", "MaxPool", "Resize") and node.outputs[0].name in affines:
+            for tensor in node.inputs if node.op == "Concat" else node.inputs[:1]:
+                affines.setdefault(tensor.name, affines[node.outputs[0].name])
 
 
 def _quantize_silu(conv: gs.Node, output: tuple[float, float], affines: dict[str, Affine]) -> None:
@@ -91,11 +115,13 @@ def _quantize_silu(conv: gs.Node, output: tuple[float, float], affines: dict[str
     product = next((node for node in users if node.op == "Mul"), None)
     if sigmoid is None or product is None:
         return
+    result = product.outputs[0].name
     low, high = max(output[0], SILU_FLAT), max(output[1], 0.0)
+    if result in affines:  # what is clipped behind SiLU may be clipped before it
+        high = min(high, affines[result].high - SILU_MINIMUM)
     affines[conv.outputs[0].name] = asymmetric(low, high)
-    affines[sigmoid.outputs[0].name] = Affine(1 / 256, -128, unsigned=True)
-    silu = (max(low, SILU_MINIMUM), high / (1 + math.exp(-high)))
-    affines.setdefault(product.outputs[0].name, asymmetric(*silu))
+    affines[sigmoid.outputs[0].name] = asymmetric(0.0, 1.0)
+    affines.setdefault(result, asymmetric(max(low, SILU_MINIMUM), high / (1 + math.exp(-high))))
 
 
 def asymmetric(low: float, high: float) -> Affine:
@@ -105,13 +131,8 @@ def asymmetric(low: float, high: float) -> Affine:
     return Affine(scale, round(-low / scale) - 128, unsigned=True)
 
 
-def _follow_shape_operators(graph: gs.Graph, affines: dict[str, Affine]) -> None:
-    """Ranges of pooled, resized, concatenated and added tensors that no convolution reads."""
+def _spread_to_results(graph: gs.Graph, affines: dict[str, Affine]) -> None:
+    """Give pooled and resized tensors the range of their source: int8 kernels pass it on."""
     for node in graph.nodes:  # in the order of the forward pass
-        source = node.inputs[0].name if node.inputs else ""
-        if node.op in ("MaxPool", "Resize") and source in affines:
-            affines[node.outputs[0].name] = affines[source]  # int8 kernels pass the scale on
-    for node in reversed(graph.nodes):
-        if node.op == "Concat" and node.outputs[0].name in affines:
-            for tensor in node.inputs:
-                affines.setdefault(tensor.name, affines[node.outputs[0].name])
+        if node.op in ("MaxPool", "Resize") and node.inputs[0].name in affines:
+            affines[node.outputs[0].name] = affines[node.inputs[0].name]

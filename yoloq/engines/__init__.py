@@ -24,8 +24,6 @@ def get_engine(name: str) -> Engine:
     if name not in ENGINES:
         raise EngineError(f"--engine {name}: not one of auto, {', '.join(ENGINES)}")
     if importlib.util.find_spec(name) is None:
-        raise EngineError(
-            f"--engine {name}: its package is not installed; pip install {name}"
-        )
+        raise EngineError(f"--engine {name}: its package is not installed; pip install {name}")
     engine: Engine = importlib.import_module(f".{ENGINES[name]}", __package__).ENGINE
     return engine

@@ -1,5 +1,6 @@
 """OpenVINO on Intel and AMD CPUs (and Arm): the default engine of a machine without a GPU."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,19 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     model = openvino.Core().read_model(onnx_model.SerializeToString())
     model.set_rt_info(source.info.to_json(), METADATA)
     file = folder / f"openvino-{precision}.xml"
-    with replace_when_whole(file) as temporary:
-        openvino.save_model(model, temporary, compress_to_fp16=precision in ("bf16", "fp16"))
-        temporary.with_suffix(".bin").replace(file.with_suffix(".bin"))
+    with replace_when_whole(file) as description, replace_when_whole(_weights(file)) as weights:
+        with tempfile.TemporaryDirectory(dir=folder) as whole:
+            pair = Path(whole) / file.name
+            openvino.save_model(model, pair, compress_to_fp16=precision in ("bf16", "fp16"))
+            pair.replace(description)
+            _weights(pair).replace(weights)
+        file.unlink(missing_ok=True)  # an .xml never stands beside the .bin of another model
     return file
+
+
+def _weights(file: Path) -> Path:
+    """Where OpenVINO looks for the weights of an .xml file."""
+    return file.with_suffix(".bin")
 
 
 class OpenVINOPredictor:

@@ -13,8 +13,8 @@ from ..detections import Detections
 from ..engines import ENGINES, get_engine
 from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, file_size
 from ..environment import affinity, has_vnni, isa_flags
-from ..errors import EngineError
-from ..export import export_float
+from ..errors import EngineError, PolicyError
+from ..export import check_exportable, export_float
 from ..files import replace_when_whole
 from ..lowering import lower_minimal
 from ..quantized import load_quantized
@@ -66,7 +66,7 @@ def run(config: EngineConfig) -> StageResult:
         load_quantized(config.folder / "ptq.pt"),
     )
     warn_without_vnni(engine)
-    artifacts = write_onnx(source, config.folder)
+    artifacts = write_onnx(source, onnx_precisions(engine, source, precisions), config.folder)
     predictors, files = build(engine, source, precisions, config)
     artifacts |= {precision: file.name for precision, file in files.items()}
     rows = measure_rows(inputs, engine, source, predictors, files)
@@ -97,16 +97,30 @@ def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
     return tuple(name for name in native if not config.precisions or name in config.precisions)
 
 
-def write_onnx(source: Source, folder: Path) -> dict[str, str]:
+def onnx_precisions(engine: Engine, source: Source, precisions: tuple[str, ...]) -> tuple[str, ...]:
+    """What to write as ONNX: no int8 where the policy can only be simulated.
+
+    Raises:
+        PolicyError: so it is, and the engine is to run it in int8.
+    """
+    try:
+        check_exportable(source.net("int8"))
+    except PolicyError as error:
+        if "int8" in precisions and not engine.simulated:
+            raise
+        say(f"no int8 ONNX file: {error}")
+        return ("fp32",)
+    return ("fp32", "int8")
+
+
+def write_onnx(source: Source, precisions: tuple[str, ...], folder: Path) -> dict[str, str]:
     """The FP32 graph and the Q/DQ graph, for any other tool that reads ONNX."""
-    lowerings: dict[str, Callable[..., onnx.ModelProto]] = {
-        "fp32": lambda model, net: model,
-        "int8": lower_minimal,
-    }
     names = {}
-    for precision, lower in lowerings.items():
+    for precision in precisions:
         net = source.net(precision)
-        model = lower(export_float(net, source.info.imgsz), net)
+        model = export_float(net, source.info.imgsz)
+        if precision == "int8":
+            model = lower_minimal(model, net)
         onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
         file = folder / f"model-{precision}.onnx"
         with replace_when_whole(file) as temporary:
