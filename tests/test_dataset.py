@@ -107,11 +107,14 @@ BROKEN = [
     pytest.param("- a\n- b", "is not a data set yaml", id="a list"),
     pytest.param("depth_multiple: 0.33\nhead: []", "is not a data set yaml", id="model yaml"),
     pytest.param("val: [images", "is not a yaml file .*line", id="not yaml"),
+    pytest.param("val: " + "[" * 9000, "is not a yaml file", id="too deep"),
     pytest.param("val: a\tb: c", "is not a yaml file .*line", id="stray tab"),
     pytest.param("train: images/train\nnames: [a]", "has no `val`", id="no val"),
     pytest.param("val:\nnames: [a]", "has no `val`", id="empty val"),
     pytest.param("val: 3\nnames: [a]", "`val` must be a folder", id="val is a number"),
-    pytest.param("val: nowhere\nnames: [a]", "nowhere: does not exist", id="missing folder"),
+    pytest.param(
+        "val: nowhere\nnames: [a]", "`val`: .*nowhere does not exist", id="missing folder"
+    ),
     pytest.param("val: labels\nnames: [a]", "labels: holds no images", id="no images"),
     pytest.param("val: data.yaml\nnames: [a]", "want a folder, a .txt", id="wrong kind of file"),
     pytest.param("path: 3\nval: images\nnames: [a]", "`path` must be", id="path is a number"),
@@ -125,6 +128,7 @@ BROKEN = [
     pytest.param("val: images\nnames: [a]\nannotations: x", "`annotations` must", id="annotations"),
     pytest.param("val: empty.txt\nnames: [a]", "empty.txt: holds no images", id="empty list"),
     pytest.param("val: bad.json\nnames: [a]", "bad.json: is not a json file", id="not json"),
+    pytest.param("val: deep.json\nnames: [a]", "deep.json: is not a json file", id="deep json"),
     pytest.param("val: list.json\nnames: [a]", "list `images` is missing", id="not COCO json"),
     pytest.param("val: far.json\nnames: [a]", "q.jpg, were not found", id="json without images"),
 ]
@@ -134,6 +138,7 @@ BROKEN = [
 def test_broken_yaml(tmp_path: Path, text: str, want: str) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "bad.json").write_text("{")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "list.json").write_text("[]")
     _coco(tmp_path / "far.json", ["q.jpg"])
     with pytest.raises(DataError, match=want) as caught:
@@ -153,7 +158,7 @@ def test_missing_yaml_and_binary_yaml(tmp_path: Path) -> None:
 def test_another_split_is_an_error_only_when_used(tmp_path: Path) -> None:
     dataset = read_dataset(_make(tmp_path, YAML.replace("images/train", "gone")))
     assert len(dataset.images("val")) == 2
-    with pytest.raises(DataError, match="gone: does not exist"):
+    with pytest.raises(DataError, match="data.yaml: `train`: .*gone does not exist"):
         dataset.images("train")
     with pytest.raises(DataError, match="has no `test`"):
         dataset.images("test")

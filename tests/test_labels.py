@@ -132,7 +132,9 @@ def test_no_labels_at_all_is_said(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": None, "b": None})
     truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
     assert truth.boxes.shape == (0, 4)
-    assert report.lines() == ["no label found for any of 2 images: mAP means nothing"]
+    [line] = report.lines()
+    assert line.startswith("no label of 2 images can be used (looked for ")
+    assert str(tmp_path / "labels" / "a.txt") in line
 
 
 def test_long_reports_are_cut(tmp_path: Path) -> None:
@@ -221,6 +223,8 @@ def test_categories_that_do_not_fit(tmp_path: Path, names: tuple[str, ...]) -> N
         pytest.param({"bbox": [0, 0, 0, 5]}, "box is empty or outside", id="no width"),
         pytest.param({"bbox": [200, 0, 9, 5]}, "box is empty or outside", id="outside"),
         pytest.param({"category_id": 4}, "category 4 is not in", id="unknown category"),
+        pytest.param({"image_id": 8}, "image 8 is not in the list", id="unknown image"),
+        pytest.param({"image_id": "9"}, "image '9' is not in the list", id="text for a number"),
     ],
 )
 def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> None:
@@ -237,12 +241,21 @@ def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> N
         ({"images": [{"id": 1, "file_name": "z.png"}]}, "lists none of the images, such as c.png"),
         ({"annotations": [{"id": 1}]}, "list `annotations` is missing or broken"),
         ({"categories": [{"id": [], "name": "a"}]}, "list `categories` is missing or broken"),
+        ({"images": [{"id": 1, "file_name": f"{n}.png"} for n in "ab"]}, "id 1 occurs twice"),
     ],
 )
 def test_json_that_does_not_fit(tmp_path: Path, change: dict[str, Any], want: str) -> None:
     dataset = _coco(tmp_path, **change)
     with pytest.raises(DataError, match=want):
         read_ground_truth(dataset, "val", dataset.images("val"))
+
+
+def test_image_size_that_is_no_number_is_not_used(tmp_path: Path) -> None:
+    entry = {"id": 9, "file_name": "val/a.png", "width": "64", "height": float("nan")}
+    label = {"id": 1, "image_id": 9, "category_id": 3, "bbox": [0, 0, 900, 800]}
+    dataset = _coco(tmp_path, images=[entry], annotations=[label])
+    truth, _ = read_ground_truth(dataset, "val", dataset.images("val"))
+    assert truth.boxes.tolist() == [[0, 0, 900, 800]]
 
 
 def test_txt_and_json_agree_on_photographs(coco_mini: Path) -> None:

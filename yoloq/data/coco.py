@@ -27,19 +27,23 @@ def read_coco_labels(
     document = read_coco(file)
     classes = match_categories(file, document["categories"], names)
     entries = match_images(file, document["images"], images)
+    listed = {entry["id"] for entry in document["images"]}
     labels: list[Label] = []
     problems: list[Problem] = []
     for position, annotation in enumerate(document["annotations"]):
-        index, entry = entries.get(annotation.get("image_id"), (-1, {}))
-        if index < 0:
-            continue
+        image = annotation["image_id"]
+        if image in listed and image not in entries:
+            continue  # of an image that was not asked for
         try:
+            if image not in listed:
+                raise ValueError(f"image {image!r} is not in the list of images")
+            index, entry = entries[image]
             labels.append(_label(index, annotation, classes, entry))
         except ValueError as error:
             where = f"annotation {annotation.get('id', position)}"
             problems.append(Problem(file, where, str(error)))
     unlisted = len(images) - len(entries)
-    return collect(labels, images, problems=problems, unlisted=unlisted)
+    return collect(labels, images, problems=problems, unlisted=unlisted, source=file)
 
 
 def match_categories(
@@ -103,18 +107,24 @@ def _label(
     classes: Mapping[Any, int],
     entry: Mapping[str, Any],
 ) -> Label:
-    category = annotation.get("category_id")
+    category = annotation["category_id"]
     if category not in classes:
-        raise ValueError(f"category {category} is not in the list of categories")
+        raise ValueError(f"category {category!r} is not in the list of categories")
     left, top, width, height = _numbers(annotation.get("bbox"), 4)
     right, bottom = left + width, top + height
-    limits = (entry.get("width") or math.inf, entry.get("height") or math.inf)
+    limits = (_limit(entry, "width"), _limit(entry, "height"))
     box = (max(left, 0.0), max(top, 0.0), min(right, limits[0]), min(bottom, limits[1]))
     if width <= 0 or height <= 0 or box[0] >= box[2] or box[1] >= box[3]:
         raise ValueError("box is empty or outside the image")
     area = annotation.get("area")
     size = width * height if area is None else _numbers([area], 1)[0]
     return Label(index, classes[category], box, size, bool(annotation.get("iscrowd", 0)))
+
+
+def _limit(entry: Mapping[str, Any], side: str) -> float:
+    """A side of the image in pixels; infinite where the json does not say it as a number."""
+    value = entry.get(side)
+    return float(value) if isinstance(value, int | float) and value > 0 else math.inf
 
 
 def _numbers(values: Any, count: int) -> list[float]:

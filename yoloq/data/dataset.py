@@ -113,7 +113,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
     try:
         document = yaml.safe_load(read_text(file))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(getattr(error, "problem", "") or "broken").split())
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
@@ -174,7 +174,7 @@ def _read_split(
     entries = document[split] if isinstance(document[split], list) else [document[split]]
     if not all(isinstance(entry, str) for entry in entries):
         raise DataError(f"{file}: `{split}` must be a folder, a list file, or a list of these")
-    sources = [find(entry, root) for entry in entries]
+    sources = [find(entry, root, f"{file}: `{split}`") for entry in entries]
     given = document.get("annotations") or {}
     if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
         raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
@@ -183,7 +183,8 @@ def _read_split(
             raise DataError(f"{file}: `{split}` has several sources; a COCO json must be alone")
         return images_of_json(sources[0], root, split), sources[0]
     images = unique(image for source in sources for image in list_images(source, root))
-    return images, find(given[split], root) if given.get(split) else None
+    where = f"{file}: `annotations`"
+    return images, find(given[split], root, where) if given.get(split) else None
 
 
 def _size(file: Path) -> int:

@@ -20,7 +20,8 @@ class LabelReport:
 
     `background` counts images without any label, `repeated` the rows that said the same as
     another, `problems` are the rows that were skipped, `unreadable` the images whose size is not
-    to be had (their labels are left out), `unlisted` counts images that a COCO json leaves out.
+    to be had (their labels are left out), `unlisted` counts images that a COCO json leaves out,
+    `source` is where the labels of the first image were looked for.
     """
 
     images: int
@@ -30,6 +31,7 @@ class LabelReport:
     problems: tuple[Problem, ...] = ()
     unreadable: tuple[Path, ...] = ()
     unlisted: int = 0
+    source: Path | None = None
 
     def lines(self, limit: int = 10) -> list[str]:
         """Warnings to show: one line a file, at most `limit` of them and a count of the rest."""
@@ -48,7 +50,8 @@ class LabelReport:
         if self.unlisted:
             lines.append(f"{self.unlisted} images are not in the COCO json: taken as background")
         if not self.boxes:
-            lines.append(f"no label found for any of {self.images} images: mAP means nothing")
+            where = "" if self.source is None else f" (looked for {self.source} and the like)"
+            lines.append(f"no label of {self.images} images can be used{where}: mAP means nothing")
         return lines
 
 
@@ -91,7 +94,8 @@ def read_ground_truth(
         labels += [_to_pixels(index, row, *size) for row in distinct]
         repeated += len(rows) - len(distinct)
         problems += bad
-    return collect(labels, images, repeated, problems, unreadable)
+    source = label_file(images[0]) if images else None
+    return collect(labels, images, repeated, problems, unreadable, source=source)
 
 
 def _to_pixels(image: int, row: Row, height: int, width: int) -> Label:
@@ -108,6 +112,7 @@ def collect(
     problems: Iterable[Problem] = (),
     unreadable: Sequence[Path] = (),
     unlisted: int = 0,
+    source: Path | None = None,
 ) -> tuple[GroundTruth, LabelReport]:
     """Labels as flat arrays, and the report on them."""
     boxes: Floats = np.array([label.box for label in labels], dtype=np.float32).reshape(-1, 4)
@@ -127,5 +132,6 @@ def collect(
         problems=tuple(problems),
         unreadable=tuple(unreadable),
         unlisted=unlisted,
+        source=source,
     )
     return truth, report

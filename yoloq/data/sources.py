@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from ..errors import DataError
 from .images import is_image
 
 
-def find(entry: str, root: Path) -> Path:
-    """The existing file or folder that an entry of the yaml means.
+def find(entry: str, root: Path, where: str) -> Path:
+    """The existing file or folder that an entry of the yaml means; `where` names the entry.
 
     Relative entries are tried against `root`; where that fails, `../x` also means `root/x`, as
     YOLOv5 allows for exports that were unpacked one level higher.
@@ -26,7 +27,7 @@ def find(entry: str, root: Path) -> Path:
     for path in tries:
         if path.exists():
             return Path(os.path.normpath(path))
-    raise DataError(f"{os.path.normpath(tries[0])}: does not exist; mend `path` or the split")
+    raise DataError(f"{where}: {os.path.normpath(tries[0])} does not exist; mend it or `path`")
 
 
 def list_images(source: Path, root: Path) -> tuple[Path, ...]:
@@ -97,11 +98,11 @@ def read_coco(source: Path) -> dict[str, Any]:
     """Read a COCO json and check the ids and names in its three lists.
 
     Raises:
-        DataError: not json, or a list is missing or malformed.
+        DataError: not json, a list is missing or malformed, or two images have one id.
     """
     try:
         document = json.loads(read_text(source))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: is not a json file ({error})") from None
     keys = {
         "images": ("id", "file_name"),
@@ -112,6 +113,10 @@ def read_coco(source: Path) -> dict[str, Any]:
         items = document.get(key) if isinstance(document, dict) else None
         if not isinstance(items, list) or not all(_has(item, fields) for item in items):
             raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing or broken")
+    ids = Counter(item["id"] for item in document["images"])
+    if len(ids) < len(document["images"]):
+        twice = ids.most_common(1)[0][0]
+        raise DataError(f"{source}: image id {twice!r} occurs twice; give each image its own")
     return document
 
 
