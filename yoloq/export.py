@@ -86,13 +86,13 @@ def export_float(net: nn.Module, imgsz: int, batch: int = 1) -> onnx.ModelProto:
 
 def float_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU whose quantized modules are plain again; weights are unchanged."""
-    plain = copy.deepcopy(net).cpu().float().eval()
+    plain = copy.deepcopy(net).cpu().float()
     for name, module in list(plain.named_modules()):
         if isinstance(module, QuantConv2d):
             replace(plain, name, module.float_conv())
         elif isinstance(module, QuantAdd):
             replace(plain, name, module.float_add())
-    return plain
+    return plain.eval()
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ class QdqGraph:
         integers = quantize(weight, quantizer.scale, quantizer.zero_point, quantizer.spec)
         scale = quantizer.scale.cpu().numpy()
         if self.reads_image(node):
-            scale = scale / np.float32(255)
+            scale = np.asarray(scale / np.float32(255))  # NumPy makes a scalar of ()
         name = node.inputs[1].name
         inputs = [
             gs.Constant(f"{name}_int8", integers.cpu().numpy()),

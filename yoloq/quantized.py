@@ -64,7 +64,7 @@ def load_quantized(file: Path) -> QuantizedModel:
     extra = {key: value for key, value in model.extra.items() if key != "quantization"}
     try:
         return _restored(replace(model, extra=extra), model.extra["quantization"])
-    except (KeyError, TypeError, ValueError, PolicyError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, PolicyError) as error:
         raise CheckpointError(
             f"{file}: its policy or ranges are damaged ({error}); make it again with `make ptq`"
         ) from None

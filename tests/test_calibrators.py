@@ -1,0 +1,179 @@
+"""Every calibrator on distributions whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from yoloq.quant.affine import QuantSpec
+from yoloq.quant.calibrators import (
+    CALIBRATORS,
+    EMA_MOMENTUM,
+    calibrate_ema,
+    calibrate_entropy,
+    calibrate_max,
+    calibrate_mse,
+    calibrate_percentile,
+)
+from yoloq.quant.statistics import BINS, Statistics
+
+SYMMETRIC = QuantSpec()
+ASYMMETRIC = QuantSpec(symmetric=False)
+
+
+def histogram(
+    low: float, high: float, counts: np.ndarray, means: tuple = (0.0,), deviations: tuple = (1.0,)
+) -> Statistics:
+    return Statistics(
+        low, high, counts, np.array(means, np.float32), np.array(deviations, np.float32)
+    )
+
+
+def normal(bound: float = 8.0, total: float = 1e9) -> Statistics:
+    """N(0, 1) cut at +-bound, by its distribution function."""
+    edges = np.linspace(-bound, bound, BINS + 1)
+    below = np.array([0.5 * (1 + math.erf(edge / math.sqrt(2))) for edge in edges])
+    return histogram(-bound, bound, np.rint(np.diff(below) * total).astype(np.int64))
+
+
+def spikes(low: float, high: float, at: dict[float, int]) -> Statistics:
+    """Counts at single values."""
+    counts = np.zeros(BINS, np.int64)
+    for value, count in at.items():
+        counts[min(int((value - low) / (high - low) * BINS), BINS - 1)] += count
+    return histogram(low, high, counts)
+
+
+def constant(value: float) -> Statistics:
+    counts = np.zeros(BINS, np.int64)
+    counts[BINS // 2] = 100
+    return histogram(value, value, counts, (value,), (0.0,))
+
+
+def amax(edges: tuple[float, float]) -> float:
+    return max(abs(edge) for edge in edges)
+
+
+def test_max_is_exact() -> None:
+    statistics = spikes(-1.2345, 7.654321, {0: 1000, 7.654321: 1})
+    assert calibrate_max(statistics, SYMMETRIC) == (-1.2345, 7.654321)
+
+
+@pytest.mark.parametrize(
+    ("bits", "optimum"),
+    # the clipping that minimises a uniform quantizer's error on N(0, 1), in sigmas:
+    # Max (1960); table in Banner et al., "ACIQ" (2018)
+    [(3, 2.15), (4, 2.55), (5, 2.93), (6, 3.28), (7, 3.61), (8, 3.92)],
+)
+def test_mse_finds_the_published_optimum_of_a_gaussian(bits: int, optimum: float) -> None:
+    spec = QuantSpec(bits=bits)
+    found = amax(calibrate_mse(normal(), spec))
+    edge = found * (1 + 0.5 / spec.qmax)  # what rounds to the last integer ends half a step later
+    assert edge == pytest.approx(optimum, abs=0.09), "tried in steps of 0.08"
+
+
+def test_mse_keeps_the_extremes_of_a_uniform_distribution() -> None:
+    flat = histogram(-1.0, 1.0, np.full(BINS, 100))
+    assert amax(calibrate_mse(flat, SYMMETRIC)) == pytest.approx(1.0, abs=0.011)
+
+
+def test_mse_clips_a_lone_outlier() -> None:
+    counts = normal(4.0).counts
+    wide = np.concatenate([np.zeros(BINS * 2, np.int64), counts, np.zeros(BINS * 2, np.int64)])
+    wide[-1] = 1
+    assert amax(calibrate_mse(histogram(-20.0, 20.0, wide), SYMMETRIC)) < 5
+
+
+@pytest.mark.parametrize(
+    ("spec", "at", "want"),
+    [
+        pytest.param(SYMMETRIC, {1.0: 9999, 9.0: 1}, (-1.0, 1.0), id="one in 10,000 is cut"),
+        pytest.param(SYMMETRIC, {1.0: 9998, 9.0: 2}, (-9.0, 9.0), id="two are not"),
+        pytest.param(SYMMETRIC, {-1.0: 9999, 9.0: 1}, (-1.0, 1.0), id="of |x|"),
+        pytest.param(
+            ASYMMETRIC, {-8.0: 1, -1.0: 10000, 2.0: 9999, 9.0: 1}, (-1.0, 2.0), id="half each end"
+        ),
+        pytest.param(
+            ASYMMETRIC, {-8.0: 2, -1.0: 9998, 2.0: 9998, 9.0: 2}, (-8.0, 9.0), id="not more"
+        ),
+    ],
+)
+def test_percentile(spec: QuantSpec, at: dict[float, int], want: tuple[float, float]) -> None:
+    found = calibrate_percentile(spikes(-10.0, 10.0, at), spec)
+    assert found == pytest.approx(want, abs=20 / BINS)
+
+
+def test_percentile_of_a_gaussian() -> None:
+    # P(|x| > 3.8906) = 1e-4
+    assert amax(calibrate_percentile(normal(), SYMMETRIC)) == pytest.approx(3.8906, abs=0.003)
+
+
+def test_ema_follows_its_formula() -> None:
+    means, deviations = (0.0, 1.0, 2.0), (1.0, 1.0, 0.5)
+    statistics = histogram(-100.0, 100.0, np.ones(BINS, np.int64), means, deviations)
+    keep = EMA_MOMENTUM
+    mean = keep * (keep * 0.0 + (1 - keep) * 1.0) + (1 - keep) * 2.0
+    deviation = keep * 1.0 + (1 - keep) * 0.5
+    want = (mean - 8 * deviation, mean + 8 * deviation)
+    assert calibrate_ema(statistics, SYMMETRIC) == pytest.approx(want)
+
+
+def test_ema_stays_within_the_extremes() -> None:
+    statistics = histogram(-0.25, 3.0, np.ones(BINS, np.int64), (0.5,), (1.0,))
+    assert calibrate_ema(statistics, SYMMETRIC) == (-0.25, 3.0)
+
+
+def test_entropy_keeps_what_merging_cannot_change() -> None:
+    # Every bin of |x| below 4 holds the same count, so clipping loses mass and merging loses none.
+    flat = histogram(-4.0, 4.0, np.full(BINS, 8))
+    assert amax(calibrate_entropy(flat, SYMMETRIC)) == pytest.approx(4.0)
+
+
+def test_entropy_of_a_case_worked_by_hand() -> None:
+    # 2048 bins of |x| in 0..16: the lower 256 hold 16 each, one outlier sits at the end. Clipping
+    # behind bin 256 changes one count of 4097; any wider range leaves the outlier's level alone but
+    # merges across the edge at 256, unless the levels divide it: 128 levels of 2, 4, 8, 16 bins do
+    # (ends 256, 512, 1024, 2048), and then nothing is lost.
+    counts = np.zeros(2 * 2048, np.int64)
+    counts[2048 - 256 : 2048 + 256] = 8
+    counts[-1] = 1
+    found = amax(calibrate_entropy(histogram(-16.0, 16.0, counts), SYMMETRIC))
+    assert found == 16.0
+
+
+def test_entropy_clips_the_tail_of_a_gaussian() -> None:
+    assert 3.0 < amax(calibrate_entropy(normal(), SYMMETRIC)) < 6.0
+
+
+def test_entropy_does_not_alias() -> None:
+    # The same half-gaussian in bins that do and do not fit those of |x|: the bound hardly moves.
+    full = normal()
+    half = histogram(0.0, 8.0, normal().counts.reshape(2, -1)[1])
+    edges = np.linspace(-0.3, 8.0, BINS + 1)
+    below = np.array([math.erf(max(edge, 0.0) / math.sqrt(2)) for edge in edges])
+    shifted = histogram(-0.3, 8.0, np.rint(np.diff(below) * 1e9).astype(np.int64))
+    found = [amax(calibrate_entropy(item, SYMMETRIC)) for item in (full, half, shifted)]
+    assert max(found) - min(found) <= 0.1 * found[0]
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("spec", [SYMMETRIC, ASYMMETRIC], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3.7])
+def test_constant_tensor(name: str, spec: QuantSpec, value: float) -> None:
+    low, high = CALIBRATORS[name](constant(value), spec)
+    assert low <= high
+    assert amax((low, high)) == pytest.approx(abs(value), rel=0.02)
+
+
+@pytest.mark.parametrize("name", CALIBRATORS)
+@pytest.mark.parametrize("spec", [SYMMETRIC, ASYMMETRIC], ids=["symmetric", "asymmetric"])
+def test_range_lies_within_the_extremes(name: str, spec: QuantSpec) -> None:
+    statistics = spikes(-0.28, 12.0, {-0.28: 3, 0.0: 4000, 1.5: 900, 6.0: 90, 12.0: 7})
+    low, high = CALIBRATORS[name](statistics, spec)
+    assert -0.28 <= low <= 0 < high <= 12.0
+
+
+def test_ema_of_a_constant_survives_rounding() -> None:
+    # a mean in float32 may lie outside the extremes
+    statistics = histogram(0.1, 0.1, np.ones(BINS, np.int64), (np.float32(0.10000001),), (0.0,))
+    assert calibrate_ema(statistics, SYMMETRIC) == (0.1, 0.1)

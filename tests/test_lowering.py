@@ -1,0 +1,233 @@
+"""Q/DQ graphs against the fake quantizers that they stand for."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx_graphs import Lookup, fused_operators, run
+from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from torch import Tensor, nn
+
+from yoloq.errors import PolicyError
+from yoloq.export import export_float
+from yoloq.lowering import SILU_MINIMUM, Ranges, asymmetric, lower_integer, lower_minimal
+from yoloq.models import FAMILIES
+from yoloq.models.fuse import fuse_batch_norm
+from yoloq.models.yolov5_layers import C3, SPPF, Conv, Focus
+from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.calibrate import calibrate
+from yoloq.quant.dataflow import sibling_groups, trace
+from yoloq.quant.modules import quantizers, switched
+from yoloq.quant.placement import Policy, Rule, apply, resolve
+from yoloq.quant.statistics import collect
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ALL = Rule("*", WEIGHT, ACTIVATION)
+ASYMMETRIC = QuantSpec(symmetric=False)
+PER_TENSOR = replace(WEIGHT, granularity="tensor")
+PER_GROUP = replace(WEIGHT, granularity="group", group_size=3)
+POLICIES = {
+    "everything": Policy((ALL,)),
+    "float stem and head": Policy((ALL, Rule("stem", None, None), Rule("head", None, None))),
+    "asymmetric": Policy((Rule("*", WEIGHT, ASYMMETRIC),)),
+    "asymmetric, residual both": Policy((Rule("*", WEIGHT, ASYMMETRIC),), residual="both"),
+    "weights per tensor": Policy((Rule("*", PER_TENSOR, ACTIVATION),)),
+    "weights per group": Policy((Rule("*", PER_GROUP, ACTIVATION),)),
+    "4-bit weights": Policy((Rule("*", replace(WEIGHT, bits=4), ACTIVATION),)),
+    "residual input": Policy((ALL,), residual="input"),
+    "residual both": Policy((ALL,), residual="both"),
+    "concat": Policy((ALL,), sharing="concat", residual="both"),
+    "weights alone": Policy((Rule("*", WEIGHT, None),)),
+    "inputs alone": Policy((Rule("*", None, ACTIVATION),), residual="both"),
+    "siblings of two specs": Policy((ALL, Rule("*.cv2", WEIGHT, ASYMMETRIC)), residual="both"),
+    "weight of one sibling alone": Policy((ALL, Rule("c3.cv2", WEIGHT, None))),
+    "nothing": Policy((Rule("*", None, None),)),
+}
+# Rounding at a tie may go either way where float sums are ordered differently, and a deep network
+# spreads one such step over everything behind it until all rounding has been drawn anew. So a
+# shallow network shows that a graph computes what is simulated, and a whole one that it is as good.
+
+
+class Shallow(nn.Module):
+    """Everything that has rules of its own, eight convolutions deep."""
+
+    def __init__(self, stem: str) -> None:
+        super().__init__()
+        self.stem = Conv(3, 8, 6, 2, 2) if stem == "conv" else Focus(3, 8, 3)
+        self.c3, self.pool, self.head = C3(8, 8), SPPF(8, 8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.head(self.pool(self.c3(self.stem(x))))]
+
+
+def shallow(policy: Policy | None, stem: str = "conv") -> tuple[nn.Module, Ranges]:
+    """A float or calibrated network, and its output ranges."""
+    torch.manual_seed(0)
+    net = Shallow(stem).eval()
+    fuse_batch_norm(net)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, std=1.5 / module.weight[0].numel() ** 0.5)
+            nn.init.normal_(module.bias, std=0.1)
+    ops = trace(net)
+    images = as_input(pictures(4))
+    seen = collect(net, sibling_groups(ops), [images], images=len(images))
+    if policy:
+        placement = resolve(policy, net, ops)
+        apply(net, placement, policy.residual)
+        calibrate(net, placement, seen.inputs, "max")
+    return net, seen.outputs
+
+
+def outputs(net: nn.Module) -> list[NDArray[np.float32]]:
+    with torch.inference_mode():
+        return [raw.numpy() for raw in net(as_input(pictures(2, seed=7)))]
+
+
+def minimal(net: nn.Module) -> list[NDArray[np.float32]]:
+    return run(lower_minimal(export_float(net, 64), net), pictures(2, seed=7))
+
+
+@pytest.mark.parametrize("stem", ["conv", "focus"])
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_minimal_graph_computes_what_torch_simulates(policy: Policy, stem: str) -> None:
+    net, _ = shallow(policy, stem)
+    simulated = outputs(net)
+    loss = signal_to_noise(outputs(shallow(None, stem)[0]), simulated)
+    found = signal_to_noise(simulated, minimal(net))
+    assert found >= 45 > 36 >= loss or policy == POLICIES["nothing"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("whole", [False, True], ids=["default policy", "every layer"])
+def test_minimal_graph_of_a_whole_network(family: str, whole: bool) -> None:
+    first = 0 if whole else 2
+    quantized = tiny_quantized(family, float_first=first, float_head=not whole, residual="both")
+    simulated = outputs(quantized.model.net)
+    loss = signal_to_noise(outputs(tiny_model(family).net), simulated)
+    assert signal_to_noise(simulated, minimal(quantized.model.net)) >= loss - 3
+
+
+def test_switched_off_quantizers_leave_the_float_graph() -> None:
+    net, _ = shallow(POLICIES["residual both"])
+    with switched(quantizers(net).values(), enabled=False):
+        model = lower_minimal(export_float(net, 64), net)
+    assert not [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    np.testing.assert_allclose(run(model, pictures(1))[0], float_output(pictures(1)), atol=1e-5)
+
+
+def float_output(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        return shallow(None)[0](as_input(images))[0].numpy()
+
+
+@pytest.mark.parametrize(
+    ("residual", "reading"), [("none", 0), ("input", 1), ("both", 2)], ids=["no", "one", "both"]
+)
+def test_addition_reads_quantized_inputs(residual: str, reading: int) -> None:
+    net, _ = shallow(Policy((ALL,), residual=residual))
+    graph = Lookup(lower_minimal(export_float(net, 64), net))
+    (add,) = (node for node in graph.nodes if node.op_type == "Add")
+    pairs = [pair for tensor in add.input if (pair := graph.pair(tensor))]
+    amax = net.get_submodule("c3.m.0.cv1.conv").input_quantizer.amax
+    assert len(pairs) == reading
+    for scale, zero_point, _ in pairs:
+        assert scale == pytest.approx(float(amax) / 127)
+        assert zero_point == 0
+
+
+def test_siblings_read_one_pair_and_nothing_follows_a_convolution() -> None:
+    net, _ = shallow(Policy((ALL,)))
+    graph = Lookup(lower_minimal(export_float(net, 64), net))
+    convolutions = graph.convolutions()
+    pairs = {node.input[0] for node in convolutions}
+    assert len(convolutions) == 9
+    assert len(pairs) == 8, "c3.cv1 and c3.cv2 share theirs"
+    results = {node.output[0] for node in convolutions}
+    quantized = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
+    assert not results & {node.input[0] for node in quantized}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_integer_graph_is_about_as_good_as_what_torch_simulates(policy: Policy) -> None:
+    net, ranges = shallow(policy)
+    found = run(lower_integer(export_float(net, 64), net, ranges), pictures(2, seed=7))
+    exact = outputs(shallow(None)[0])
+    loss = signal_to_noise(exact, outputs(net))
+    assert signal_to_noise(exact, found) >= min(loss, 30) - 3
+
+
+def test_integer_graph_runs_in_integers_between_float_stem_and_head(tmp_path: Path) -> None:
+    quantized = tiny_quantized()
+    net = quantized.model.net
+    model = lower_integer(export_float(net, 64), net, quantized.outputs)
+    fused = fused_operators(model, tmp_path)
+    wanted = {"QLinearConv": 55, "Conv": 5, "QLinearSigmoid": 55, "QLinearAdd": 7}
+    assert {name: fused[name] for name in wanted} == wanted
+    assert fused["QLinearConcat"] == 13
+
+
+def test_integer_graph_lets_the_float_head_read_floats() -> None:
+    quantized = tiny_quantized()
+    net = quantized.model.net
+    graph = Lookup(lower_integer(export_float(net, 64), net, quantized.outputs))
+    plain = [node for node in graph.convolutions() if graph.pair(node.input[1]) is None]
+    makers = Counter(graph.makers[node.input[0]].op_type for node in plain)
+    assert makers == {"Cast": 1, "Mul": 4}, "the image, and what SiLU gives"
+
+
+def test_integer_graph_rounds_concatenated_tensors_once() -> None:
+    net, ranges = shallow(Policy((ALL,)))
+    graph = Lookup(lower_integer(export_float(net, 64), net, ranges))
+    scale = float(net.get_submodule("c3.cv3.conv").input_quantizer.amax) / 127
+    concat = next(node for node in graph.nodes if node.op_type == "Concat")
+    assert [graph.pair(tensor)[0] for tensor in concat.input] == pytest.approx([scale] * 2)
+
+
+def test_integer_graph_holds_a_sigmoid_of_one_exactly() -> None:
+    net, ranges = shallow(Policy((ALL,)))
+    graph = Lookup(lower_integer(export_float(net, 64), net, ranges))
+    products = [node for node in graph.nodes if node.op_type == "Mul"]
+    scales = [graph.pair(node.input[1])[0] for node in products]
+    assert scales == pytest.approx([1 / 255] * 8)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "scale", "zero_point"),
+    [
+        pytest.param(-1.0, 4.1, 0.02, -78, id="around 0"),
+        pytest.param(1.0, 5.1, 0.02, -128, id="above 0"),
+        pytest.param(-5.1, -1.0, 0.02, 127, id="below 0"),
+        pytest.param(0.0, 0.0, 1.0, -128, id="dead"),
+    ],
+)
+def test_asymmetric(low: float, high: float, scale: float, zero_point: int) -> None:
+    found = asymmetric(low, high)
+    assert found.scale == pytest.approx(scale)
+    assert found.zero_point == zero_point
+    assert found.dtype is np.uint8
+    if high > low:
+        assert found.high == pytest.approx(max(high, 0), abs=scale)
+
+
+def test_silu_minimum() -> None:
+    x = np.linspace(-2, 0, 200001)
+    silu = x / (1 + np.exp(-x))
+    assert pytest.approx(silu.min(), abs=1e-6) == SILU_MINIMUM
+    positive = -x
+    rest = positive / (1 + np.exp(-positive)) - positive
+    assert pytest.approx(rest.min(), abs=1e-6) == SILU_MINIMUM
+
+
+@pytest.mark.parametrize("lower", [lower_minimal, lambda m, n: lower_integer(m, n, {})])
+def test_activations_below_8_bits_are_refused(lower) -> None:
+    net, _ = shallow(Policy((ALL, Rule("c3.cv3", WEIGHT, QuantSpec(bits=4)))))
+    model = export_float(net, 64)
+    with pytest.raises(PolicyError, match=r"c3\.cv3\.conv: activations of 4 bits") as caught:
+        lower(model, net)
+    assert "\n" not in str(caught.value)
