@@ -41,10 +41,14 @@ def test_the_run_folder_is_named_after_weights_and_data() -> None:
         (["--imgsz", "-1"], "--imgsz -1"),
         (["--batch-size", "0"], "--batch-size 0"),
         (["--workers", "-1"], "--workers -1"),
+        (["--imgsz", "320000"], "--imgsz 320000"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--name", "../a"], "--name ../a"),
+        (["--name", "/a"], "--name /a"),
         (["--no-such-flag"], "--no-such-flag"),
         (["--kin", "a"], "--kin"),
     ],
-    ids=["choice", "type", "negative-imgsz", "no-batch", "workers", "unknown", "abbreviation"],
+    ids=lambda value: "=".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_flag_is_named_in_one_line(flags: list[str], named: str) -> None:
     with pytest.raises(UserError) as error:

@@ -3,9 +3,11 @@
 import hashlib
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from yoloq.errors import RunError
 from yoloq.files import replace_when_whole, sha256, write_text
 
 
@@ -36,6 +38,27 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("text")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")]
     assert modes[0] == modes[1]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/a\.txt: cannot be written \(.+\); make room"):
+        write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def test_a_full_disk_is_named_where_torch_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with replace_when_whole(tmp_path / "a.pt"):
+            raise RuntimeError("unexpected pos 767936 vs 767824")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        write()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=4096))
+    with pytest.raises(RunError, match=r"a\.pt: cannot be written \(the disk is full\)"):
+        write()
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

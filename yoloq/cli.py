@@ -1,7 +1,9 @@
 """What all stage scripts share: parse, run, and turn errors into one line and an exit code."""
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from .config import StageConfig, parse
@@ -13,11 +15,30 @@ C = TypeVar("C", bound=StageConfig)
 def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | None = None) -> int:
     """Run a stage from the command line; returns the exit code (2: the user can mend it)."""
     try:
-        run(parse(config, arguments))
+        with _termination_as_interrupt():
+            run(parse(config, arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        named = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"error: {named}; check the path and its permissions", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; finished parts are kept, start again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that temporary files and worker processes go."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -13,6 +13,7 @@ from .errors import UserError
 
 C = TypeVar("C", bound="StageConfig")
 
+MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -45,10 +46,14 @@ class StageConfig:
     force: bool = option(False, "redo a finished stage")
 
     def __post_init__(self) -> None:
-        require(self.imgsz >= 0, "--imgsz", self.imgsz, "a positive multiple of the stride")
+        want = f"a multiple of the stride, at most {MAX_IMGSZ}"
+        require(0 <= self.imgsz <= MAX_IMGSZ, "--imgsz", self.imgsz, want)
         require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")
         require(self.workers >= 0, "--workers", self.workers, "0 or more")
         require(self.limit >= 0, "--limit", self.limit, "0 (all) or more")
+        require(0 <= self.seed < 2**32, "--seed", self.seed, "0 to 4294967295")
+        inside = ".." not in Path(self.name).parts and not Path(self.name).is_absolute()
+        require(inside, "--name", self.name, "a folder inside --project")
 
     @property
     def folder(self) -> Path:

@@ -3,22 +3,43 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import RunError
+
+FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
+
 
 @contextlib.contextmanager
 def replace_when_whole(file: Path) -> Iterator[Path]:
-    """Give a temporary path beside `file` and move it there when the block ends without error."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """Give an empty temporary file beside `file`; it takes that name when the block ends well.
+
+    Raises:
+        RunError: it cannot be written; says why.
+    """
     # not mkstemp: the file should get the permissions that any new file gets
     temporary = file.with_name(f".{file.stem}-{uuid.uuid4().hex}{file.suffix}")
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
         yield temporary
         os.replace(temporary, file)
+    except OSError as error:
+        raise _unwritable(file, error.strerror or str(error)) from None
+    except RuntimeError:  # all that torch says when a disk is full
+        if shutil.disk_usage(file.parent).free < FULL:
+            raise _unwritable(file, "the disk is full") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _unwritable(file: Path, reason: str) -> RunError:
+    return RunError(f"{file}: cannot be written ({reason}); make room or choose another --project")
 
 
 def write_text(file: Path, text: str) -> None:

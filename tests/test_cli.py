@@ -1,0 +1,61 @@
+"""Exit codes and the one line a user sees."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from yoloq.cli import main
+from yoloq.config import StageConfig
+from yoloq.errors import UserError
+
+
+def outcome(error: BaseException | None) -> int:
+    def run(_: Any) -> None:
+        if error is not None:
+            raise error
+
+    return main(StageConfig, run, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        pytest.param(None, 0, "", id="success"),
+        pytest.param(UserError("--x: mend it"), 2, "error: --x: mend it\n", id="mistake"),
+        pytest.param(
+            PermissionError(13, "Permission denied", "best.pt"),
+            2,
+            "error: best.pt: Permission denied; check the path and its permissions\n",
+            id="file",
+        ),
+        pytest.param(KeyboardInterrupt(), 130, "interrupted", id="interrupt"),
+    ],
+)
+def test_errors_of_the_user_and_the_machine_are_one_line(
+    error: BaseException | None, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert outcome(error) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith(line) and printed.count("\n") <= 1
+
+
+def test_a_defect_keeps_its_stack_trace() -> None:
+    with pytest.raises(ZeroDivisionError):
+        outcome(ZeroDivisionError())
+
+
+def test_termination_cleans_up_like_an_interrupt(tmp_path: Path) -> None:
+    def run(_: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            (tmp_path / "cleaned").touch()
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(StageConfig, run, []) == 130
+    assert (tmp_path / "cleaned").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
