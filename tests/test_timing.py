@@ -29,6 +29,13 @@ def test_calls_take_turns_and_warm_up_does_not_count():
     assert latencies["b"].threads >= 1
 
 
+def test_rounds_are_counted_on_stderr_where_a_title_is_given(capsys):
+    measure({"a": lambda: None}, runs=3, warmup=1, title="time it")
+    assert capsys.readouterr().err.startswith("time it: 4 runs, ")
+    measure({"a": lambda: None}, runs=3, warmup=1)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_slow_call_is_measured_as_slow():
     latencies = measure({"slow": lambda: time.sleep(0.02), "fast": lambda: None}, 5, 1)
     assert latencies["slow"].p50 >= 19

@@ -16,6 +16,7 @@ from .engines.base import Predictor
 from .environment import affinity
 from .errors import DataError
 from .evaluate import find_boxes
+from .progress import progress
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def measure(
     warmup: int = 5,
     batch: int = 1,
     threads: int = 0,
+    title: str = "",
 ) -> dict[str, Latency]:
     """Time calls in turn: the first of each, then the second of each, and so on.
 
@@ -54,6 +56,7 @@ def measure(
         warmup: rounds before them that are not counted.
         batch: images a call.
         threads: threads a call may use; 0: as many as this process has cores.
+        title: of a progress bar on stderr; empty: none.
 
     Raises:
         ValueError: no timed round was asked for.
@@ -61,12 +64,14 @@ def measure(
     if runs < 1:
         raise ValueError(f"runs must be 1 or more, not {runs}")
     times: dict[str, list[float]] = {name: [] for name in calls}
-    with _no_garbage_collection():
+    bar = progress(title, warmup + runs, "runs", shown=bool(title), quiet=True)
+    with bar as advance, _no_garbage_collection():
         for _ in range(warmup + runs):
             for name, call in calls.items():
                 start = time.perf_counter()
                 call()
                 times[name].append(time.perf_counter() - start)
+            advance(1)
     settings = {"warmup": warmup, "batch": batch, "threads": threads or len(affinity())}
     return {name: summarize(values[warmup:], **settings) for name, values in times.items()}
 
@@ -96,11 +101,13 @@ def end_to_end(
     runs: int = 50,
     warmup: int = 5,
     threads: int = 0,
+    title: str = "",
 ) -> Latency:
     """Time from an image file to its boxes, one image after another, in this process.
 
     The thresholds are those that travel with the model, as its users have them; so is the image
-    size if `imgsz` is 0. The files are taken in turn, from the first again after the last.
+    size if `imgsz` is 0. The files are taken in turn, from the first again after the last. `title`
+    is that of a progress bar.
 
     Raises:
         DataError: there is no image, or one cannot be read.
@@ -119,7 +126,7 @@ def end_to_end(
         raws = predictor(square[None])
         find_boxes(raws, model.head, [geometry], model.conf, model.iou, max_det)
 
-    return measure({"path": call}, runs, warmup, threads=threads)["path"]
+    return measure({"path": call}, runs, warmup, threads=threads, title=title)["path"]
 
 
 @contextlib.contextmanager
