@@ -1,7 +1,7 @@
 """From a calibrated range to a scale, and fake quantization on torch's kernels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,8 +30,14 @@ class QuantSpec:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        if not 2 <= self.bits <= 8:
-            raise ValueError(f"bits must be 2 to 8, not {self.bits}")
+        if self.bits not in range(2, 9):
+            raise ValueError(f"bits must be 2 to 8, not {self.bits!r}")
+        if self.granularity not in get_args(Granularity):
+            raise ValueError(
+                f"granularity {self.granularity!r}: not one of {get_args(Granularity)}"
+            )
+        if not (isinstance(self.symmetric, bool) and isinstance(self.narrow, bool)):
+            raise ValueError("symmetric and narrow are true or false")
         if self.group_size < 1:
             raise ValueError(f"group size must be 1 or more, not {self.group_size}")
         if not self.symmetric and (self.granularity != "tensor" or self.narrow):

@@ -34,7 +34,7 @@ class Rule:
 
     Raises:
         ValueError: an activation's spec is not per tensor or is narrow, a weight's is asymmetric,
-            or the calibrator is not known.
+            the pattern is no text, or the calibrator is not known.
     """
 
     pattern: str
@@ -43,6 +43,8 @@ class Rule:
     calibrator: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str):
+            raise ValueError(f"pattern {self.pattern!r} is not a name")
         if self.activation and (self.activation.granularity != "tensor" or self.activation.narrow):
             raise ValueError("an activation is quantized per tensor and not narrow")
         if self.weight and not self.weight.symmetric:
