@@ -24,7 +24,7 @@ from yoloq.files import write_text
 from yoloq.results import StageResult
 from yoloq.stages import baseline
 from yoloq.stages.inputs import Inputs, open_inputs
-from yoloq.stages.ptq import PtqConfig, calibrated, read_policy
+from yoloq.stages.ptq import PtqConfig, calibrated, calibration_images, read_policy
 from yoloq.stages.rows import BASELINE
 
 C = TypeVar("C", bound=StageConfig)
@@ -97,7 +97,8 @@ class Subject:
         assert isinstance(config, PtqConfig)
         config = replace(config, **options)
         policy = read_policy(config, self.inputs.model)
-        model, _, _ = calibrated(self.inputs, config, policy)
+        chosen = calibration_images(self.inputs, config)
+        model, _, _ = calibrated(self.inputs, config, policy, chosen)
         return Source(self.info, self.inputs.model, model)
 
     def load(self, source: Source, engine: str, precision: str) -> Predictor:

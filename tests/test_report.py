@@ -30,6 +30,13 @@ def test_speed_up_is_against_the_same_engines_fp32(tmp_path: Path) -> None:
     assert [line["speed_up"] for line in lines] == [1.0, 2.5]
 
 
+def test_speed_up_is_not_against_the_baseline_of_the_same_engine(tmp_path: Path) -> None:
+    write(tmp_path / "a", "baseline", row("fp32", 10.0))
+    write(tmp_path / "a", "engine-torch", row("fp32", 20.0), row("bf16", 30.0))
+    lines = run(ReportConfig(project=str(tmp_path), name="a"))
+    assert [line["speed_up"] for line in lines] == [1.0, 1.0, 1.5]
+
+
 def test_units_and_the_interval(tmp_path: Path) -> None:
     bits = {"delta": -0.012, "delta_ci95": (-0.02, 0.001), "size_bytes": 2_500_000}
     write(tmp_path / "a", "ptq", row("int8", None, **bits, float_layers=("x", "y")))

@@ -1,12 +1,13 @@
 """Result files come back as they were written, and others are refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from yoloq.errors import RunError
-from yoloq.results import Row, StageResult, input_key, read_result
+from yoloq.results import Row, StageResult, hashes, input_key, read_result
 
 
 def result() -> StageResult:
@@ -27,14 +28,30 @@ def test_a_missing_result_is_none(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": [{}]}'],
-    ids=["empty", "cut", "list", "schema", "row"],
+    ["", "{", "[]", '{"schema": 2}', '{"schema": 1, "rows": [{}]}', '{"schema": 1, "rows": [5]}'],
+    ids=["empty", "cut", "list", "schema", "row", "number"],
 )
 def test_a_damaged_result_is_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "ptq.json"
     file.write_text(text)
     with pytest.raises(RunError, match=r"ptq\.json.*redo the stage"):
         read_result(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "want"), [(b"whole", []), (b"who", ["ptq.pt"]), (None, ["ptq.pt"])]
+)
+def test_artifacts_that_are_not_those_it_wrote(
+    tmp_path: Path, content: bytes | None, want: list[str]
+) -> None:
+    file = tmp_path / "ptq.pt"
+    file.write_bytes(b"whole")
+    artifacts = {"model": "ptq.pt"}
+    written = replace(result(), artifacts=artifacts, hashes=hashes(tmp_path, artifacts))
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    assert written.damaged(tmp_path) == want
 
 
 def test_the_key_depends_on_every_part_and_not_on_their_order() -> None:

@@ -131,23 +131,94 @@ def test_a_policy_file_replaces_the_flags(tiny: TinySet, tmp_path: Path) -> None
     assert "model.3.conv" not in floats and "model.5.conv" in floats
 
 
-def test_unreadable_images_are_left_out_and_counted(tmp_path: Path) -> None:
+def test_unreadable_images_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own = make_tiny_set(tmp_path / "set", images=3)
     (tmp_path / "set" / "images" / "val" / "1.png").write_bytes(b"")
     assert run("engine", own.flags(tmp_path, "--engine", "openvino", "--runs", "1")) == 0
     for stage in ("baseline", "engine-openvino"):
         assert read(tmp_path, stage)["data"]["images"] == 2
     assert len(read(tmp_path, "baseline")["notes"]["skipped"]) == 1
+    assert capsys.readouterr().err.count("1.png") == 1
 
 
-def test_bad_labels_are_reported_and_skipped(
+def test_bad_labels_are_reported_once_a_file_skipped_and_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = make_tiny_set(tmp_path / "set", images=2)
     label = tmp_path / "set" / "labels" / "val" / "0.txt"
     label.write_text(label.read_text() + "0 0.5 0.5\n0 nan 0.5 0.1 0.1\n0 1.5 0.5 0.1 0.1\n")
-    assert run("baseline", own.flags(tmp_path)) == 0
-    assert "0.txt" in capsys.readouterr().err
+    assert run("ptq", own.flags(tmp_path)) == 0
+    assert capsys.readouterr().err.count("0.txt: 3 labels skipped (row 2: 3 columns") == 1
+    assert read(tmp_path, "baseline")["notes"]["bad_labels"] == 3
+    assert run("report", own.flags(tmp_path)) == 0
+    assert "3 bad labels left out" in (tmp_path / "run" / "report.md").read_text()
+
+
+def test_calibration_leaves_out_what_is_measured_on(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = other_yaml(tiny, tmp_path, "train: images/train", "train: [images/train, images/val]")
+    assert run("ptq", tiny.flags(tmp_path, "--data", both)) == 0
+    errors = capsys.readouterr().err
+    assert "6 images of `train` are in `val` too: left out" in errors
+    assert "calibrate: 6 images" in errors
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize("harm", [cut, Path.unlink], ids=["cut", "gone"])
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("baseline.json", "baseline"),
+        ("baseline.npz", "baseline"),
+        ("ptq.json", "ptq"),
+        ("ptq.pt", "ptq"),
+        ("engine-openvino.json", "engine-openvino"),
+        ("openvino-int8.bin", "engine-openvino"),
+    ],
+)
+def test_a_damaged_file_is_made_again(
+    name: str, again: str, harm: Any, finished_run: Path, tiny: TinySet, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run / "run", tmp_path / "run")
+    harm(tmp_path / "run" / name)
+    flags = ("--engine", "openvino", "--runs", "2")
+    assert run("engine", tiny.flags(tmp_path, *flags)) == 0
+    for stage in ("baseline", "ptq", "engine-openvino"):
+        file = Path("run", f"{stage}.json")
+        made = (tmp_path / file).read_text() != (finished_run / file).read_text()
+        assert made == (stage == again)
+
+
+def test_a_quantized_model_of_another_run_is_not_taken(
+    finished_run: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_run / "run", tmp_path / "run")
+    shutil.copy(tiny.weights, tmp_path / "run" / "ptq.pt")
+    assert run("engine", tiny.flags(tmp_path, "--engine", "openvino", "--runs", "2")) == 0
+    assert "ptq.pt is missing or was changed: running ptq first" in capsys.readouterr().err
+    load_quantized(tmp_path / "run" / "ptq.pt")
+
+
+def test_a_report_leaves_out_engines_of_an_older_calibration(
+    finished_run: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished_run / "run", tmp_path / "run")
+    assert run("ptq", tiny.flags(tmp_path, "--calibrator", "max")) == 0
+    assert run("report", tiny.flags(tmp_path)) == 0
+    assert "engine-openvino.json is of other weights, data or calibr" in capsys.readouterr().err
+    assert "| openvino |" not in (tmp_path / "run" / "report.md").read_text()
+
+
+def policy(tmp_path: Path, rules: Any) -> list[str]:
+    file = tmp_path / "policy.json"
+    file.write_text(json.dumps({"rules": rules}))
+    return ["--policy", str(file)]
 
 
 def damaged(tmp_path: Path, content: bytes) -> str:
@@ -184,8 +255,44 @@ MISTAKES = {
         "class",
     ),
     "imgsz": ("baseline", lambda t, p: ["--imgsz", "100"], "--imgsz 100"),
+    "imgsz-in-yaml": (
+        "baseline",
+        lambda t, p: ["--data", other_yaml(t, p, "imgsz: 64", "imgsz: 100")],
+        "other.yaml: imgsz 100",
+    ),
+    "no-train": (
+        "ptq",
+        lambda t, p: ["--data", other_yaml(t, p, "train:", "other:")],
+        "other.yaml: has no `train`",
+    ),
+    "train-is-val": (
+        "ptq",
+        lambda t, p: ["--data", other_yaml(t, p, "images/train", "images/val")],
+        "every image of `train` is in `val`",
+    ),
     "no-images": ("ptq", lambda t, p: ["--images", "0"], "--images 0"),
-    "pattern": ("ptq", lambda t, p: ["--keep-float", "model.99"], "model.99"),
+    "pattern": (
+        "ptq",
+        lambda t, p: ["--keep-float", "model.99"],
+        "--keep-float: pattern 'model.99'",
+    ),
+    "all-float": ("ptq", lambda t, p: ["--keep-float", "*"], "--keep-float: leaves every"),
+    "policy-rules": ("ptq", lambda t, p: policy(p, 5), "policy.json: not a policy"),
+    "policy-pattern": (
+        "ptq",
+        lambda t, p: policy(p, [{"pattern": 5, "weight": None, "activation": None}]),
+        "policy.json: not a policy (ValueError: pattern 5",
+    ),
+    "policy-spec": (
+        "ptq",
+        lambda t, p: policy(p, [{"pattern": "*", "weight": {"granularity": 3}, "activation": {}}]),
+        "policy.json: not a policy (ValueError: granularity 3",
+    ),
+    "policy-flag": (
+        "ptq",
+        lambda t, p: policy(p, [{"pattern": "*", "weight": {}, "activation": {"symmetric": "no"}}]),
+        "policy.json: not a policy (ValueError: symmetric",
+    ),
     "no-policy": ("ptq", lambda t, p: ["--policy", str(p / "none.json")], "none.json"),
     "engine": ("engine", lambda t, p: ["--engine", "abacus"], "abacus"),
     "precision": (
@@ -210,7 +317,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert named in errors[0]
-    assert not list(project.rglob(f"{stage}*")), "something half-written was left"
+    assert not [*project.rglob("*.*")], "a stage ran before the mistake was found"
 
 
 def test_an_engine_without_its_package_says_what_to_install(

@@ -88,7 +88,6 @@ def _report(skipped: Sequence[Path], total: int) -> None:
         names = ", ".join(str(file) for file in skipped[:LISTED])
         more = ", ..." if len(skipped) > LISTED else ""
         print(
-            f"{len(skipped)} of {total} images cannot be read and count as having no detections: "
-            f"{names}{more}",
+            f"warning: {len(skipped)} of {total} images cannot be read; skipped: {names}{more}",
             file=sys.stderr,
         )

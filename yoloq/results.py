@@ -1,12 +1,13 @@
 """`<stage>.json`: what a stage found, with everything that the figures depend on."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from .errors import RunError
-from .files import sha256_text, write_text
+from .files import sha256, sha256_text, write_text
 
 SCHEMA = 1
 
@@ -41,7 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The content of a stage's JSON file; `key` is the hash of all its inputs."""
+    """The content of a stage's JSON file.
+
+    `key` is the hash of all its inputs; `artifacts` names the files it wrote beside the JSON and
+    `hashes` has their SHA-256 by file name.
+    """
 
     stage: str
     key: str
@@ -51,6 +56,7 @@ class StageResult:
     data: dict[str, Any]
     rows: tuple[Row, ...]
     artifacts: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -58,6 +64,24 @@ class StageResult:
     def write(self, file: Path) -> None:
         """Write the file whole."""
         write_text(file, json.dumps(asdict(self), indent=1) + "\n")
+
+    def damaged(self, folder: Path) -> list[str]:
+        """Names of the artifacts in `folder` that are missing or not those the stage wrote.
+
+        A run that was killed halfway leaves some files new and some old; so do a copy that was cut
+        and a file of another run.
+        """
+        names = self.artifacts.values()
+        return [name for name in names if _hash(folder / name) != self.hashes.get(name)]
+
+
+def hashes(folder: Path, artifacts: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of each artifact by file name."""
+    return {name: sha256(folder / name) for name in artifacts.values()}
+
+
+def _hash(file: Path) -> str | None:
+    return sha256(file) if file.is_file() else None
 
 
 def read_result(file: Path) -> StageResult | None:
@@ -76,7 +100,7 @@ def read_result(file: Path) -> StageResult | None:
         data = {name: value for name, value in data.items() if name in known}
         rows = tuple(_row(row) for row in data.pop("rows"))
         return StageResult(rows=rows, **data)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{file}: not a result of this version ({error}); redo the stage") from None
 
 

@@ -80,17 +80,17 @@ def sample(images: Sequence[Path], count: int, seed: int) -> tuple[Path, ...]:
     return tuple(ordered[position] for position in order[:count])
 
 
-def check_imgsz(imgsz: int, stride: int) -> int:
+def check_imgsz(imgsz: int, stride: int, source: str = "--imgsz") -> int:
     """Return `imgsz` where the network's largest stride divides it.
 
     Raises:
-        UserError: it does not; the text names the nearest sizes that do.
+        UserError: it does not; the text names its `source` and the nearest sizes that do.
     """
     if imgsz > 0 and imgsz % stride == 0:
         return imgsz
     below = max(imgsz // stride * stride, stride)
     near = f"{below}" if imgsz < stride else f"{below} or {below + stride}"
-    raise UserError(f"--imgsz {imgsz}: must be a multiple of the stride {stride}, such as {near}")
+    raise UserError(f"{source} {imgsz}: must be a multiple of the stride {stride}, such as {near}")
 
 
 class _Files:

@@ -92,7 +92,7 @@ def by_one(
     ]
 
 
-def file_size(file: Path) -> int:
-    """Bytes of an engine file and of the weights beside it (OpenVINO's .bin)."""
+def engine_files(file: Path) -> list[Path]:
+    """An engine file and the weights beside it (OpenVINO's .bin) where there are any."""
     beside = file.with_suffix(".bin")
-    return file.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    return [file, beside] if beside.exists() else [file]

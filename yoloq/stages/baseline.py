@@ -14,7 +14,7 @@ from ..engines.base import ModelInfo
 from ..engines.torch_eager import TorchPredictor
 from ..results import Row, StageResult
 from ..timing import end_to_end, measure
-from .inputs import Inputs, finished, open_inputs, say
+from .inputs import Inputs, finished, open_inputs, report_labels, say
 from .rows import BASELINE, accuracy, describe, find, timing
 
 
@@ -35,10 +35,11 @@ def run(config: BaselineConfig) -> StageResult:
     if done is not None:
         return done
     device = torch_device(config.device)
+    report_labels(inputs)
     info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
     predictor = TorchPredictor(inputs.model.net, info, device, "fp32")
     skipped: list[Path] = []
-    found = find(inputs, predictor, skipped)
+    found = find(inputs, predictor, skipped, "detect, torch fp32")
     inputs, found = _readable(inputs, found, skipped)
     row = Row(
         name="FP32",
@@ -56,7 +57,10 @@ def run(config: BaselineConfig) -> StageResult:
         [row],
         artifacts={"detections": BASELINE},
         seconds={"total": time.perf_counter() - began},
-        notes={"skipped": [str(file) for file in skipped]},
+        notes={
+            "skipped": [str(file) for file in skipped],
+            "bad_labels": len(inputs.labels[1].problems),
+        },
     )
     result.write(config.folder / "baseline.json")
     return result
@@ -76,6 +80,8 @@ def _readable(inputs: Inputs, found: Detections, skipped: list[Path]) -> tuple[I
 
 def _timing(inputs: Inputs, predictor: TorchPredictor) -> dict[str, Any]:
     blank = np.zeros((1, inputs.imgsz, inputs.imgsz, 3), np.uint8)
-    latency = measure({"model": lambda: predictor(blank)}, runs=20, warmup=3)["model"]
-    path = end_to_end(predictor, inputs.images, runs=20, warmup=3)
+    calls = {"model": lambda: predictor(blank)}
+    latency = measure(calls, runs=20, warmup=3, title="time the model, torch fp32")["model"]
+    title = "time from file to boxes, torch fp32"
+    path = end_to_end(predictor, inputs.images, runs=20, warmup=3, title=title)
     return timing(latency, path)

@@ -11,15 +11,17 @@ import onnx
 from ..config import StageConfig, option, require
 from ..detections import Detections
 from ..engines import ENGINES, get_engine
-from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, file_size
+from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, engine_files
 from ..environment import affinity, has_vnni, isa_flags
 from ..errors import EngineError, PolicyError
 from ..export import check_exportable, export_float
 from ..files import replace_when_whole
 from ..lowering import lower_minimal
 from ..quantized import load_quantized
-from ..results import Row, StageResult, read_result
+from ..results import Row, StageResult
 from ..timing import Latency, end_to_end, measure
+from .baseline import BaselineConfig
+from .baseline import run as run_baseline
 from .inputs import Inputs, earlier, finished, open_inputs, say
 from .ptq import PtqConfig
 from .ptq import run as run_ptq
@@ -52,13 +54,12 @@ def run(config: EngineConfig) -> StageResult:
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     stage = f"engine-{engine.name}"
     key = inputs.key(stage, ptq=ptq.key, precisions=precisions)
     done = finished(config.folder, stage, key, config.force)
     if done is not None:
         return done
-    baseline = read_result(config.folder / "baseline.json")
-    assert baseline is not None
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     source = Source(
         ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz),
@@ -68,7 +69,7 @@ def run(config: EngineConfig) -> StageResult:
     warn_without_vnni(engine)
     artifacts = write_onnx(source, onnx_precisions(engine, source, precisions), config.folder)
     predictors, files = build(engine, source, precisions, config)
-    artifacts |= {precision: file.name for precision, file in files.items()}
+    artifacts |= artifact_names(files)
     rows = measure_rows(inputs, engine, source, predictors, files)
     result = inputs.result(
         stage,
@@ -76,7 +77,11 @@ def run(config: EngineConfig) -> StageResult:
         rows,
         artifacts=artifacts,
         seconds={"total": time.perf_counter() - began},
-        notes={"quantized": "ptq", "policy": source.quantized.policy.to_json()},
+        notes={
+            "quantized": "ptq",
+            "quantized_key": ptq.key,
+            "policy": source.quantized.policy.to_json(),
+        },
     )
     result.write(config.folder / f"{stage}.json")
     return result
@@ -151,6 +156,15 @@ def build(
     return predictors, files
 
 
+def artifact_names(files: dict[str, Path]) -> dict[str, str]:
+    """Engine file names by precision, and `fp32.bin` for weights that lie beside one."""
+    names: dict[str, str] = {}
+    for precision, file in files.items():
+        main, *beside = engine_files(file)
+        names |= {precision: main.name} | {f"{precision}{f.suffix}": f.name for f in beside}
+    return names
+
+
 def measure_rows(
     inputs: Inputs,
     engine: Engine,
@@ -162,7 +176,10 @@ def measure_rows(
     config = inputs.config
     assert isinstance(config, EngineConfig)
     baseline = Detections.load(config.folder / BASELINE)
-    found = {name: find(inputs, predictor) for name, predictor in predictors.items()}
+    found = {
+        name: find(inputs, predictor, title=f"detect, {engine.name} {name}")
+        for name, predictor in predictors.items()
+    }
     latencies = time_all(predictors, inputs, config)
     rows = []
     for name, predictor in predictors.items():
@@ -171,7 +188,7 @@ def measure_rows(
             name="INT8 PTQ" if int8 else name.upper(),
             precision=name,
             engine=engine.name,
-            size_bytes=file_size(files[name]),
+            size_bytes=sum(file.stat().st_size for file in engine_files(files[name])),
             float_type=predictor.float_type,
             float_layers=tuple(source.quantized.placement.float_layers) if int8 else None,
             simulated=int8 and engine.simulated,
@@ -197,11 +214,17 @@ def time_all(
         name: lambda predictor=predictor: predictor(image)  # type: ignore[misc]
         for name, predictor in predictors.items()
     }
-    alone = measure(calls, config.runs, warmup=5, threads=threads)
+    alone = measure(calls, config.runs, 5, threads=threads, title="time the models in turn")
     return {
         name: (
             alone[name],
-            end_to_end(predictor, inputs.images, runs=config.runs, threads=threads),
+            end_to_end(
+                predictor,
+                inputs.images,
+                runs=config.runs,
+                threads=threads,
+                title=f"time from file to boxes, {name}",
+            ),
         )
         for name, predictor in predictors.items()
     }

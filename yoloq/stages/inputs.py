@@ -1,21 +1,22 @@
 """What every stage opens first: model, data set, labels; and how a finished stage is reused."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from dataclasses import replace as changed
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..config import StageConfig
 from ..data.dataset import Dataset, read_dataset
-from ..data.labels import read_ground_truth
+from ..data.labels import LabelReport, read_ground_truth
 from ..data.loader import check_imgsz
 from ..detections import GroundTruth
 from ..environment import environment
-from ..errors import DataError
+from ..errors import DataError, RunError
 from ..models import LoadedModel, load_model
-from ..results import Row, StageResult, input_key, read_result
+from ..results import Row, StageResult, hashes, input_key, read_result
 
 C = TypeVar("C", bound=StageConfig)
 
@@ -38,12 +39,14 @@ class Inputs:
     images: tuple[Path, ...]
 
     @cached_property
+    def labels(self) -> tuple[GroundTruth, LabelReport]:
+        """Labels of `images`, and what is wrong with them."""
+        return read_ground_truth(self.dataset, "val", self.images)
+
+    @property
     def truth(self) -> GroundTruth:
-        """Labels of `images`; label problems are reported once."""
-        truth, report = read_ground_truth(self.dataset, "val", self.images)
-        for line in report.lines():
-            say(f"warning: {line}")
-        return truth
+        """Labels of `images`."""
+        return self.labels[0]
 
     @property
     def nc(self) -> int:
@@ -70,8 +73,10 @@ class Inputs:
             **more,
         )
 
-    def result(self, stage: str, key: str, rows: list[Row], **more: Any) -> StageResult:
-        """A stage's result with the parts that all stages state."""
+    def result(
+        self, stage: str, key: str, rows: list[Row], artifacts: Mapping[str, str], **more: Any
+    ) -> StageResult:
+        """A stage's result with the parts that all stages state; its artifacts are written."""
         config = self.config
         return StageResult(
             stage=stage,
@@ -86,6 +91,8 @@ class Inputs:
                 "imgsz": self.imgsz,
             },
             rows=tuple(rows),
+            artifacts=dict(artifacts),
+            hashes=hashes(config.folder, artifacts),
             **more,
         )
 
@@ -98,9 +105,7 @@ def open_inputs(config: StageConfig) -> Inputs:
     """
     model = load_model(config.weights)
     dataset = read_dataset(config.data)
-    imgsz = check_imgsz(
-        config.imgsz or dataset.imgsz or model.imgsz or 640, max(model.head.strides)
-    )
+    imgsz = image_size(config, dataset, model)
     if len(dataset.names) != len(model.names):
         raise DataError(
             f"{config.data}: has {len(dataset.names)} classes, but {config.weights} has "
@@ -110,14 +115,42 @@ def open_inputs(config: StageConfig) -> Inputs:
     return Inputs(config, model, dataset, imgsz, images[: config.limit or None])
 
 
+def image_size(config: StageConfig, dataset: Dataset, model: LoadedModel) -> int:
+    """The image size in pixels: the flag's, else the data set's, else the checkpoint's, else 640.
+
+    Raises:
+        UserError: it is no multiple of the stride; names where it came from.
+    """
+    sources = {
+        "--imgsz": config.imgsz,
+        f"{config.data}: imgsz": dataset.imgsz,
+        f"{config.weights}: imgsz": model.imgsz,
+        "default imgsz": 640,
+    }
+    source, size = next((source, size) for source, size in sources.items() if size)
+    return check_imgsz(size, max(model.head.strides), source)
+
+
+def report_labels(inputs: Inputs) -> None:
+    """Warn of bad labels, a line a file; images that cannot be read are named when they are loaded.
+
+    Raises:
+        DataError: the labels do not fit the data set's names or images.
+    """
+    _, report = inputs.labels
+    for line in changed(report, unreadable=()).lines():
+        say(f"warning: {line}")
+
+
 def finished(folder: Path, stage: str, key: str, force: bool) -> StageResult | None:
     """The result of a stage that already ran with the same inputs and still has its files."""
     if force:
         return None
-    result = read_result(folder / f"{stage}.json")
+    result = _readable(folder / f"{stage}.json")
     if result is None or result.key != key:
         return None
-    if not all((folder / name).exists() for name in result.artifacts.values()):
+    if damaged := result.damaged(folder):
+        say(f"{folder / damaged[0]} is missing or was changed: running {stage} again")
         return None
     say(f"{stage}: {folder / (stage + '.json')} is up to date (--force redoes it)")
     return result
@@ -139,12 +172,26 @@ def earlier(
     data, image size and images.
     """
     folder = inputs.config.folder
-    result = read_result(folder / f"{stage}.json")
-    if result is not None and _same_subject(result, inputs):
+    file = folder / f"{stage}.json"
+    result = _readable(file)
+    if result is None:
+        reason = f"{file} is {'damaged' if file.exists() else 'missing'}"
+    elif not _same_subject(result, inputs):
+        reason = f"{file} is of other weights, data or image size"
+    elif damaged := result.damaged(folder):
+        reason = f"{folder / damaged[0]} is missing or was changed"
+    else:
         return result
-    reason = "is missing" if result is None else "is of other weights, data or image size"
-    say(f"{folder / (stage + '.json')} {reason}: running {stage} first")
-    return run(as_config(inputs.config, config, force=False))
+    say(f"{reason}: running {stage} first, with its default options")
+    return run(as_config(inputs.config, config, force=True))
+
+
+def _readable(file: Path) -> StageResult | None:
+    """A stage's result; None where it is missing or damaged and has to be made again."""
+    try:
+        return read_result(file)
+    except RunError:
+        return None
 
 
 def _same_subject(result: StageResult, inputs: Inputs) -> bool:

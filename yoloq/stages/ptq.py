@@ -15,7 +15,7 @@ from ..device import torch_device
 from ..engines.base import ModelInfo
 from ..engines.torch_eager import TorchPredictor
 from ..environment import environment
-from ..errors import PolicyError, UserError
+from ..errors import DataError, PolicyError, UserError
 from ..models import LoadedModel
 from ..progress import progress
 from ..quant.affine import QuantSpec
@@ -23,7 +23,7 @@ from ..quant.cache import load_statistics, save_statistics
 from ..quant.calibrate import DeadChannels, calibrate
 from ..quant.calibrators import CALIBRATORS
 from ..quant.dataflow import sibling_groups, trace
-from ..quant.placement import Policy, conv_layers, default_policy
+from ..quant.placement import Placement, Policy, conv_layers, default_policy, resolve
 from ..quant.statistics import Collected, collect
 from ..quantized import QuantizedModel, quantize_model, save_quantized
 from ..results import Row, StageResult, input_key
@@ -33,6 +33,7 @@ from .inputs import Inputs, earlier, finished, open_inputs, say
 from .rows import BASELINE, accuracy, describe, find
 
 STATISTICS = "statistics.npz"
+NAMED = 8  # float layers that a line on the terminal names
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,15 @@ def run(config: PtqConfig) -> StageResult:
     """
     began = time.perf_counter()
     inputs = open_inputs(config)
-    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     policy = read_policy(config, inputs.model)
+    chosen = calibration_images(inputs, config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     key = inputs.key("ptq", baseline=baseline.key, policy=policy.to_json())
     done = finished(config.folder, "ptq", key, config.force)
     if done is not None:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    quantized, dead, seconds = calibrated(inputs, config, policy)
+    quantized, dead, seconds = calibrated(inputs, config, policy, chosen)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
     row = _measure(inputs, quantized)
     say(describe(row))
@@ -95,13 +97,30 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
     """The policy file, or the policy of the placement flags.
 
     Raises:
-        PolicyError: the file is missing or holds no policy.
+        PolicyError: the file is missing or holds no policy, a pattern matches no convolution of
+            the model, or nothing is left to quantize; names the flag.
     """
-    if config.policy:
-        try:
-            return Policy.from_json(json.loads(Path(config.policy).read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise PolicyError(f"--policy {config.policy}: cannot be read ({error})") from None
+    flag = f"--policy {config.policy}" if config.policy else "--keep-float"
+    try:
+        policy = policy_of_file(config.policy) if config.policy else policy_of_flags(config, model)
+        placement = resolve(policy, model.net, trace(model.net))
+    except PolicyError as error:
+        raise PolicyError(f"{flag}: {error}") from None
+    if len(placement.float_layers) == len(placement.layers):
+        raise PolicyError(f"{flag}: leaves every convolution in float; quantize one at least")
+    return policy
+
+
+def policy_of_file(name: str) -> Policy:
+    """The policy in a JSON file."""
+    try:
+        return Policy.from_json(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PolicyError(f"cannot be read ({error})") from None
+
+
+def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
+    """The policy of the placement flags."""
     granularity = config.weights_per
     return default_policy(
         conv_layers(model.net),
@@ -115,25 +134,49 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
     )
 
 
+def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
+    """Images drawn from train, none of which is in val: those are measured on.
+
+    Raises:
+        DataError: train is missing, or has no image of its own.
+    """
+    val = set(inputs.dataset.images("val"))
+    train = inputs.dataset.images("train")
+    own = [file for file in train if file not in val]
+    if not own:
+        raise DataError(
+            f"{config.data}: every image of `train` is in `val` too; calibration needs others"
+        )
+    if len(own) < len(train):
+        say(f"warning: {len(train) - len(own)} images of `train` are in `val` too: left out")
+    if len(own) < config.images:
+        say(f"warning: {len(own)} calibration images, fewer than --images {config.images}")
+    return sample(own, config.images, config.seed)
+
+
 def calibrated(
-    inputs: Inputs, config: PtqConfig, policy: Policy
+    inputs: Inputs, config: PtqConfig, policy: Policy, chosen: tuple[Path, ...]
 ) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
     """The quantized model with its ranges, the dead channels, and the seconds it took."""
     groups = sibling_groups(trace(inputs.model.net))
-    quantized = quantize_model(copy_model(inputs.model), policy)  # fails early on a bad pattern
+    quantized = quantize_model(copy_model(inputs.model), policy)
     began = time.perf_counter()
-    collected = statistics(inputs, config, groups)
+    collected = statistics(inputs, config, groups, chosen)
     collecting = time.perf_counter() - began
     dead = calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
     for item in dead:
         say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
-    floats = quantized.placement.float_layers
-    say(
-        f"{len(quantized.placement.layers) - len(floats)} convolutions in int8, "
-        f"{len(floats)} in float: {', '.join(floats)}"
-    )
+    say(describe_placement(quantized.placement))
     seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
     return replace(quantized, outputs=collected.outputs), dead, seconds
+
+
+def describe_placement(placement: Placement) -> str:
+    """How many convolutions are in int8 and which are not, in one line."""
+    floats = placement.float_layers
+    names = ", ".join(floats[:NAMED]) + (", ..." if len(floats) > NAMED else "")
+    quantized = len(placement.layers) - len(floats)
+    return f"{quantized} convolutions in int8, {len(floats)} in float{names and ': '}{names}"
 
 
 def copy_model(model: LoadedModel) -> LoadedModel:
@@ -143,13 +186,14 @@ def copy_model(model: LoadedModel) -> LoadedModel:
     return replace(model, net=copy.deepcopy(model.net))
 
 
-def statistics(inputs: Inputs, config: PtqConfig, groups: list[list[str]]) -> Collected:
+def statistics(
+    inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
+) -> Collected:
     """Statistics of the calibration images, from the run folder where they are still true."""
-    chosen = sample(inputs.dataset.images("train"), config.images, config.seed)
     key = input_key(
         weights=inputs.model.sha256,
         data=inputs.dataset.sha256,
-        images=[[file.name, file.stat().st_size] for file in chosen],
+        images=[[file.name, file.exists() and file.stat().st_size] for file in chosen],
         imgsz=inputs.imgsz,
         seed=config.seed,
         device=str(torch_device(config.device)),
@@ -186,7 +230,8 @@ def _measure(inputs: Inputs, quantized: QuantizedModel) -> Row:
     """Accuracy of the simulated int8 model."""
     info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
     device = torch_device(inputs.config.device)
-    found = find(inputs, TorchPredictor(quantized.model.net, info, device, "int8"))
+    predictor = TorchPredictor(quantized.model.net, info, device, "int8")
+    found = find(inputs, predictor, title="detect, simulated int8")
     baseline = Detections.load(inputs.config.folder / BASELINE)
     return Row(
         name="INT8 PTQ",

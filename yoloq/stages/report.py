@@ -55,8 +55,8 @@ def run(config: ReportConfig) -> list[dict[str, Any]]:
     folders = [Path(name) for name in config.runs] or [config.folder]
     lines, notes = [], []
     for folder in folders:
-        results = read_results(folder)
-        lines += [line(folder.name, row, results) for result in results for row in result.rows]
+        results = without_stale(folder, read_results(folder))
+        lines += [line(folder.name, row, result) for result in results for row in result.rows]
         notes += [note(folder.name, result) for result in results]
     table = rendered(lines)
     target = folders[0]
@@ -82,7 +82,34 @@ def read_results(folder: Path) -> list[StageResult]:
     return results
 
 
-def line(run: str, row: Row, results: Sequence[StageResult]) -> dict[str, Any]:
+def without_stale(folder: Path, results: Sequence[StageResult]) -> list[StageResult]:
+    """Results of the newest baseline's weights and data, engines of the newest int8 model.
+
+    A stage that ran again in the same folder leaves what was built on it behind; one table of both
+    would compare different models.
+    """
+    keys = {result.stage: result.key for result in results}
+    kept = []
+    for result in results:
+        current = keys.get(result.notes.get("quantized", ""))
+        alike = _subject(result) == _subject(results[0])
+        if alike and current in (None, result.notes.get("quantized_key")):
+            kept.append(result)
+        else:
+            say(
+                f"warning: {folder / result.stage}.json is of other weights, data or calibration "
+                "than the rest of the run: left out; run that stage again"
+            )
+    return kept
+
+
+def _subject(result: StageResult) -> tuple[Any, ...]:
+    """What two results must have in common to stand in one table."""
+    data = result.data
+    return result.weights.get("sha256"), data.get("sha256"), data["imgsz"], data["images"]
+
+
+def line(run: str, row: Row, result: StageResult) -> dict[str, Any]:
     """A row as the table shows it: percentages, milliseconds, megabytes."""
     latency, path = row.latency_ms or {}, row.path_ms or {}
     size = row.size_bytes
@@ -99,17 +126,16 @@ def line(run: str, row: Row, results: Sequence[StageResult]) -> dict[str, Any]:
         "p99_ms": latency.get("p99"),
         "fps": row.fps,
         "path_fps": path.get("fps"),
-        "speed_up": speed_up(row, results),
+        "speed_up": speed_up(row, result),
         "size_mb": None if size is None else size / 1e6,
         "float_type": row.float_type,
         "float_layers": None if row.float_layers is None else len(row.float_layers),
     }
 
 
-def speed_up(row: Row, results: Sequence[StageResult]) -> float | None:
-    """FPS over that of the same engine's FP32, which was timed in turn with it."""
-    rows = [other for result in results for other in result.rows]
-    base = next((r for r in rows if r.engine == row.engine and r.precision == "fp32"), None)
+def speed_up(row: Row, result: StageResult) -> float | None:
+    """FPS over that of the same engine's FP32 in the same result, which was timed in turn."""
+    base = next((other for other in result.rows if other.precision == "fp32"), None)
     if row.fps is None or base is None or base.fps is None:
         return None
     return row.fps / base.fps
@@ -119,8 +145,10 @@ def note(run: str, result: StageResult) -> str:
     """How a stage's figures were taken, in one sentence."""
     machine = result.environment
     timed = next((row.latency_ms for row in result.rows if row.latency_ms), None)
+    skipped, bad = len(result.notes.get("skipped", ())), result.notes.get("bad_labels", 0)
+    left = f" ({skipped} unreadable ones and {bad} bad labels left out)" if skipped or bad else ""
     text = (
-        f"{run} {result.stage}: {result.data['images']} images at {result.data['imgsz']} px, "
+        f"{run} {result.stage}: {result.data['images']} images at {result.data['imgsz']} px{left}, "
         f"{machine['cpu']} ({', '.join(machine['isa'])}), GPU {machine['gpu'] or 'none'}"
     )
     if timed:

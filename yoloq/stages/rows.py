@@ -17,8 +17,13 @@ from .inputs import Inputs
 BASELINE = "baseline.npz"
 
 
-def find(inputs: Inputs, predictor: Predictor, skipped: list[Path] | None = None) -> Detections:
-    """Detections of a predictor on the stage's images."""
+def find(
+    inputs: Inputs,
+    predictor: Predictor,
+    skipped: list[Path] | None = None,
+    title: str = "detect",
+) -> Detections:
+    """Detections of a predictor on the stage's images, under a progress bar of that title."""
     config = inputs.config
     return detect(
         predictor,
@@ -27,6 +32,7 @@ def find(inputs: Inputs, predictor: Predictor, skipped: list[Path] | None = None
         batch_size=config.batch_size,
         workers=config.workers,
         skipped=skipped,
+        title=title,
     )
 
 
