@@ -25,7 +25,7 @@ from ..train.optimizer import Schedule, make_optimizer
 from ..train.samples import Pictures, Sizes, TrainBatch, batches, steps
 from ..train.start import SCRATCH, start_model
 from ..train.state import Epoch, RunState
-from .inputs import Inputs, finished, say
+from .inputs import Inputs, finished, report_labels, say
 from .rows import accuracy, describe, find
 
 WEIGHTS = "train.pt"
@@ -86,6 +86,7 @@ def run(config: TrainConfig) -> StageResult:
     if done is not None:
         return done
 
+    report_labels(inputs)
     history = train(inputs, config)
     row = measure(inputs, config.folder / WEIGHTS)
     result = inputs.result(
