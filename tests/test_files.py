@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from yoloq.errors import RunError
-from yoloq.files import replace_when_whole, sha256, write_text
+from yoloq.files import check_writable, replace_when_whole, sha256, write_text
 
 
 def test_a_file_appears_with_its_whole_content(tmp_path: Path) -> None:
@@ -59,6 +59,14 @@ def test_a_full_disk_is_named_where_torch_does_not(
     with pytest.raises(RunError, match=r"a\.pt: cannot be written \(the disk is full\)"):
         write()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "runs" / "a")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/a: cannot be written; choose another --project"):
+        check_writable(tmp_path / "file" / "a")
 
 
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -23,23 +23,47 @@ def replace_when_whole(file: Path) -> Iterator[Path]:
     # not mkstemp: the file should get the permissions that any new file gets
     temporary = file.with_name(f".{file.stem}-{uuid.uuid4().hex}{file.suffix}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        yield temporary
-        os.replace(temporary, file)
-    except OSError as error:
-        raise _unwritable(file, error.strerror or str(error)) from None
-    except RuntimeError:  # all that torch says when a disk is full
-        if shutil.disk_usage(file.parent).free < FULL:
-            raise _unwritable(file, "the disk is full") from None
-        raise
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            yield temporary
+            os.replace(temporary, file)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Say which file could not be written, and why.
+
+    Raises:
+        RunError: for any OSError, and where torch or OpenVINO fail while the disk is full: they
+            do not say that it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(file, error.strerror or str(error)) from None
+    except RuntimeError:
+        if shutil.disk_usage(file.parent).free < FULL:
+            raise _unwritable(file, "the disk is full") from None
+        raise
+
+
 def _unwritable(file: Path, reason: str) -> RunError:
     return RunError(f"{file}: cannot be written ({reason}); make room or choose another --project")
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before hours of work that their result cannot be written.
+
+    Raises:
+        RunError: the folder, or the first of its parents that exists, takes no new files.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise RunError(f"{folder}: cannot be written; choose another --project")
 
 
 def write_text(file: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import EngineError
 from ..export import export_float
-from ..files import replace_when_whole
+from ..files import replace_when_whole, writing
 from ..lowering import lower_minimal
 from .base import METADATA, Engine, ModelInfo, Source, by_one
 
@@ -50,7 +50,8 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     with replace_when_whole(file) as description, replace_when_whole(_weights(file)) as weights:
         with tempfile.TemporaryDirectory(dir=folder) as whole:
             pair = Path(whole) / file.name
-            openvino.save_model(model, pair, compress_to_fp16=precision in ("bf16", "fp16"))
+            with writing(file):
+                openvino.save_model(model, pair, compress_to_fp16=precision in ("bf16", "fp16"))
             pair.replace(description)
             _weights(pair).replace(weights)
         file.unlink(missing_ok=True)  # an .xml never stands beside the .bin of another model

@@ -15,6 +15,7 @@ from ..data.loader import check_imgsz
 from ..detections import GroundTruth
 from ..environment import environment
 from ..errors import DataError, RunError
+from ..files import check_writable
 from ..models import LoadedModel, load_model
 from ..results import Row, StageResult, hashes, input_key, read_result
 
@@ -101,8 +102,10 @@ def open_inputs(config: StageConfig) -> Inputs:
     """Load and check the model and the data set.
 
     Raises:
-        UserError: either cannot be used, they do not fit each other, or `imgsz` fits neither.
+        UserError: either cannot be used, they do not fit each other, `imgsz` fits neither, or the
+            run folder cannot be written.
     """
+    check_writable(config.folder)
     model = load_model(config.weights)
     dataset = read_dataset(config.data)
     imgsz = image_size(config, dataset, model)
