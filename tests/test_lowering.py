@@ -12,6 +12,7 @@ from onnx_graphs import Lookup, fused_operators, run
 from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
 from torch import Tensor, nn
 
+from yoloq.engines.base import by_one
 from yoloq.errors import PolicyError
 from yoloq.export import export_float
 from yoloq.lowering import SILU_MINIMUM, Ranges, asymmetric, lower_integer, lower_minimal
@@ -101,6 +102,23 @@ def test_minimal_graph_computes_what_torch_simulates(policy: Policy, stem: str) 
     loss = signal_to_noise(outputs(shallow(None, stem)[0]), simulated)
     found = signal_to_noise(simulated, minimal(net))
     assert found >= 45 > 36 >= loss or policy == POLICIES["nothing"]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    ["everything", "asymmetric", "weights per group", "residual both", "weights alone"],
+)
+def test_openvino_computes_what_torch_simulates(policy: str) -> None:
+    openvino = pytest.importorskip("openvino")
+    net, _ = shallow(POLICIES[policy])
+    model = lower_minimal(export_float(net, 64), net)
+    core = openvino.Core()
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # of the float part; int8 stays int8
+    request = core.compile_model(
+        core.read_model(model.SerializeToString()), "CPU", exact
+    ).create_infer_request()
+    found = by_one(lambda image: list(request.infer(image).values()), pictures(2, seed=7))
+    assert signal_to_noise(outputs(net), found) >= 45
 
 
 @pytest.mark.parametrize("family", FAMILIES)
