@@ -15,6 +15,7 @@ from ..timing import Latency
 from .inputs import Inputs
 
 BASELINE = "baseline.npz"
+BASE = ("torch", "fp32")  # engine and precision of the baseline, which is compared with nothing
 
 
 def find(
@@ -61,12 +62,14 @@ def timing(latency: Latency, path: Latency | None = None) -> dict[str, Any]:
 
 
 def describe(row: Row) -> str:
-    """One line for the terminal."""
-    low, high = row.delta_ci95
+    """One line for the terminal, in the units of the report: AP in points."""
+    low, high = (100 * edge for edge in row.delta_ci95)
     text = (
-        f"{row.name} ({row.engine}): mAP50-95 {row.map50_95:.4f}, mAP50 {row.map50:.4f}, "
-        f"delta {row.delta:+.4f} [{low:+.4f}, {high:+.4f}], fidelity {row.fidelity:.3f}"
+        f"{row.name} ({row.engine}): AP50-95 {100 * row.map50_95:.2f}, AP50 {100 * row.map50:.2f}"
     )
+    if (row.engine, row.precision) != BASE:
+        text += f", delta {100 * row.delta:+.2f} ({low:+.2f} to {high:+.2f})"
+        text += f", fidelity {row.fidelity:.3f}"
     if row.latency_ms:
         text += f", p50 {row.latency_ms['p50']:.2f} ms"
     return text
