@@ -84,12 +84,17 @@ class Engine:
 def by_one(
     run: Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]], images: NDArray[np.uint8]
 ) -> list[NDArray[np.float32]]:
-    """Run a batch-1 graph on each image; its outputs have channels last, the result first."""
-    rows = [[np.array(out) for out in run(images[i : i + 1])] for i in range(len(images))]
-    return [
-        np.concatenate(level).astype(np.float32, copy=False).transpose(0, 3, 1, 2)
-        for level in zip(*rows, strict=True)
-    ]
+    """Run a batch-1 graph on each image; its outputs have channels last, the result first.
+
+    The engine's own output is copied once: its memory is the next image's.
+    """
+    maps: list[NDArray[np.float32]] = []
+    for index in range(len(images)):
+        outputs = run(images[index : index + 1])
+        maps = maps or [np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs]
+        for level, output in zip(maps, outputs, strict=True):
+            level[index] = output[0]
+    return [level.transpose(0, 3, 1, 2) for level in maps]
 
 
 def engine_files(file: Path) -> list[Path]:
