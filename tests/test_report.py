@@ -49,6 +49,24 @@ def test_units_and_the_interval(tmp_path: Path) -> None:
     assert "<td>-1.20</td>" in (tmp_path / "a" / "report.html").read_text()
 
 
+@pytest.mark.parametrize(("columns", "shown"), [("80", False), ("200", True)])
+def test_a_narrow_terminal_gets_whole_words_and_fewer_columns(
+    columns: str,
+    shown: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich believe in a terminal
+    write(tmp_path / "a", "engine-torch", row("fp32", 1000.0), row("int8", None, simulated=True))
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    table = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table
+    assert "Fidelity" in table and ("p99 ms" in table) is shown
+    assert "openvino*" in table and "claims no speed" in table
+
+
 def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path / "a", "ptq", row("int8", None))
     write(tmp_path / "b", "ptq", row("int8", None))

@@ -42,6 +42,7 @@ FIRST_TO_GO = (
     *("Float layers", "FPS", "Speed-up"),
 )
 SIMULATED = " (simulated)"
+FOOTNOTE = "* computed in float: shows the accuracy of int8, claims no speed"
 GAP = 2  # blanks between two columns on a terminal
 
 
@@ -70,7 +71,7 @@ def run(config: ReportConfig) -> list[dict[str, Any]]:
     write_text(target / "report.html", page(table, notes))
     write_text(target / "report.csv", comma_separated(lines))
     show(table)
-    say(f"written: {target / 'report.md'}, report.html, report.csv")
+    say(f"written with all columns: {target / 'report.md'}, report.html, report.csv")
     return lines
 
 
@@ -234,9 +235,8 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
 def show(table: Sequence[Sequence[str]]) -> None:
     """Print the table on stdout; a narrow terminal gets fewer columns, a file all of them."""
     console = Console()
-    footnote = "* computed in float: shows the accuracy of int8, claims no speed"
     starred = [[cell.replace(SIMULATED, "*") for cell in cells] for cells in table]
-    caption = footnote if starred != table else None
+    caption = FOOTNOTE if starred != table else None
     table = starred
     widths = [max(len(cell) for cell in column) + GAP for column in zip(*table, strict=True)]
     shown = list(range(len(widths)))
