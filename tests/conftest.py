@@ -1,12 +1,19 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
+
+
+def pytest_configure() -> None:
+    """Tests import engines' packages themselves: keep those from sending events."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

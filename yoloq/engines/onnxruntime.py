@@ -11,6 +11,7 @@ from ..errors import EngineError
 from ..export import INPUT, export_float
 from ..files import replace_when_whole
 from ..lowering import lower_integer
+from . import runtimes
 from .base import METADATA, Engine, ModelInfo, Source, by_one
 
 
@@ -53,8 +54,7 @@ class OnnxRuntimePredictor:
 
 def load(file: Path, precision: str, device: str, threads: int) -> OnnxRuntimePredictor:
     """Open a file that `build` wrote."""
-    import onnxruntime
-
+    onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

@@ -1,5 +1,6 @@
 """OpenVINO on Intel and AMD CPUs (and Arm): the default engine of a machine without a GPU."""
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,26 @@ from ..errors import EngineError
 from ..export import export_float
 from ..files import replace_when_whole, writing
 from ..lowering import lower_minimal
+from . import runtimes
 from .base import METADATA, Engine, ModelInfo, Source, by_one
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
+@functools.cache
+def core() -> Any:
+    """The process's only `Core`, alive to its end.
+
+    On a CPU with AMX each core gives the thread a larger stack for signals and, when it goes, puts
+    back the one it found. With two cores the first to go frees the stack that the second puts back,
+    and the next signal (a worker process that ends sends one) kills the process. Seen with 2026.4.
+    """
+    return runtimes.openvino().Core()
+
+
 def sixteen_bit() -> str | None:
     """The 16-bit type that this CPU computes in, as OpenVINO reports it."""
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return next((name for name in ("bf16", "fp16") if name.upper() in capabilities), None)
 
 
@@ -38,13 +49,11 @@ def precisions(device: str) -> tuple[str, ...]:
 
 def build(source: Source, precision: str, folder: Path) -> Path:
     """Write OpenVINO's .xml and .bin; a 16-bit model also stores its weights in 16 bits."""
-    import openvino
-
+    openvino = runtimes.openvino()
     onnx_model = export_float(source.net(precision), source.info.imgsz)
     if precision == "int8":
         onnx_model = lower_minimal(onnx_model, source.net(precision))
-    # read_model, unlike the package's converter, sends no telemetry
-    model = openvino.Core().read_model(onnx_model.SerializeToString())
+    model = core().read_model(onnx_model.SerializeToString())
     model.set_rt_info(source.info.to_json(), METADATA)
     file = folder / f"openvino-{precision}.xml"
     with replace_when_whole(file) as description, replace_when_whole(_weights(file)) as weights:
@@ -84,10 +93,7 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
 
     The float layers of an int8 model run in the CPU's 16-bit type where it has one.
     """
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(file)
+    model = core().read_model(file)
     float_type = (sixteen_bit() or "fp32") if precision == "int8" else precision
     options = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -95,7 +101,7 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
         "INFERENCE_NUM_THREADS": threads,
     }
     info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
-    return OpenVINOPredictor(core.compile_model(model, "CPU", options), info, float_type)
+    return OpenVINOPredictor(core().compile_model(model, "CPU", options), info, float_type)
 
 
 ENGINE = Engine("openvino", precisions, build, load)
