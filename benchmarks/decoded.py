@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yoloq.boxes import xywh_to_xyxy
+from yoloq.engines.openvino import core
 from yoloq.environment import affinity
 from yoloq.files import replace_when_whole
 from yoloq.models.heads import AnchorHead
@@ -97,16 +98,14 @@ class DecodedFile:
     to_boxes: tuple[float, float] | None = None
 
     def __call__(self) -> Callable[[], object]:
-        import openvino
-
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": len(affinity()),
         }
-        request = openvino.Core().compile_model(self.file, "CPU", options).create_infer_request()
+        request = core().compile_model(self.file, "CPU", options).create_infer_request()
         image = pixels(self.image, self.imgsz)
-        run = partial(request.infer, share_inputs=True, share_outputs=True)
+        run = partial(request.infer, share_inputs=True)
         if self.to_boxes is None:
             return partial(run, as_float(image))
         conf, iou = self.to_boxes

@@ -25,6 +25,7 @@ from yoloq.config import ROOT
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import get_engine
 from yoloq.engines.base import METADATA, Source
+from yoloq.engines.openvino import core
 from yoloq.environment import affinity
 from yoloq.export import INPUT, export_float
 from yoloq.files import replace_when_whole, sha256, write_text
@@ -128,6 +129,9 @@ def own_files(subject: Subject, source: Source) -> dict[str, EngineFile]:
             file = row.build(source, precision, subject.folder)
             name = f"{OURS if precision == 'int8' else precision.upper()}, {engine}"
             files[name] = EngineFile(engine, precision, file, image)
+    whole = subject.folder / "first-layers-too"  # as the peers place it
+    file = get_engine("openvino").build(subject.quantized(float_first=0), "int8", whole)
+    files[f"{OURS}, first layers too"] = EngineFile("openvino", "int8", file, image)
     return files
 
 
@@ -211,7 +215,7 @@ def adopt(subject: Subject, peer: Peer, folder: Path) -> EngineFile:
         import openvino
 
         file = file.with_suffix(".xml")
-        graph = openvino.Core().read_model(made)
+        graph = core().read_model(made)
         graph.set_rt_info(subject.info.to_json(), METADATA)
         openvino.save_model(graph, file, compress_to_fp16=False)
     return EngineFile(peer.engine, "int8", file, subject.inputs.images[0])

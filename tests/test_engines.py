@@ -1,6 +1,8 @@
 """The contract that every row of the table of engines keeps, on every family of models."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +197,20 @@ def test_device_that_is_not_there(engine_name: str, device: str) -> None:
 def test_model_info_survives_json(family_source: Source) -> None:
     info = family_source.info
     assert ModelInfo.from_json(info.to_json()) == info
+
+
+def test_openvino_leaves_signals_alone() -> None:
+    """Two of its cores would leave the thread a stack for signals that is freed (AMX)."""
+    code = """
+import signal, openvino, openvino.opset13 as ops
+from yoloq.engines.openvino import core
+def compiled():
+    x = ops.parameter([1, 4], openvino.Type.f32)
+    return core().compile_model(openvino.Model([ops.relu(x)], [x]), "CPU")
+first, second = compiled(), compiled()
+del first, second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "handled\n", done.stderr
