@@ -137,11 +137,11 @@ def test_cmyk_and_palette(tmp_path: Path) -> None:
     assert black.shape == (4, 6, 3)
 
 
-def _truncated(file: Path) -> None:
+def _truncated(file: Path, kind: str = ".jpg") -> None:
     import cv2
 
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    data = cv2.imencode(kind, noise)[1].tobytes()
     file.write_bytes(data[: len(data) // 4])
 
 
@@ -151,14 +151,18 @@ def _truncated(file: Path) -> None:
         pytest.param(lambda file: file.write_bytes(b""), id="zero bytes"),
         pytest.param(lambda file: file.write_bytes(b"\xff\xd8\xff"), id="only a JPEG's mark"),
         pytest.param(_truncated, id="truncated"),
+        pytest.param(lambda file: _truncated(file, ".png"), id="truncated PNG"),
         pytest.param(lambda file: file.mkdir(), id="a folder"),
         pytest.param(lambda file: None, id="missing"),
     ],
 )
-def test_unreadable_is_none(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
+def test_unreadable_is_none_without_noise(
+    tmp_path: Path, spoil: Callable[[Path], object], capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "a.jpg"
     spoil(file)
     assert read_image(file) is None
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

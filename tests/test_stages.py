@@ -242,6 +242,7 @@ MISTAKES = {
         lambda t, p: ["--weights", damaged(p, t.weights.read_bytes()[:2000])],
         "damaged.pt",
     ),
+    "device-checkpoint": ("ptq", lambda t, p: ["--weights", "/dev/null"], "/dev/null: not a file"),
     "no-yaml": ("ptq", lambda t, p: ["--data", str(p / "none.yaml")], "none.yaml"),
     "no-val": ("ptq", lambda t, p: ["--data", other_yaml(t, p, "val:", "other:")], "val"),
     "no-folder": (
@@ -277,6 +278,7 @@ MISTAKES = {
         "--keep-float: pattern 'model.99'",
     ),
     "all-float": ("ptq", lambda t, p: ["--keep-float", "*"], "--keep-float: leaves every"),
+    "all-first": ("ptq", lambda t, p: ["--float-first", "99"], "--float-first 99: leaves every"),
     "policy-rules": ("ptq", lambda t, p: policy(p, 5), "policy.json: not a policy"),
     "policy-pattern": (
         "ptq",

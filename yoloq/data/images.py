@@ -27,10 +27,11 @@ def read_image(file: Path) -> Image | None:
 
     The same pixels as `cv2.imread`, hence as YOLOv5: turned upright by EXIF, grey and palette
     images as three channels, transparency dropped, 16 bits reduced to 8. Reading the bytes first
-    allows any file name on Windows and keeps OpenCV's own warnings off the screen.
+    allows any file name on Windows. OpenCV's own warnings, which name no file, are switched off.
     """
     import cv2
 
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         data = np.fromfile(file, dtype=np.uint8)
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None

@@ -77,8 +77,10 @@ def _check_kind(file: Path) -> None:
     """Raise unless the file begins and ends like a file of `torch.save`."""
     if not file.exists():
         raise CheckpointError(f"{file}: no such file; check the path of the weights")
-    if not file.is_file():
+    if file.is_dir():
         raise CheckpointError(f"{file}: a folder; give the .pt file in it")
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not a file; give the .pt file of a detector")
     with open(file, "rb") as stream:
         start = stream.read(len(LEGACY_MAGIC))
     if not start:

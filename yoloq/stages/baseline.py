@@ -17,6 +17,8 @@ from ..timing import end_to_end, measure
 from .inputs import Inputs, finished, open_inputs, report_labels, say
 from .rows import BASELINE, accuracy, describe, find, timing
 
+FEW = 30  # val images; below this the interval itself is a guess
+
 
 @dataclass(frozen=True)
 class BaselineConfig(StageConfig):
@@ -41,6 +43,8 @@ def run(config: BaselineConfig) -> StageResult:
     skipped: list[Path] = []
     found = find(inputs, predictor, skipped, "detect, torch fp32")
     inputs, found = _readable(inputs, found, skipped)
+    if len(inputs.images) < FEW:
+        say(f"warning: {len(inputs.images)} val images: AP and its interval say little")
     row = Row(
         name="FP32",
         precision="fp32",

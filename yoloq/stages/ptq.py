@@ -107,6 +107,7 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
     except PolicyError as error:
         raise PolicyError(f"{flag}: {error}") from None
     if len(placement.float_layers) == len(placement.layers):
+        flag = flag if config.policy or config.keep_float else f"--float-first {config.float_first}"
         raise PolicyError(f"{flag}: leaves every convolution in float; quantize one at least")
     return policy
 
