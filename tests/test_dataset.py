@@ -112,9 +112,7 @@ BROKEN = [
     pytest.param("train: images/train\nnames: [a]", "has no `val`", id="no val"),
     pytest.param("val:\nnames: [a]", "has no `val`", id="empty val"),
     pytest.param("val: 3\nnames: [a]", "`val` must be a folder", id="val is a number"),
-    pytest.param(
-        "val: nowhere\nnames: [a]", "`val`: .*nowhere does not", id="missing folder"
-    ),
+    pytest.param("val: nowhere\nnames: [a]", "`val`: .*nowhere does not", id="missing folder"),
     pytest.param("val: labels\nnames: [a]", "labels: holds no images", id="no images"),
     pytest.param("val: data.yaml\nnames: [a]", "want a folder, a .txt", id="wrong kind of file"),
     pytest.param("path: 3\nval: images\nnames: [a]", "`path` must be", id="path is a number"),

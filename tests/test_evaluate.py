@@ -37,9 +37,7 @@ def test_unreadable_images_have_no_detections_and_are_named(tmp_path, capsys):
     assert found.images == 3
     assert found.image.tolist() == [0, 2]
     assert skipped == [files[1]]
-    assert f"1 of 3 images cannot be read; skipped: {files[1]}" in (
-        capsys.readouterr().err
-    )
+    assert f"1 of 3 images cannot be read; skipped: {files[1]}" in (capsys.readouterr().err)
 
 
 def test_no_readable_image_is_an_error(tmp_path):
