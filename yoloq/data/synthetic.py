@@ -105,7 +105,9 @@ def write_example(folder: Path, recipe: Recipe, job: tuple[str, int]) -> None:
     picture, classes, boxes = draw_example(generator, recipe.imgsz)
     name = f"{index:05d}"
     quality = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    cv2.imwrite(str(folder / "images" / split / f"{name}.jpg"), picture, quality)
+    # encoded first: cv2.imwrite says nothing of a full disk, and half a set would pass for a whole
+    _, encoded = cv2.imencode(".jpg", picture, quality)
+    (folder / "images" / split / f"{name}.jpg").write_bytes(encoded.tobytes())
     rows = label_rows(classes, boxes, recipe.imgsz)
     (folder / "labels" / split / f"{name}.txt").write_text("".join(rows))
 
