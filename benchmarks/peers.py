@@ -53,11 +53,11 @@ COLUMNS = (
 )
 HOW = (
     "Peers got the same FP32 ONNX file (uint8 in, raw head out) and the same {images} calibration "
-    "images, and leave the head's last convolutions in float; other settings are their defaults, "
-    "but ONNX Runtime's weights are per channel and ModelOpt keeps FP32 rather than FP16. ModelOpt "
-    "writes for TensorRT; on a CPU engine only its accuracy says much. Every file was evaluated "
-    "and timed by yoloq, in the same float type as yoloq's int8 engine; `against yoloq` is the "
-    "peer's time over yoloq's INT8 on the same engine."
+    "images, and leave the head's last convolutions in float; so does `first layers too`, while "
+    "yoloq's default also leaves the first two. Other settings are the peers' defaults, but ONNX "
+    "Runtime's weights are per channel and ModelOpt, which writes for TensorRT, keeps FP32 rather "
+    "than FP16. Every file was evaluated and timed by yoloq, its float layers in the same type; "
+    "`against yoloq` is a row's time over that of yoloq's INT8 on the same engine."
 )
 
 
