@@ -106,6 +106,17 @@ def test_fake_quantize(spec: QuantSpec, low: float, high: float) -> None:
     assert torch.equal((stored.float() - zero_point) * scale, found), "bit for bit the same values"
 
 
+@pytest.mark.parametrize("spec", [ACTIVATION, ASYMMETRIC, QuantSpec(bits=4)], ids=str)
+def test_fake_quantize_without_a_gradient_gives_what_torch_does(spec: QuantSpec) -> None:
+    scale, zero_point = scale_and_zero_point(torch.tensor(-1.7), torch.tensor(4.2), spec)
+    x = ties(float(scale))
+    expected = torch.fake_quantize_per_tensor_affine(x, scale, zero_point, spec.qmin, spec.qmax)
+    before = x.clone()
+    assert torch.equal(fake_quantize(x, scale, zero_point, spec), expected)
+    assert torch.equal(x, before), "the input is left alone"
+    assert torch.equal(fake_quantize(x.requires_grad_(), scale, zero_point, spec), expected)
+
+
 def test_quantize_per_channel_equals_fake_quantize() -> None:
     weight = ties(0.037)[:21000].reshape(30, 700)
     scale = torch.linspace(0.001, 0.2, 30)

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 
 from .config import StageConfig, parse
 from .errors import UserError
+from .heap import keep_freed_memory
 
 C = TypeVar("C", bound=StageConfig)
 
 
 def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | None = None) -> int:
     """Run a stage from the command line; returns the exit code (2: the user can mend it)."""
+    keep_freed_memory()
     try:
         with _termination_as_interrupt():
             run(parse(config, arguments))

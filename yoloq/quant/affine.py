@@ -88,9 +88,21 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec)
     The gradient is 1 where round(x / scale) + zero_point lies in [qmin, qmax] and 0 elsewhere
     (torch's kernels). `scale` is () per tensor, or (channels,) along axis 0.
     """
+    if scale.ndim == 0 and not (torch.is_grad_enabled() and x.requires_grad):
+        return _round_trip(x, scale, zero_point, spec)
     if scale.ndim == 0:
         return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, spec.qmin, spec.qmax)
     return torch.fake_quantize_per_channel_affine(x, scale, zero_point, 0, spec.qmin, spec.qmax)
+
+
+def _round_trip(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
+    """What torch's kernel gives, several times faster: it also writes a mask for the gradient."""
+    values = torch.mul(x, 1.0 / scale).round_()
+    if spec.symmetric:
+        values.clamp_(spec.qmin, spec.qmax)
+    else:  # shifted bounds save adding and subtracting the zero-point on every element
+        values.clamp_(spec.qmin - zero_point, spec.qmax - zero_point)
+    return values.mul_(scale)
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
