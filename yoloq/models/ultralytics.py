@@ -25,6 +25,7 @@ from ..quant.modules import Add
 from . import checkpoint
 from .activations import activation
 from .heads import DflHead
+from .layered import LayeredNet
 from .unpickle import Stub
 
 CLASSES = (
@@ -74,39 +75,12 @@ class Residual(nn.Module):
         return self.add(x, self.cv2(self.cv1(x)))
 
 
-class UltralyticsNet(nn.Module):
-    """A network of the package, ending at the raw head.
-
-    `forward` takes (N, 3, H, W) floats in 0..1 and returns a list of (N, 4 * reg_max + nc, H, W).
-    """
-
-    def __init__(self, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.model = layers
-        self.sources = [_absolute(layer.f, index) for index, layer in enumerate(layers)]
-        flat = [source if isinstance(source, list) else [source] for source in self.sources]
-        self.kept = {i for source in flat for i in source}
+class UltralyticsNet(LayeredNet):
+    """A network of the package, ending at the raw head: maps (N, 4 * reg_max + nc, H, W)."""
 
     @property
     def detect(self) -> RawDetect:
         return cast(RawDetect, self.model[-1])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs: dict[int, Any] = {}
-        y: Any = x
-        for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
-            maps = {-1: y, **outputs}
-            y = layer([maps[i] for i in source] if isinstance(source, list) else maps[source])
-            if index in self.kept:
-                outputs[index] = y
-        return y
-
-
-def _absolute(source: Any, index: int) -> int | list[int]:
-    """The layers that layer `index` reads, counted from the start; -1 is the one before it."""
-    if isinstance(source, int):
-        return source if source == -1 else source % index
-    return [i if i == -1 else i % index for i in source]
 
 
 def build(spec: Mapping[str, Any]) -> nn.Module:
@@ -124,7 +98,7 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     raw.f = detect.f
     layers[-1] = raw
     _replace_residuals(layers)
-    return UltralyticsNet(layers)
+    return UltralyticsNet(layers, [layer.f for layer in layers])
 
 
 def _replace_residuals(net: nn.Module) -> None:

@@ -8,10 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import CheckpointError
 from .activations import activation
+from .layered import LayeredNet
 from .yolov5_layers import BN_EPS, C3, SPP, SPPF, Bottleneck, Concat, Conv, Detect, Focus
 
 ANCHORS = (
@@ -28,7 +29,7 @@ SIZES = {  # name -> (depth multiple, width multiple)
 }
 
 
-class YOLOv5(nn.Module):
+class YOLOv5(LayeredNet):
     """The network of a model yaml.
 
     Args:
@@ -45,12 +46,9 @@ class YOLOv5(nn.Module):
     """
 
     def __init__(self, spec: Mapping[str, Any], channels: int = 3) -> None:
-        super().__init__()
+        blocks, sources = parse_layers(spec, channels)
+        super().__init__(nn.Sequential(*blocks), sources)
         self.spec = dict(spec)
-        layers, sources = parse_layers(spec, channels)
-        self.model = nn.Sequential(*layers)
-        self.sources = sources
-        self.kept = {i for source in sources for i in source if i != -1}
         for module in self.modules():
             if isinstance(module, Conv):
                 module.act = activation(spec.get("activation", "nn.SiLU()"))
@@ -61,34 +59,24 @@ class YOLOv5(nn.Module):
     def detect(self) -> Detect:
         return self.model[-1]  # type: ignore[return-value]
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        outputs: dict[int, Tensor] = {}
-        y: Any = x
-        for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
-            inputs = [y if i == -1 else outputs[i] for i in source]
-            y = layer(inputs if isinstance(layer, Concat | Detect) else inputs[0])
-            if index in self.kept:
-                outputs[index] = y
-        return y
-
 
 def parse_layers(
     spec: Mapping[str, Any], channels: int
-) -> tuple[list[nn.Module], list[tuple[int, ...]]]:
-    """Build the layers of a yaml; returns them and, for each, the absolute indices it reads.
+) -> tuple[list[nn.Module], list[int | list[int]]]:
+    """Build the layers of a yaml; returns them and, for each, what it reads (`LayeredNet`).
 
-    Index -1 stands for the previous layer. Channels are scaled by `width_multiple` and rounded up
-    to a multiple of 8, repeats by `depth_multiple`, as YOLOv5 does.
+    Channels are scaled by `width_multiple` and rounded up to a multiple of 8, repeats by
+    `depth_multiple`, as YOLOv5 does.
     """
     depth, width = spec["depth_multiple"], spec["width_multiple"]
     layers: list[nn.Module] = []
-    sources: list[tuple[int, ...]] = []
+    sources: list[int | list[int]] = []
     widths: list[int] = []
     strides: list[float] = []
     for index, (source, repeats, name, arguments) in enumerate([*spec["backbone"], *spec["head"]]):
-        source = [source] if isinstance(source, int) else list(source)
-        inputs = [channels if index == 0 else widths[i] for i in source]
-        steps = [1.0 if index == 0 else strides[i] for i in source]
+        read = [source] if isinstance(source, int) else list(source)
+        inputs = [channels if index == 0 else widths[i] for i in read]
+        steps = [1.0 if index == 0 else strides[i] for i in read]
         repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
         name = str(name).rsplit(".", 1)[-1]
         if name == "Detect":
@@ -98,7 +86,7 @@ def parse_layers(
         layers.append(layer)
         widths.append(out)
         strides.append(steps[0] * _step(name, arguments))
-        sources.append(tuple(i if i == -1 else i % index for i in source))
+        sources.append(source if isinstance(source, int) else read)
     return layers, sources
 
 
