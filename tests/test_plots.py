@@ -4,7 +4,6 @@ import itertools
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -12,18 +11,12 @@ import numpy as np
 import pytest
 
 from yoloq import plots
+from yoloq.diagnosis.compare import LayerError
 from yoloq.errors import RunError
 from yoloq.quant.statistics import Statistics
 
 LAYERS = [f"model.{i}.cv1.conv" for i in range(60)]
 AMAX = {"max": 4.0, "mse": 2.5, "entropy": 1.75}
-
-
-@dataclass(frozen=True)
-class Measure:
-    layer: str
-    snr_db: float
-    cosine: float
 
 
 def statistics(low: float = -1.0, high: float = 4.0, bins: int = 8192) -> Statistics:
@@ -32,16 +25,21 @@ def statistics(low: float = -1.0, high: float = 4.0, bins: int = 8192) -> Statis
     return Statistics(low, high, counts, empty, empty)
 
 
-MEASURES = [Measure("a", 45.0, 0.9999), Measure("b", 12.0, 0.97), Measure("c", float("inf"), 1.0)]
+ERRORS = [
+    LayerError("a", cosine=0.9999, snr=45.0, relative=0.01),
+    LayerError("b", cosine=0.97, snr=12.0, relative=0.2),
+    LayerError("c", cosine=1.0, snr=150.0, relative=0.0),
+]
+NAN = LayerError("a", float("nan"), float("nan"), float("nan"), nan=3)
 DRAW = {
     "bars": lambda file: plots.draw_bars(file, "t", LAYERS, range(60), [(0, 70)] * 60, "points"),
     "bars without intervals": lambda file: plots.draw_bars(file, "t", ["a"], [1.0]),
     "no bars": lambda file: plots.draw_bars(file, "t", [], []),
     "histogram": lambda file: plots.draw_histogram(file, "t", statistics(), AMAX, "mse"),
     "constant": lambda file: plots.draw_histogram(file, "t", statistics(0, 0), {"max": 0}, "max"),
-    "errors": lambda file: plots.draw_errors(file, MEASURES),
+    "errors": lambda file: plots.draw_errors(file, ERRORS),
     "no errors": lambda file: plots.draw_errors(file, []),
-    "NaN": lambda file: plots.draw_errors(file, [Measure("a", float("nan"), float("nan"))]),
+    "NaN": lambda file: plots.draw_errors(file, [NAN]),
     "curve": lambda file: plots.draw_curve(file, {"a": [(1, 0.5), (2, 0.75)], "b": [(1, 2.0)]}),
 }
 
@@ -133,13 +131,19 @@ def test_bounds_of_a_tensor_without_negatives_are_drawn_once() -> None:
     assert [line.get_xdata()[0] for line in figure.axes[0].lines] == [4.0, 2.5, 1.75]
 
 
-def test_errors_show_values_thresholds_and_the_bad_layers() -> None:
-    snr, cosine = plots.error_curves(MEASURES).axes
-    for axes, values, threshold in ((snr, [45, 12, 120], 20), (cosine, [0.9999, 0.97, 1], 0.99)):
-        curve, bad, line = axes.lines
+@pytest.mark.parametrize(
+    ("thresholds", "bad"),
+    [({}, [1]), ({"cosine": 0.9, "snr": 10.0}, []), ({"cosine": 0.99999, "snr": 46.0}, [0, 1])],
+    ids=["default", "none below", "two below"],
+)
+def test_errors_show_values_thresholds_and_the_bad_layers(thresholds, bad) -> None:
+    wanted = {"cosine": 0.99, "snr": 20.0} | thresholds
+    snr, cosine = plots.error_curves(ERRORS, **thresholds).axes
+    for axes, name, values in ((snr, "snr", [45, 12, 150]), (cosine, "cosine", [0.9999, 0.97, 1])):
+        curve, marked, line = axes.lines
         assert list(curve.get_ydata()) == values
-        assert list(bad.get_xdata()) == [1]
-        assert set(line.get_ydata()) == {threshold}
+        assert list(marked.get_xdata()) == bad
+        assert set(line.get_ydata()) == {wanted[name]}
     assert [label.get_text() for label in cosine.get_xticklabels()] == ["a", "b", "c"]
 
 

@@ -5,10 +5,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .diagnosis.compare import LOW_COSINE, LOW_SNR, LayerError
 from .files import replace_when_whole
 from .quant.statistics import Statistics
 
@@ -18,19 +19,6 @@ if TYPE_CHECKING:
 
 DPI = 120
 BLUE, RED, GREY = "#1f77b4", "#d62728", "#999999"
-SNR_THRESHOLD, COSINE_THRESHOLD = 20.0, 0.99  # dB; below them a layer is worth a look
-SNR_CEILING = 120.0  # dB; float32's own rounding is near 140, and equal tensors are infinite
-
-
-class LayerMeasure(Protocol):
-    """What `draw_errors` shows of a layer."""
-
-    @property
-    def layer(self) -> str: ...
-    @property
-    def snr_db(self) -> float: ...
-    @property
-    def cosine(self) -> float: ...
 
 
 def new_figure(
@@ -113,6 +101,7 @@ def bars(
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
     axes.set(title=title, xlabel=xlabel)
     return figure
 
@@ -151,7 +140,7 @@ def histogram(
         for index, (name, bound) in enumerate(amax.items()):
             _draw_bound(axes, index, name, bound, name == chosen, statistics.low < 0)
         axes.set_ylabel(f"elements of the sample ({scale})")
-        axes.legend(fontsize=8)
+    panes[0].legend(fontsize=8)
     panes[-1].set_xlabel("value")
     return figure
 
@@ -183,19 +172,26 @@ def _draw_bound(
         axes.axvline(-bound, **style)
 
 
-def draw_errors(file: Path, errors: Sequence[LayerMeasure]) -> None:
-    """SNR and cosine similarity of each layer in forward order, with the thresholds."""
-    save_figure(error_curves(errors), file)
+def draw_errors(
+    file: Path, errors: Sequence[LayerError], cosine: float = LOW_COSINE, snr: float = LOW_SNR
+) -> None:
+    """SNR and cosine similarity of each layer in forward order.
+
+    Args:
+        cosine: threshold below which a layer is marked.
+        snr: the same for the SNR, in dB.
+    """
+    save_figure(error_curves(errors, cosine, snr), file)
 
 
-def error_curves(errors: Sequence[LayerMeasure]) -> "Figure":
+def error_curves(
+    errors: Sequence[LayerError], cosine: float = LOW_COSINE, snr: float = LOW_SNR
+) -> "Figure":
     """The figure of `draw_errors`."""
     figure, panes = new_figure(max(8, 2 + 0.16 * len(errors)), 7, rows=2)
-    snr = np.array([item.snr_db for item in errors], float)
-    cosine = np.array([item.cosine for item in errors], float)
     series = (
-        ("SNR (dB)", np.minimum(snr, SNR_CEILING), SNR_THRESHOLD),
-        ("cosine similarity", cosine, COSINE_THRESHOLD),
+        ("SNR (dB)", np.array([item.snr for item in errors], float), snr),
+        ("cosine similarity", np.array([item.cosine for item in errors], float), cosine),
     )
     for axes, (label, values, threshold) in zip(panes, series, strict=True):
         places = np.arange(len(values))
