@@ -59,9 +59,9 @@ class ErrorSum:
         if not bool(torch.isfinite(reference.sum() + other.sum())):
             reference, other = self._finite(reference, other)
         difference = other - reference
-        self.signal += _squares(reference)
-        self.other += _squares(other)
-        self.noise += _squares(difference)
+        self.signal += squares(reference)
+        self.other += squares(other)
+        self.noise += squares(difference)
         self._sample(reference, difference)
 
     def _finite(self, reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ class ErrorSum:
         index = torch.randint(len(reference), (SAMPLED,), generator=self.random)
         index = index.to(reference.device)
         size = reference[index].abs()
-        kept = size > NEGLIGIBLE * (_squares(reference) / len(reference)) ** 0.5
+        kept = size > NEGLIGIBLE * (squares(reference) / len(reference)) ** 0.5
         self.relative.append((difference[index].abs()[kept] / size[kept]).cpu())
 
     def error(self) -> LayerError:
@@ -95,7 +95,7 @@ class ErrorSum:
         )
 
 
-def _squares(x: Tensor) -> float:
+def squares(x: Tensor) -> float:
     """Sum of squares in float64, without a copy."""
     return float(torch.linalg.vector_norm(x, dtype=torch.float64)) ** 2
 

@@ -51,7 +51,7 @@ def calibrate_mse(statistics: Statistics, spec: QuantSpec) -> Range:
     values, weights = statistics.centers[used], statistics.counts[used]
     ratios = np.linspace(1 / CANDIDATES, 1, CANDIDATES)[::-1]
     errors = [
-        _squared_error(values, weights, statistics.low * ratio, statistics.high * ratio, spec)
+        squared_error(values, weights, statistics.low * ratio, statistics.high * ratio, spec)
         for ratio in ratios
     ]
     best = float(ratios[int(np.argmin(errors))])
@@ -116,13 +116,14 @@ def _magnitudes(statistics: Statistics, edges: NDArray[np.float64]) -> NDArray[n
     return np.diff(within)
 
 
-def _squared_error(
+def squared_error(
     values: NDArray[np.float64],
     weights: NDArray[np.int64],
     low: float,
     high: float,
     spec: QuantSpec,
 ) -> float:
+    """Sum of the squared errors of quantizing `values`, each there `weights` times, to a range."""
     if spec.symmetric:
         scale, zero_point = max(abs(low), abs(high)) / spec.qmax, 0.0
     else:

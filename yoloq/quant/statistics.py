@@ -181,7 +181,7 @@ def collect(
     Raises:
         ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
     """
-    per_image = min(max(SAMPLE // max(images, 1), 128), 16384)
+    per_image = sample_size(images)
     names = [name for group in groups for name in group]
     inputs = {group[0]: Observer(per_image, seed + i) for i, group in enumerate(groups)}
     outputs = {name: _OutputObserver(per_image, seed + i) for i, name in enumerate(names)}
@@ -192,6 +192,11 @@ def collect(
         {name: _named(f"input of {name}", seen.statistics) for name, seen in inputs.items()},
         {name: _named(f"output of {name}", seen.extremes.pair) for name, seen in outputs.items()},
     )
+
+
+def sample_size(images: int) -> int:
+    """Elements of one tensor to sample of each of so many images."""
+    return min(max(SAMPLE // max(images, 1), 128), 16384)
 
 
 def _named(tensor: str, read: Callable[[], T]) -> T:
