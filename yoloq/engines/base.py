@@ -66,12 +66,36 @@ class Source:
 
 
 @dataclass(frozen=True)
+class NodeTime:
+    """What one executed node of an engine took.
+
+    Attributes:
+        kind: the engine's name of the operator.
+        precision: the type it computed in, int8, bf16, fp16 or fp32, or the engine's word for
+            another.
+        sources: names of the ONNX nodes and tensors that the engine fused into it; of a node that
+            the engine added itself (a reorder), those of its readers, else of what it reads.
+        ms: median over the runs, in milliseconds.
+    """
+
+    kind: str
+    precision: str
+    sources: tuple[str, ...]
+    ms: float
+
+
+Profile = Callable[[Path, str, str, int, int], list[NodeTime]]
+
+
+@dataclass(frozen=True)
 class Engine:
     """One row of the table of engines.
 
     `precisions(device)` lists what runs there, FP32 first. `build(source, precision, folder)`
     writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
-    says that int8 is computed in float and so claims no speed.
+    says that int8 is computed in float and so claims no speed. `profile(file, precision, device,
+    threads, runs)` gives the time of every node in the order of execution; None where an engine
+    has no profile.
     """
 
     name: str
@@ -79,6 +103,12 @@ class Engine:
     build: Callable[[Source, str, Path], Path]
     load: Callable[[Path, str, str, int], Predictor]
     simulated: bool = False
+    profile: Profile | None = None
+
+
+def any_image(imgsz: int) -> NDArray[np.uint8]:
+    """Noise to run an engine on where only the time counts, uint8 (1, imgsz, imgsz, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (1, imgsz, imgsz, 3), np.uint8)
 
 
 def by_one(

@@ -1,5 +1,9 @@
 """ONNX Runtime on the CPU: int8 through its QLinear operators, everything else in FP32."""
 
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,11 @@ from ..export import INPUT, export_float
 from ..files import replace_when_whole
 from ..lowering import lower_integer
 from . import runtimes
-from .base import METADATA, Engine, ModelInfo, Source, by_one
+from .base import METADATA, Engine, ModelInfo, NodeTime, Source, any_image, by_one
+
+TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
+WARMUP = 5  # runs that a profile does not count
+EVENT = "_kernel_time"  # how a trace marks a node's own time
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -54,12 +62,67 @@ class OnnxRuntimePredictor:
 
 def load(file: Path, precision: str, device: str, threads: int) -> OnnxRuntimePredictor:
     """Open a file that `build` wrote."""
+    return _open(file, threads)
+
+
+def _open(file: Path, threads: int, **more: Any) -> OnnxRuntimePredictor:
     onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    for name, value in more.items():
+        setattr(options, name, value)
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return OnnxRuntimePredictor(session)
 
 
-ENGINE = Engine("onnxruntime", precisions, build, load)
+def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
+    """Times of the executed nodes from ONNX Runtime's trace, which counts whole microseconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        fused = Path(folder) / "fused.onnx"
+        predictor = _open(
+            file,
+            threads,
+            enable_profiling=True,
+            profile_file_prefix=str(Path(folder) / "trace"),
+            optimized_model_filepath=str(fused),
+        )
+        image = any_image(predictor.model.imgsz)
+        for _ in range(WARMUP + runs):
+            predictor(image)
+        trace = Path(predictor.session.end_profiling())
+        events = json.loads(trace.read_text(encoding="utf-8"))
+        sources = _sources(onnx.load(fused).graph)
+    records = defaultdict(list)
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(EVENT):
+            records[event["name"].removesuffix(EVENT)].append(event)
+    return [_node_time(same[WARMUP:], sources[name]) for name, same in records.items()]
+
+
+def _node_time(events: list[dict[str, Any]], sources: tuple[str, ...]) -> NodeTime:
+    about = events[0]["args"]
+    kind = next(iter(about["output_type_shape"][0]))
+    ms = float(np.median([event["dur"] for event in events])) / 1e3
+    return NodeTime(about["op_name"], TYPES.get(kind, kind), sources, ms)
+
+
+def _sources(graph: onnx.GraphProto) -> Mapping[str, tuple[str, ...]]:
+    """Name of each node of the fused graph; an added one has its readers' or its input's."""
+    makers = {output: node for node in graph.node for output in node.output}
+    readers = defaultdict(list)
+    for node in graph.node:
+        for tensor in node.input:
+            readers[tensor].append(node)
+
+    def of(node: onnx.NodeProto) -> tuple[str, ...]:
+        if node.name.startswith("/"):
+            return (node.name,)
+        users = [user for output in node.output for user in readers[output]]
+        found = tuple(name for user in users for name in of(user))
+        return found or ((makers[node.input[0]].name,) if node.input[0] in makers else (node.name,))
+
+    return {node.name: of(node) for node in graph.node}
+
+
+ENGINE = Engine("onnxruntime", precisions, build, load, profile=profile)

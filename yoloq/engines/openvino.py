@@ -2,6 +2,7 @@
 
 import functools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from ..export import export_float
 from ..files import replace_when_whole, writing
 from ..lowering import lower_minimal
 from . import runtimes
-from .base import METADATA, Engine, ModelInfo, Source, by_one
+from .base import METADATA, Engine, ModelInfo, NodeTime, Source, any_image, by_one
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+TYPES = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}  # as a profile names them
+WARMUP = 5  # runs that a profile does not count
 
 
 @functools.cache
@@ -93,6 +96,10 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
 
     The float layers of an int8 model run in the CPU's 16-bit type where it has one.
     """
+    return _open(file, precision, threads)
+
+
+def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
     model = core().read_model(file)
     float_type = (sixteen_bit() or "fp32") if precision == "int8" else precision
     options = {
@@ -101,7 +108,44 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
         "INFERENCE_NUM_THREADS": threads,
     }
     info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
-    return OpenVINOPredictor(core().compile_model(model, "CPU", options), info, float_type)
+    return OpenVINOPredictor(core().compile_model(model, "CPU", options | more), info, float_type)
 
 
-ENGINE = Engine("openvino", precisions, build, load)
+def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
+    """Times of the executed nodes, by OpenVINO's own counters, which count whole microseconds."""
+    predictor = _open(file, precision, threads, PERF_COUNT=True)
+    request, image = predictor.request, any_image(predictor.model.imgsz)
+    counted = []
+    for _ in range(WARMUP + runs):
+        predictor(image)
+        counted.append(request.get_profiling_info())
+    ops = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    by_name = {op.get_friendly_name(): op for op in ops}
+    nodes = []
+    for records in zip(*counted[WARMUP:], strict=True):
+        op = by_name.get(records[0].node_name)  # None: it was fused into another
+        if op is not None and records[0].status == records[0].Status.EXECUTED:
+            kind = _runtime_info(op, "runtimePrecision")
+            ms = float(np.median([1e3 * r.real_time.total_seconds() for r in records]))
+            nodes.append(NodeTime(records[0].node_type, TYPES.get(kind, kind), _sources(op), ms))
+    return nodes
+
+
+def _sources(op: Any) -> tuple[str, ...]:
+    """Names of what was fused into an operator; of an added one, of its readers or its input."""
+    readers = [port.get_node() for output in op.outputs() for port in output.get_target_inputs()]
+    makers = [value.get_source_output().get_node() for value in op.inputs()]
+    found = _originals([op]) or _originals(readers) or _originals(makers)
+    return found or (op.get_friendly_name(),)
+
+
+def _originals(ops: Sequence[Any]) -> tuple[str, ...]:
+    names = [name for op in ops for name in _runtime_info(op, "originalLayersNames").split(",")]
+    return tuple(name for name in names if name)
+
+
+def _runtime_info(op: Any, key: str) -> str:
+    return str(op.rt_info[key].value) if key in op.rt_info else ""
+
+
+ENGINE = Engine("openvino", precisions, build, load, profile=profile)
