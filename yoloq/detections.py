@@ -43,6 +43,17 @@ class Detections:
                 classes=data["classes"],
             )
 
+    def first(self, images: int) -> "Detections":
+        """Those of the first images."""
+        kept = self.image < images
+        return Detections(
+            min(images, self.images),
+            self.image[kept],
+            self.boxes[kept],
+            self.scores[kept],
+            self.classes[kept],
+        )
+
 
 @dataclass(frozen=True)
 class GroundTruth:

@@ -51,7 +51,7 @@ def detect(
             found += find_boxes(raws, predictor.model.head, batch.boxes, conf, iou, max_det)
             advance(len(batch.index))
     _report(skipped[before:], len(images))
-    return _join(found, positions, len(images))
+    return join(found, positions, len(images))
 
 
 def find_boxes(
@@ -71,7 +71,7 @@ def find_boxes(
     return found
 
 
-def _join(found: Sequence[Candidates], positions: Sequence[int], images: int) -> Detections:
+def join(found: Sequence[Candidates], positions: Sequence[int], images: int) -> Detections:
     """Flat arrays of the boxes found at each position; at least one image."""
     counts = [len(item.scores) for item in found]
     return Detections(

@@ -185,9 +185,7 @@ def resolve(policy: Policy, net: nn.Module, ops: Sequence[Op]) -> Placement:
     groups = sibling_groups(ops)
     names = [name for group in groups for name in group]
     chosen = {name: _last_match(policy.rules, name) for name in names}
-    for rule in policy.rules:
-        if not any(matches(name, rule.pattern) for name in names):
-            raise PolicyError(_unmatched(rule.pattern, names))
+    check_patterns((rule.pattern for rule in policy.rules), names)
     quantized = {n for n, rule in chosen.items() if rule and rule.activation and rule.weight}
     if policy.sharing == "concat":
         groups = _merge(groups, concat_groups(ops, quantized))
@@ -206,6 +204,17 @@ def _last_match(rules: Iterable[Rule], name: str) -> Rule | None:
         if matches(name, rule.pattern):
             found = rule
     return found
+
+
+def check_patterns(patterns: Iterable[str], names: Sequence[str]) -> None:
+    """Find slips in patterns of convolutions.
+
+    Raises:
+        PolicyError: one matches none of the names; near names are listed.
+    """
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            raise PolicyError(_unmatched(pattern, names))
 
 
 def _unmatched(pattern: str, names: Sequence[str]) -> str:

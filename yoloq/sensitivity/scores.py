@@ -1,0 +1,108 @@
+"""How good a variant of the network is: against the FP32 model's detections and against labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bootstrap import Doubles, Interval, average_precision, interval, resampled
+from ..coco_metrics import as_truth
+from ..detections import Detections, GroundTruth
+from ..matching import Matches, match
+
+CONFIDENT = 0.25  # score from which a detection of the FP32 model counts as truth
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of one variant, as fractions.
+
+    `fidelity` and `map50_95` have the figure itself first, then those of the resamples, which
+    are the same for all variants; `map50` is the figure alone.
+    """
+
+    fidelity: Doubles
+    map50_95: Doubles
+    map50: float
+
+
+class Scorer:
+    """Scores detections against labels and against those of the FP32 model.
+
+    Args:
+        truth: labels of the images.
+        reference: detections of the FP32 model.
+        nc: number of classes.
+        seed: of the resamples.
+        resamples: of the bootstrap.
+    """
+
+    def __init__(
+        self, truth: GroundTruth, reference: Detections, nc: int, seed: int, resamples: int = 1000
+    ) -> None:
+        self.truth, self.reference = truth, as_truth(reference, CONFIDENT)
+        self.nc, self.seed, self.resamples = nc, seed, resamples
+
+    def __call__(self, found: Detections) -> Score:
+        """The score of detections on the same images."""
+        labels = match(self.truth, found, self.nc)
+        return Score(
+            fidelity=self._resampled(match(self.reference, found, self.nc)),
+            map50_95=self._resampled(labels),
+            map50=_map50(labels),
+        )
+
+    def fidelity(self, found: Detections) -> float:
+        """The fidelity alone."""
+        return _point(match(self.reference, found, self.nc))
+
+    def map50_95(self, found: Detections) -> float:
+        """The mAP50-95 alone."""
+        return _point(match(self.truth, found, self.nc))
+
+    def _resampled(self, matches: Matches) -> Doubles:
+        return resampled(matches, self.resamples, self.seed)
+
+
+def _point(matches: Matches) -> float:
+    return float(average_precision(matches, np.ones((1, matches.images), np.float32))[0])
+
+
+def _map50(matches: Matches) -> float:
+    return _point(replace(matches, matched=matches.matched[:1], ignored=matches.ignored[:1]))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What one score has over another, with 95% intervals."""
+
+    fidelity: Interval
+    map50_95: Interval
+    map50: float
+
+
+def gain(worse: Score, better: Score) -> Gain:
+    """`better` minus `worse`, on the same images and resamples."""
+    return Gain(
+        interval(worse.fidelity, better.fidelity),
+        interval(worse.map50_95, better.map50_95),
+        better.map50 - worse.map50,
+    )
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Rank correlation; ties share their mean rank.
+
+    None for fewer than three values, or where those of one side are all equal.
+    """
+    x, y = _ranks(a), _ranks(b)
+    if len(a) < 3 or not x.std() or not y.std():
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[inverse]
