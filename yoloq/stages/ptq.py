@@ -15,7 +15,7 @@ from ..device import torch_device
 from ..engines.base import ModelInfo
 from ..engines.torch_eager import TorchPredictor
 from ..environment import environment
-from ..errors import DataError, PolicyError, UserError
+from ..errors import CheckpointError, DataError, PolicyError, UserError
 from ..models import LoadedModel
 from ..progress import progress
 from ..quant.affine import QuantSpec
@@ -23,6 +23,7 @@ from ..quant.cache import load_statistics, save_statistics
 from ..quant.calibrate import DeadChannels, calibrate
 from ..quant.calibrators import CALIBRATORS
 from ..quant.dataflow import sibling_groups, trace
+from ..quant.hand_set import parse_amax, resolve_amax, set_amax
 from ..quant.placement import Placement, Policy, conv_layers, default_policy, resolve
 from ..quant.statistics import Collected, collect
 from ..quantized import QuantizedModel, quantize_model, save_quantized
@@ -52,6 +53,7 @@ class PtqConfig(StageConfig):
     sharing: str = option("siblings", "scales shared by", ("siblings", "concat"))
     residual: str = option("none", "quantize a residual Add's inputs", ("none", "input", "both"))
     policy: str = option("", "policy (.json) to use instead of the placement flags")
+    amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,6 +61,7 @@ class PtqConfig(StageConfig):
         require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
         require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
         require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
+        parse_amax(self.amax)
 
 
 def run(config: PtqConfig) -> StageResult:
@@ -69,6 +72,7 @@ def run(config: PtqConfig) -> StageResult:
     """
     began = time.perf_counter()
     inputs = open_inputs(config)
+    check_weights(config, inputs.model)
     policy = read_policy(config, inputs.model)
     chosen = calibration_images(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
@@ -93,12 +97,27 @@ def run(config: PtqConfig) -> StageResult:
     return result
 
 
+def check_weights(config: PtqConfig, model: LoadedModel) -> None:
+    """Find NaN where it is, not in the layers behind it.
+
+    Raises:
+        CheckpointError: a parameter holds NaN or infinite values; names it.
+    """
+    for name, parameter in model.net.named_parameters():
+        if not parameter.isfinite().all():
+            raise CheckpointError(
+                f"{config.weights}: {name} holds NaN or infinite values; "
+                "take a checkpoint from before training diverged"
+            )
+
+
 def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
-    """The policy file, or the policy of the placement flags.
+    """The policy file, or the policy of the placement flags; it and `--amax` fit the model.
 
     Raises:
         PolicyError: the file is missing or holds no policy, a pattern matches no convolution of
-            the model, or nothing is left to quantize; names the flag.
+            the model, nothing is left to quantize, or `--amax` names no quantized convolution;
+            names the flag.
     """
     flag = f"--policy {config.policy}" if config.policy else "--keep-float"
     try:
@@ -109,6 +128,7 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
     if len(placement.float_layers) == len(placement.layers):
         flag = flag if config.policy or config.keep_float else f"--float-first {config.float_first}"
         raise PolicyError(f"{flag}: leaves every convolution in float; quantize one at least")
+    resolve_amax(placement, parse_amax(config.amax))
     return policy
 
 
@@ -165,6 +185,8 @@ def calibrated(
     collected = statistics(inputs, config, groups, chosen)
     collecting = time.perf_counter() - began
     dead = calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
+    for change in set_amax(quantized.model.net, quantized.placement, parse_amax(config.amax)):
+        say(f"{', '.join(change.layers)}: amax {change.after:.4g} by hand, not {change.before:.4g}")
     for item in dead:
         say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
     say(describe_placement(quantized.placement))
