@@ -117,6 +117,31 @@ def test_fake_quantize_without_a_gradient_gives_what_torch_does(spec: QuantSpec)
     assert torch.equal(fake_quantize(x.requires_grad_(), scale, zero_point, spec), expected)
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [ACTIVATION, ASYMMETRIC, QuantSpec(bits=2, narrow=True), QuantSpec(bits=4)],
+    ids=str,
+)
+@pytest.mark.parametrize(("low", "high"), [(-1.7, 4.2), (0.0, 3e-6), (-5e30, 1.0), (0.0, 0.0)])
+def test_gradient_is_that_of_torchs_kernel_at_every_edge(
+    spec: QuantSpec, low: float, high: float
+) -> None:
+    scale, zero_point = scale_and_zero_point(torch.tensor(low), torch.tensor(high), spec)
+    edges = (torch.arange(-130, 131) + 0.5 - zero_point) * scale
+    around = [edges]
+    for direction in (-np.inf, np.inf):  # the five floats on either side of each edge
+        for _ in range(5):
+            around.append(torch.nextafter(around[-1], torch.tensor(direction)))
+        around.append(edges)
+    x = torch.cat([*around, ties(float(scale))]).requires_grad_()
+    weights = torch.linspace(-1, 1, len(x))
+    found = fake_quantize(x, scale, zero_point, spec)
+    expected = torch.fake_quantize_per_tensor_affine(x, scale, zero_point, spec.qmin, spec.qmax)
+    assert torch.equal(found, expected)
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (found, expected))
+    assert torch.equal(ours, theirs)
+
+
 def test_quantize_per_channel_equals_fake_quantize() -> None:
     weight = ties(0.037)[:21000].reshape(30, 700)
     scale = torch.linspace(0.001, 0.2, 30)
