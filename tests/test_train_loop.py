@@ -14,7 +14,7 @@ from yoloq.detections import GroundTruth
 from yoloq.errors import DataError, RunError, UserError
 from yoloq.models.heads import AnchorHead
 from yoloq.train.ema import WeightAverage
-from yoloq.train.loop import Plan, fit, forward
+from yoloq.train.loop import Plan, fit, forward, supervised
 from yoloq.train.loss_classic import ClassicLoss
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.samples import Pictures, Sizes, TrainBatch, batches, collate, steps
@@ -87,7 +87,8 @@ def feed(epoch: int, stop: int | None = None) -> Iterator[TrainBatch]:
 
 
 def train(state: RunState, stop: int | None = None, **changes: object) -> None:
-    fit(state, ClassicLoss(HEAD, 64), lambda epoch: feed(epoch, stop), plan(**changes))
+    how = plan(**changes)
+    fit(state, supervised(state.net, ClassicLoss(HEAD, 64), how), lambda e: feed(e, stop), how)
 
 
 def tensors(state: RunState) -> dict[str, torch.Tensor]:
@@ -146,7 +147,8 @@ def test_the_loss_falls_and_every_epoch_is_written(tmp_path):
 
 def test_figures_of_validation_join_the_table(tmp_path):
     state = make_state(tmp_path)
-    fit(state, ClassicLoss(HEAD, 64), feed, plan(1), lambda net, epoch: {"map": 0.5})
+    objective = supervised(state.net, ClassicLoss(HEAD, 64), plan(1))
+    fit(state, objective, feed, plan(1), lambda epoch: {"map": 0.5})
     assert state.history[0]["map"] == 0.5
 
 
@@ -169,8 +171,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         value = raws[0].sum() * math.nan
         return value, {"box": value.detach()}
 
-    with pytest.raises(UserError, match="not finite in epoch 1; lower --lr"):
-        fit(state, broken, feed, plan())
+    with pytest.raises(UserError, match=r"not finite in epoch 1, step 1; lower --lr"):
+        fit(state, supervised(state.net, broken, plan()), feed, plan())
     assert not state.file.exists()
 
 

@@ -19,7 +19,7 @@ from ..engines.torch_eager import TorchPredictor
 from ..models import load_model, save_model
 from ..results import Row, StageResult
 from ..train.ema import WeightAverage
-from ..train.loop import Plan, fit, has_fast_bfloat16
+from ..train.loop import Plan, fit, has_fast_bfloat16, supervised
 from ..train.losses import loss_for
 from ..train.optimizer import Schedule, make_optimizer
 from ..train.samples import Pictures, Sizes, TrainBatch, batches, steps
@@ -110,11 +110,12 @@ def train(inputs: Inputs, config: TrainConfig) -> list[Epoch]:
     device = torch_device(config.device)
     pictures = read_pictures(inputs.dataset, inputs.imgsz)
     state = start_state(config, inputs, device)
+    plan = make_plan(config, len(pictures), device)
     history = fit(
         state,
-        loss_for(inputs.model.head, inputs.imgsz, device),
+        supervised(state.net, loss_for(inputs.model.head, inputs.imgsz, device), plan),
         lambda epoch: epoch_batches(config, pictures, epoch),
-        make_plan(config, len(pictures), device),
+        plan,
     )
     net = half_convolutions(state.average.net.cpu())
     trained = replace(inputs.model, net=net, imgsz=inputs.imgsz)

@@ -1,6 +1,5 @@
 """The one epoch loop, for training from scratch and for QAT."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -10,11 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .finite import describe_divergence
 from .optimizer import Schedule, set_learning_rate
+from .progress import EpochProgress
 from .samples import TrainBatch
 from .state import Epoch, RunState
 
-Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, dict[str, Tensor]]]
+Parts = dict[str, Tensor]
+Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, Parts]]
+Objective = Callable[[TrainBatch], tuple[Tensor, Parts]]
 CLIP_NORM = 10.0  # YOLOv5's
 
 
@@ -23,7 +26,9 @@ class Plan:
     """How to go through the epochs.
 
     `steps` is the number of batches an epoch, `amp` runs the network in bfloat16 and channels
-    last (the loss stays in float32), `prepare(net, epoch)` puts the network into its training mode.
+    last (the loss stays in float32), `clip` is the largest norm of a step's gradient.
+    `prepare(net, epoch)` puts the network into its training mode; `after_step()` may change the
+    weights that the optimizer has just set.
     """
 
     epochs: int
@@ -32,30 +37,30 @@ class Plan:
     schedule: Schedule
     device: torch.device
     amp: bool = False
+    clip: float = CLIP_NORM
     prepare: Callable[[nn.Module, int], object] = lambda net, epoch: net.train()
+    after_step: Callable[[], object] = lambda: None
 
 
 def fit(
     state: RunState,
-    loss: Loss,
+    objective: Objective,
     batches: Callable[[int], Iterable[TrainBatch]],
     plan: Plan,
-    validate: Callable[[nn.Module, int], Epoch] | None = None,
+    validate: Callable[[int], Epoch] | None = None,
 ) -> list[Epoch]:
     """Train `state.net` in place from the state's next epoch on; returns the table of epochs.
 
     Args:
         state: network, averaged weights, optimizer and history; saved after each epoch.
-        loss: raw maps and targets (M, 6) -> (scalar, named parts).
+        objective: batch -> (scalar, named parts); runs the network (see `supervised`).
         batches: epoch -> its batches.
         plan: number of epochs, learning rate, device, precision.
-        validate: averaged network and epoch -> figures for the table; {} for an epoch without.
+        validate: epoch -> figures for the table, of the averaged weights; {} for none.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the loss or a gradient is no longer finite; names the step and the layer.
     """
-    from .progress import EpochProgress
-
     net, average, optimizer = state.net, state.average, state.optimizer
     with EpochProgress(plan.epochs, plan.steps, start=len(state.history)) as progress:
         for epoch in range(len(state.history), plan.epochs):
@@ -65,25 +70,41 @@ def fit(
                 factor = plan.schedule.factor(epoch + step / plan.steps)
                 set_learning_rate(optimizer, plan.learning_rate * factor)
 
-                raws = forward(net, batch.images, plan)
-                value, parts = loss(raws, batch.targets.to(plan.device))
+                value, parts = objective(batch)
                 optimizer.zero_grad()
                 value.backward()
-                nn.utils.clip_grad_norm_(net.parameters(), CLIP_NORM)
+                norm = gradient_norm(net)
+                if not torch.isfinite(value + norm):
+                    place = f"epoch {epoch + 1}, step {step + 1}"
+                    raise UserError(describe_divergence(net, batch.images, place))
+                nn.utils.clip_grads_with_norm_(net.parameters(), plan.clip, norm)
                 optimizer.step()
+                plan.after_step()
                 average.update(net)
 
                 means.add(parts)
                 progress.step(epoch, means.values())
             row: Epoch = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
-            if not all(math.isfinite(number) for number in row.values()):
-                raise UserError(f"the loss is not finite in epoch {epoch + 1}; lower --lr")
             row["seconds"] = time.perf_counter() - began
-            row |= validate(average.net, epoch) if validate else {}
+            row |= validate(epoch) if validate else {}
             state.history.append(row)
             state.save()
             progress.report(row)
     return state.history
+
+
+def gradient_norm(net: nn.Module) -> Tensor:
+    """Euclidean norm of all gradients together."""
+    return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+
+
+def supervised(net: nn.Module, loss: Loss, plan: Plan) -> Objective:
+    """The objective of a loss on raw maps and targets."""
+
+    def objective(batch: TrainBatch) -> tuple[Tensor, Parts]:
+        return loss(forward(net, batch.images, plan), batch.targets.to(plan.device))
+
+    return objective
 
 
 def forward(net: nn.Module, images: Tensor, plan: Plan) -> list[Tensor]:

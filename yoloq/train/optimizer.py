@@ -1,7 +1,9 @@
 """Optimizers with weight decay where it belongs, and the course of the learning rate."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,18 +34,31 @@ class Schedule:
 
 
 def make_optimizer(
-    net: nn.Module, kind: str, learning_rate: float, weight_decay: float
+    net: nn.Module,
+    kind: str,
+    learning_rate: float,
+    weight_decay: float,
+    scales: Sequence[nn.Parameter] = (),
+    scale_rate: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """`sgd` (Nesterov) or `adamw`; biases and norm weights are not decayed.
+    """`sgd` (Nesterov) or `adamw`; biases, norm weights and scales are not decayed.
+
+    AdamW moves every number by about the learning rate, whatever its size and its gradient's: each
+    of the `scales` gets a rate of `scale_rate` times its own size. SGD needs none: the gradient of
+    LSQ is scaled already.
 
     Raises:
         ValueError: the kind is neither.
     """
-    trained = [p for p in net.parameters() if p.requires_grad]
-    groups = [
+    apart = {id(scale) for scale in scales}
+    trained = [p for p in net.parameters() if p.requires_grad and id(p) not in apart]
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    for scale in scales:
+        factor = scale_rate * float(scale.detach().mean()) if kind == "adamw" else 1.0
+        groups.append({"params": [scale], "weight_decay": 0.0, "factor": factor})
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True)
     if kind == "adamw":
@@ -52,6 +67,6 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give all parameter groups one learning rate."""
+    """Give all parameter groups one learning rate, times the group's `factor` where it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group.get("factor", 1.0)

@@ -12,6 +12,7 @@ from ..files import replace_when_whole, write_text
 from .ema import WeightAverage
 
 Epoch = dict[str, float]
+KEYS = ("key", "settings", "net", "average", "updates", "optimizer", "history", "extra")
 
 
 @dataclass
@@ -20,6 +21,10 @@ class RunState:
 
     `key` identifies the settings; a file of other settings is not continued. Batches and schedule
     follow from the epoch, and nothing else is random, so that a restored run is bit-identical.
+    `extra` holds what else has to survive, as tensors and plain data; `settings` are readable ones
+    to name when the key differs. `table` is where the epochs go as CSV, beside the state if None;
+    an epoch 0, before training, is `extra["start"]`. `writes` is False in all processes of a
+    parallel run but one.
     """
 
     file: Path
@@ -28,20 +33,32 @@ class RunState:
     average: WeightAverage
     optimizer: torch.optim.Optimizer
     history: list[Epoch] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    table: Path | None = None
+    writes: bool = True
 
     def save(self) -> None:
-        """Write the state and the table of epochs (`<stem>.csv`), each whole."""
+        """Write the state and the table of epochs, each whole."""
+        if not self.writes:
+            return
         content: dict[str, Any] = {
             "key": self.key,
+            "settings": self.settings,
             "net": self.net.state_dict(),
             "average": self.average.net.state_dict(),
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
+            "extra": self.extra,
         }
         with replace_when_whole(self.file) as temporary:
             torch.save(content, temporary)
-        write_text(self.file.with_suffix(".csv"), table(self.history))
+        write_text(self.table or self.file.with_suffix(".csv"), table(self.rows()))
+
+    def rows(self) -> list[Epoch]:
+        """The table of epochs, with epoch 0 where that was measured."""
+        return [row for row in [self.extra.get("start")] if row] + self.history
 
     def restore(self) -> bool:
         """Go back to the saved state; False where there is none for this key.
@@ -49,20 +66,44 @@ class RunState:
         Raises:
             RunError: the file is damaged.
         """
-        if not self.file.exists():
-            return False
-        try:
-            content = torch.load(self.file, weights_only=True, map_location="cpu")
-        except Exception as error:  # torch raises many kinds for a damaged file
-            raise RunError(f"{self.file}: is damaged; remove it to start anew") from error
-        if content["key"] != self.key:
+        content = self._read()
+        if content is None or content["key"] != self.key:
             return False
         self.net.load_state_dict(content["net"])
         self.average.net.load_state_dict(content["average"])
         self.average.updates = content["updates"]
         self.optimizer.load_state_dict(content["optimizer"])
         self.history = content["history"]
+        self.extra = content["extra"]
         return True
+
+    def refuse_other_settings(self) -> None:
+        """Check that the file, where there is one, is of these settings.
+
+        Raises:
+            RunError: it is of others; names them. Or it is damaged.
+        """
+        content = self._read()
+        if content is None or content["key"] == self.key:
+            return
+        then, changed = content["settings"], []
+        for name in sorted({*then, *self.settings}):
+            if then.get(name) != self.settings.get(name):
+                changed.append(f"{name} was {then.get(name)}, is {self.settings.get(name)}")
+        raise RunError(
+            f"{self.file}: an interrupted run with another configuration "
+            f"({'; '.join(changed) or 'other inputs'}); give that one again to go on, "
+            "or --force to start anew"
+        )
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self.file.exists():
+            return None
+        try:
+            content = torch.load(self.file, weights_only=True, map_location="cpu")
+            return {name: content[name] for name in KEYS}
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise RunError(f"{self.file}: is damaged; remove it to start anew") from error
 
 
 def table(history: list[Epoch]) -> str:

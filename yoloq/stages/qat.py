@@ -1,0 +1,198 @@
+"""QAT: fine-tune the calibrated model with fake quantization; never return less than PTQ."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.loader import iterate, sample
+from ..detections import Detections
+from ..engines.base import ModelInfo
+from ..engines.torch_eager import TorchPredictor
+from ..errors import CheckpointError, PolicyError
+from ..models import load_model
+from ..quant.dataflow import conv_inputs, trace
+from ..quant.placement import check_patterns
+from ..quant.statistics import collect
+from ..quantized import QuantizedModel, load_quantized, save_quantized
+from ..results import Row, StageResult
+from ..train.curves import draw_curves
+from ..train.parallel import Processes, processes
+from ..train.state import RunState
+from ..train.student import settled
+from ..train.teacher import load_teacher
+from .baseline import BaselineConfig
+from .baseline import run as run_baseline
+from .fine_tuning import FIGURE, TABLE, Tuning, read_pictures, train
+from .inputs import earlier, finished, open_inputs, say
+from .ptq import PtqConfig
+from .ptq import run as run_ptq
+from .qat_config import QatConfig
+from .rows import BASELINE, accuracy, describe, find
+
+__all__ = ["QatConfig", "run"]
+
+WEIGHTS, CURVE = "qat.pt", "qat.png"
+OBSERVED = 128  # images on which the ranges of outputs are observed
+
+
+def run(config: QatConfig) -> StageResult | None:
+    """Write `qat.pt` (weights, policy, ranges), `qat.json`, `qat.csv` and `qat.png`.
+
+    A run that was interrupted goes on from its last whole epoch. Under `torchrun` the first process
+    writes and returns the result, the others None.
+
+    Raises:
+        UserError: an input cannot be used, an interrupted run had another configuration, or the
+            training diverges.
+    """
+    began = time.perf_counter()
+    with processes(config.device, config.batch_size) as group:
+        with group.first_before_others():
+            opened = open_tuning(config, group)
+        if not isinstance(opened, Tuning):
+            return opened if group.first else None
+        state = train(opened)
+        if not group.first:
+            return None
+        return finish(opened, state, began)
+
+
+def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
+    """Open and check everything that training starts from; or the result that is there already."""
+    inputs = open_inputs(config)
+    model = inputs.model
+    try:
+        check_patterns(config.only, list(conv_inputs(trace(model.net))))
+    except PolicyError as error:
+        raise PolicyError(f"--only: {error}") from None
+    teacher = load_teacher(config.teacher, model) if config.teacher else model
+    unfused = load_unfused(config)
+    read_pictures(inputs, config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    read = {
+        "weights": model.sha256,
+        "data": inputs.dataset.sha256,
+        "ptq.pt": ptq.hashes["ptq.pt"],
+        "teacher": teacher.sha256,
+    }
+    key = inputs.key("qat", files=read, processes=group.world)
+    done = finished(config.folder, "qat", key, config.force)
+    if done is not None:
+        return done
+    return Tuning(
+        inputs.without([Path(name) for name in baseline.notes["skipped"]]),
+        config,
+        group,
+        load_quantized(config.folder / "ptq.pt"),
+        ptq,
+        teacher,
+        unfused,
+        key,
+        {name: digest[:12] for name, digest in read.items()},
+    )
+
+
+def load_unfused(config: QatConfig) -> nn.Module | None:
+    """The network with its batch norm, where that is kept.
+
+    Raises:
+        CheckpointError: the checkpoint has none.
+    """
+    if config.bn == "fold":
+        return None
+    model = load_model(config.weights, fuse=False)
+    if model.fused:
+        raise CheckpointError(
+            f"--bn freeze: {config.weights} holds no batch norm, it is fused already; "
+            "give the checkpoint before fusing, or --bn fold"
+        )
+    return model.net
+
+
+def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
+    """Write the best epoch's model, measure what was written, and write the result."""
+    config, inputs, best = tuning.config, tuning.inputs, state.extra["best"]
+    folder, decides = config.folder, FIGURE[config.best]
+    start = state.extra["start"][decides]
+    quantized = with_outputs(tuning, best_model(tuning, state))
+    save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
+    rows = state.rows()
+    draw_curves(folder / CURVE, rows, best["epoch"])
+    row = measure(tuning, load_quantized(folder / WEIGHTS))
+    say(describe(row))
+    say(verdict(decides, start, best))
+    seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
+    result = inputs.result(
+        "qat",
+        tuning.key,
+        [row],
+        artifacts={"model": WEIGHTS, "table": TABLE, "curve": CURVE},
+        seconds=seconds | {"total": time.perf_counter() - began},
+        notes={
+            "quantized": "ptq",
+            "quantized_key": tuning.ptq.key,
+            "policy": quantized.policy.to_json(),
+            "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
+            "epochs": rows,
+        },
+    )
+    result.write(folder / "qat.json")
+    state.file.unlink(missing_ok=True)
+    return result
+
+
+def verdict(figure: str, start: float, best: dict[str, Any]) -> str:
+    """Whether training helped, in one line."""
+    if best["epoch"] == 0:
+        return (
+            f"qat: no epoch has more {figure} than PTQ ({start:.4f}); {WEIGHTS} holds the PTQ model"
+        )
+    return f"qat: epoch {best['epoch']} is kept, {figure} {start:.4f} (PTQ) -> {best['value']:.4f}"
+
+
+def best_model(tuning: Tuning, state: RunState) -> QuantizedModel:
+    """The plain quantized model of the best epoch; epoch 0 is PTQ's own."""
+    kept = state.extra["best"]["net"]
+    if kept is None:
+        return tuning.calibrated
+    state.average.net.load_state_dict(kept)
+    return settled(state.average.net, tuning.calibrated)
+
+
+def with_outputs(tuning: Tuning, quantized: QuantizedModel) -> QuantizedModel:
+    """The model with the ranges of its convolutions' outputs, observed on images of train."""
+    inputs, config = tuning.inputs, tuning.config
+    chosen = sample(tuning.pictures.files, OBSERVED, config.seed)
+    net = quantized.model.net.to(tuning.device)
+
+    def batches() -> Iterator[Tensor]:
+        for batch in iterate(chosen, inputs.imgsz, config.batch_size, config.workers, []):
+            images = torch.from_numpy(batch.images).to(tuning.device)
+            yield images.permute(0, 3, 1, 2).float() / 255
+
+    groups = [list(members) for members in quantized.placement.members.values()]
+    seen = collect(net, groups, batches(), len(chosen), config.seed)
+    net.cpu()
+    return replace(quantized, outputs=seen.outputs)
+
+
+def measure(tuning: Tuning, quantized: QuantizedModel) -> Row:
+    """Accuracy of the simulated int8 model."""
+    inputs = tuning.inputs
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    predictor = TorchPredictor(quantized.model.net, info, tuning.device, "int8")
+    found = find(inputs, predictor, title="detect, simulated int8")
+    return Row(
+        name="INT8 QAT",
+        precision="int8",
+        engine="torch",
+        float_layers=tuple(quantized.placement.float_layers),
+        simulated=True,
+        **accuracy(inputs, found, Detections.load(tuning.config.folder / BASELINE)),
+    )

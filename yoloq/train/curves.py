@@ -1,0 +1,35 @@
+"""The course of a training as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..plots import new_figure, save_figure
+from .state import Epoch
+
+FIGURES = ("fidelity", "map50_95", "map50")
+OTHERS = ("epoch", "lr", "seconds", *FIGURES)
+
+
+def draw_curves(file: Path, rows: Sequence[Epoch], best: int) -> None:
+    """Loss parts, accuracy and learning rate by epoch; the epoch that is kept is marked.
+
+    Args:
+        rows: the table of epochs; figures that an epoch has not are left out.
+        best: number of the epoch that is kept.
+    """
+    losses = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in OTHERS]
+    panes = {"loss": losses, "accuracy on val": list(FIGURES), "learning rate": ["lr"]}
+    figure, axes = new_figure(9, 9, rows=len(panes))
+    for pane, (title, names) in zip(axes, panes.items(), strict=True):
+        for name in names:
+            points = [(row["epoch"], row[name]) for row in rows if name in row]
+            if points:
+                pane.plot(*zip(*points, strict=True), marker=".", label=name)
+        pane.axvline(best, color="black", linestyle="--", linewidth=0.8)
+        pane.set_ylabel(title)
+        pane.grid(alpha=0.3)
+        pane.legend(fontsize=8)
+    axes[0].set_title(f"QAT by epoch; epoch {best} is kept{' (PTQ)' * (best == 0)}")
+    axes[0].set_yscale("log")
+    axes[-1].set_xlabel("epoch")
+    save_figure(figure, file)
