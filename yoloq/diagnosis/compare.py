@@ -112,7 +112,12 @@ def cosine(first: float, second: float, difference: float) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """Signal-to-noise ratio in dB of two sums of squares, within +-150; 150 without noise."""
+    """Signal-to-noise ratio in dB of two sums of squares, within +-150.
+
+    150 without noise, -150 where one is NaN or infinite.
+    """
+    if not (math.isfinite(signal) and math.isfinite(noise)):
+        return -SNR_LIMIT
     if not noise:
         return SNR_LIMIT
     if not signal:
@@ -185,7 +190,9 @@ def _maps(output: Any) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else list(output)
 
 
-def first_below(errors: Sequence[LayerError], cosine: float, snr: float) -> dict[str, str | None]:
+def first_below(
+    errors: Sequence[LayerError], cosine: float = LOW_COSINE, snr: float = LOW_SNR
+) -> dict[str, str | None]:
     """First layer in forward order below each threshold: errors of the later ones build on it."""
     return {
         "cosine": next((e.layer for e in errors if e.cosine < cosine), None),
