@@ -50,7 +50,7 @@ class ErrorSum:
         self.layer = layer
         self.random = torch.Generator().manual_seed(seed)
         self.signal = self.other = self.noise = 0.0  # sums of squares
-        self.nan = self.inf = self.reference_bad = 0
+        self.nan = self.inf = self.reference_bad = self.finite = 0
         self.relative: list[Tensor] = []
 
     def add(self, reference: Tensor, other: Tensor) -> None:
@@ -59,6 +59,7 @@ class ErrorSum:
         if not bool(torch.isfinite(reference.sum() + other.sum())):
             reference, other = self._finite(reference, other)
         difference = other - reference
+        self.finite += len(difference)
         self.signal += squares(reference)
         self.other += squares(other)
         self.noise += squares(difference)
@@ -82,12 +83,13 @@ class ErrorSum:
         self.relative.append((difference[index].abs()[kept] / size[kept]).cpu())
 
     def error(self) -> LayerError:
-        """The figures of all parts; two zero tensors are alike."""
+        """The figures of all parts; two zero tensors are alike, where nothing is finite none is."""
         ratios = torch.cat(self.relative) if self.relative else torch.zeros(0)
+        alike = cosine(self.signal, self.other, self.noise) if self.finite else 0.0
         return LayerError(
             self.layer,
-            cosine(self.signal, self.other, self.noise),
-            decibels(self.signal, self.noise),
+            alike,
+            decibels(self.signal, self.noise) if self.finite else -SNR_LIMIT,
             float(ratios.median()) if len(ratios) else 0.0,
             self.nan,
             self.inf,

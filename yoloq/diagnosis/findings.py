@@ -215,8 +215,8 @@ Rule = Callable[[Figures], list[Finding]]
 RULES: tuple[Rule, ...] = (
     not_finite,
     calibration_images,
-    ranges,
     weight_outliers,
+    ranges,
     activation_outliers,
     coarse_layers,
     accumulated,

@@ -1,6 +1,6 @@
 """Errors that a convolution makes by itself, on the input that it has in the float network."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +87,7 @@ def measure(
     batches: Iterable[Tensor],
     images: int,
     seed: int = 0,
+    layers: Collection[str] | None = None,
 ) -> tuple[dict[str, LocalError], dict[str, Statistics]]:
     """Local errors of every quantized convolution, and statistics of what each group reads.
 
@@ -99,12 +100,13 @@ def measure(
         batches: (N, 3, H, W) floats as the network takes them.
         images: how many images the batches hold together.
         seed: of the samples.
+        layers: convolutions to measure; None: all that are quantized.
     """
     modules = dict(reference.named_modules())
     sums = {
         name: LocalSum(name, module)
         for name, module in other.named_modules()
-        if isinstance(module, QuantConv2d)
+        if isinstance(module, QuantConv2d) and (layers is None or name in layers)
     }
     handles = [
         modules[name].register_forward_hook(lambda _, args, y, own=own: own.add(args[0], y))

@@ -105,6 +105,7 @@ def weight_figures(weight: Tensor) -> WeightFigures:
     finite = weight.isfinite()
     values = weight[finite] if finite.any() else torch.zeros(1)
     amax = torch.where(finite, weight, 0).flatten(1).abs().amax(1)
+    dead = (weight.flatten(1) == 0).all(1)
     alive = amax[amax > 0]
     median = float(alive.median()) if len(alive) else 1.0
     return WeightFigures(
@@ -114,6 +115,6 @@ def weight_figures(weight: Tensor) -> WeightFigures:
         deviation=float(values.std(correction=0)),
         channel=int(amax.argmax()),
         outlier=float(amax.max()) / median if len(alive) else 1.0,
-        dead=tuple((amax == 0).nonzero().flatten().tolist()),
+        dead=tuple(dead.nonzero().flatten().tolist()),
         bad=int((~finite).sum()),
     )

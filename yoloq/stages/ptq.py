@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -30,7 +30,7 @@ from ..quantized import QuantizedModel, quantize_model, save_quantized
 from ..results import Row, StageResult, input_key
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
-from .inputs import Inputs, earlier, finished, open_inputs, say
+from .inputs import Inputs, as_config, earlier, finished, open_inputs, say
 from .rows import BASELINE, accuracy, describe, find
 
 STATISTICS = "statistics.npz"
@@ -192,6 +192,14 @@ def calibrated(
     say(describe_placement(quantized.placement))
     seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
     return replace(quantized, outputs=collected.outputs), dead, seconds
+
+
+def config_of(config: StageConfig, made: StageResult) -> PtqConfig:
+    """The options of a PTQ result, in the place and on the machine of another stage's config."""
+    here = {field.name for field in fields(StageConfig)} - {"seed"}
+    known = {field.name for field in fields(PtqConfig)} - here
+    saved = {k: tuple(v) if isinstance(v, list) else v for k, v in made.config.items()}
+    return as_config(config, PtqConfig, **{k: v for k, v in saved.items() if k in known})
 
 
 def describe_placement(placement: Placement) -> str:
