@@ -13,9 +13,10 @@ from .engines.base import Engine, NodeTime, Source, any_image
 from .export import export_float
 from .timing import measure
 
-ROUNDS = 3
+ROUNDS = 5
 SCOPE = "/net/"  # how the exporter begins the name of what the network's modules do
 PAIR = re.compile(r"^(?P<tensor>.+?)_D?Q(_\d+)?(/duplicated)?$")  # a quantization; OpenVINO counts
+CONVOLUTION = re.compile(r"Conv(olution|Integer)?$")  # among the engines' names of operators
 
 Readers = Mapping[str, Sequence[str]]
 
@@ -88,7 +89,7 @@ def layer_times(
     precisions: dict[str, str] = {}
     for node in nodes:
         own = [name for source in node.sources if (name := _convolution(source, layers))]
-        precisions |= {name: node.precision for name in own if "conv" in node.kind.lower()}
+        precisions |= {name: node.precision for name in own if CONVOLUTION.search(node.kind)}
         served = list(dict.fromkeys(own)) or _served(node, layers, readers or {})
         for name in served:
             part = node.ms / len(served)
@@ -144,7 +145,7 @@ def _convolution(source: str, layers: Collection[str]) -> str:
 def _beside(module: str, layers: Collection[str]) -> str:
     """The only convolution beside a module, as that of an activation; empty if there is none."""
     parents = {name: name.rpartition(".")[0] for name in layers}
-    for prefix in _prefixes(module):
+    for prefix in _prefixes(module)[:-1]:  # the last is around all blocks
         found = [name for name, parent in parents.items() if parent == prefix]
         if len(found) == 1:
             return found[0]
@@ -181,7 +182,7 @@ def measure_layer_times(
     """Profile a network in int8 and in the engine's 16-bit type, or in FP32 if it has none.
 
     The two are profiled in turn, so that what slows the machine for a while slows both; times are
-    medians over the rounds of medians over a round's runs.
+    medians over the rounds.
 
     Args:
         folder: where engine files may be for the time of the measurement.

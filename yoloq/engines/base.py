@@ -75,7 +75,7 @@ class NodeTime:
             another.
         sources: names of the ONNX nodes and tensors that the engine fused into it; of a node that
             the engine added itself (a reorder), those of its readers, else of what it reads.
-        ms: median over the runs, in milliseconds.
+        ms: median over the runs in milliseconds, or their mean where an engine only counts that.
     """
 
     kind: str
@@ -85,6 +85,7 @@ class NodeTime:
 
 
 Profile = Callable[[Path, str, str, int, int], list[NodeTime]]
+Watch = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ class Engine:
     writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
     says that int8 is computed in float and so claims no speed. `profile(file, precision, device,
     threads, runs)` gives the time of every node in the order of execution; None where an engine
-    has no profile.
+    has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
+    called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
+    convolutions before their activation; None where an engine cannot.
     """
 
     name: str
@@ -104,6 +107,7 @@ class Engine:
     load: Callable[[Path, str, str, int], Predictor]
     simulated: bool = False
     profile: Profile | None = None
+    intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import onnx
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..export import INPUT, export_float
+from ..export import DEQUANTIZED, INPUT
 from ..files import replace_when_whole
 from ..lowering import lower_integer
 from . import runtimes
-from .base import METADATA, Engine, ModelInfo, NodeTime, Source, any_image, by_one
+from .base import METADATA, Engine, ModelInfo, NodeTime, Source, Watch, any_image, by_one
+from .graphs import exported, lowered, with_outputs
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
 WARMUP = 5  # runs that a profile does not count
@@ -36,15 +37,18 @@ def precisions(device: str) -> tuple[str, ...]:
 
 def build(source: Source, precision: str, folder: Path) -> Path:
     """Write an ONNX file in the lowering that this engine runs in integers."""
-    net = source.net(precision)
-    model = export_float(net, source.info.imgsz)
-    if precision == "int8":
-        model = lower_integer(model, net, source.quantized.outputs)
-    onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
+    model = _lower(exported(source, precision), source, precision)
     file = folder / f"onnxruntime-{precision}.onnx"
     with replace_when_whole(file) as temporary:
         onnx.save(model, temporary)
     return file
+
+
+def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
+    if precision == "int8":
+        model = lower_integer(model, source.net(precision), source.quantized.outputs)
+    onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
+    return model
 
 
 class OnnxRuntimePredictor:
@@ -65,7 +69,7 @@ def load(file: Path, precision: str, device: str, threads: int) -> OnnxRuntimePr
     return _open(file, threads)
 
 
-def _open(file: Path, threads: int, **more: Any) -> OnnxRuntimePredictor:
+def _open(file: Path | bytes, threads: int, **more: Any) -> OnnxRuntimePredictor:
     onnxruntime = runtimes.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -100,6 +104,24 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
     return [_node_time(same[WARMUP:], sources[name]) for name, same in records.items()]
 
 
+def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
+    """Outputs of convolutions, of those in int8 as they are read from integers.
+
+    Asked for what comes before that rounding, it would compute these convolutions in float.
+    """
+    model, tensors = lowered(source, precision, layers, _lower)
+    made = {output for node in model.graph.node for output in node.output}
+    read = {layer: f"{tensor}{DEQUANTIZED}" for layer, tensor in tensors.items()}
+    tensors |= {layer: tensor for layer, tensor in read.items() if tensor in made}
+    session = _open(with_outputs(model, tensors.values()).SerializeToString(), threads).session
+
+    def watch(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        outputs = session.run(list(tensors.values()), {INPUT: image})
+        return dict(zip(tensors, outputs, strict=True))
+
+    return watch
+
+
 def _node_time(events: list[dict[str, Any]], sources: tuple[str, ...]) -> NodeTime:
     about = events[0]["args"]
     kind = next(iter(about["output_type_shape"][0]))
@@ -125,4 +147,6 @@ def _sources(graph: onnx.GraphProto) -> Mapping[str, tuple[str, ...]]:
     return {node.name: of(node) for node in graph.node}
 
 
-ENGINE = Engine("onnxruntime", precisions, build, load, profile=profile)
+ENGINE = Engine(
+    "onnxruntime", precisions, build, load, profile=profile, intermediates=intermediates
+)

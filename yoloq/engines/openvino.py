@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from ..errors import EngineError
-from ..export import export_float
 from ..files import replace_when_whole, writing
 from ..lowering import lower_minimal
 from . import runtimes
-from .base import METADATA, Engine, ModelInfo, NodeTime, Source, any_image, by_one
+from .base import METADATA, Engine, ModelInfo, NodeTime, Source, Watch, any_image, by_one
+from .graphs import exported, lowered, with_outputs
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 TYPES = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}  # as a profile names them
@@ -53,9 +54,7 @@ def precisions(device: str) -> tuple[str, ...]:
 def build(source: Source, precision: str, folder: Path) -> Path:
     """Write OpenVINO's .xml and .bin; a 16-bit model also stores its weights in 16 bits."""
     openvino = runtimes.openvino()
-    onnx_model = export_float(source.net(precision), source.info.imgsz)
-    if precision == "int8":
-        onnx_model = lower_minimal(onnx_model, source.net(precision))
+    onnx_model = _lower(exported(source, precision), source, precision)
     model = core().read_model(onnx_model.SerializeToString())
     model.set_rt_info(source.info.to_json(), METADATA)
     file = folder / f"openvino-{precision}.xml"
@@ -68,6 +67,10 @@ def build(source: Source, precision: str, folder: Path) -> Path:
             _weights(pair).replace(weights)
         file.unlink(missing_ok=True)  # an .xml never stands beside the .bin of another model
     return file
+
+
+def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
+    return lower_minimal(model, source.net(precision)) if precision == "int8" else model
 
 
 def _weights(file: Path) -> Path:
@@ -101,34 +104,65 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
 
 def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
     model = core().read_model(file)
-    float_type = (sixteen_bit() or "fp32") if precision == "int8" else precision
+    info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
+    compiled = _compile(model, precision, threads, **more)
+    return OpenVINOPredictor(compiled, info, _float_type(precision))
+
+
+def _compile(model: Any, precision: str, threads: int, **more: Any) -> Any:
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": HINTS[float_type],
+        "INFERENCE_PRECISION_HINT": HINTS[_float_type(precision)],
         "INFERENCE_NUM_THREADS": threads,
     }
-    info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
-    return OpenVINOPredictor(core().compile_model(model, "CPU", options | more), info, float_type)
+    return core().compile_model(model, "CPU", options | more)
+
+
+def _float_type(precision: str) -> str:
+    return (sixteen_bit() or "fp32") if precision == "int8" else precision
+
+
+def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
+    """Outputs of convolutions, which are no longer fused with their activation."""
+    onnx_model, tensors = lowered(source, precision, layers, _lower)
+    model = core().read_model(with_outputs(onnx_model, tensors.values()).SerializeToString())
+    request = _compile(model, precision, threads).create_infer_request()
+
+    def watch(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        result = request.infer(image)
+        return {layer: result[tensor] for layer, tensor in tensors.items()}
+
+    return watch
 
 
 def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
-    """Times of the executed nodes, by OpenVINO's own counters, which count whole microseconds."""
+    """Times of the executed nodes, by OpenVINO's own counters: means, not medians.
+
+    What it reports after a run is the mean over all runs since the model was compiled, in whole
+    microseconds; the warm-up is taken out again.
+    """
     predictor = _open(file, precision, threads, PERF_COUNT=True)
-    request, image = predictor.request, any_image(predictor.model.imgsz)
-    counted = []
-    for _ in range(WARMUP + runs):
-        predictor(image)
-        counted.append(request.get_profiling_info())
-    ops = request.get_compiled_model().get_runtime_model().get_ordered_ops()
+    cold = _counters(predictor, WARMUP)
+    warm = _counters(predictor, runs)
+    ops = predictor.request.get_compiled_model().get_runtime_model().get_ordered_ops()
     by_name = {op.get_friendly_name(): op for op in ops}
     nodes = []
-    for records in zip(*counted[WARMUP:], strict=True):
-        op = by_name.get(records[0].node_name)  # None: it was fused into another
-        if op is not None and records[0].status == records[0].Status.EXECUTED:
+    for before, after in zip(cold, warm, strict=True):
+        op = by_name.get(after.node_name)  # None: it was fused into another
+        if op is not None:
+            total = (WARMUP + runs) * after.real_time - WARMUP * before.real_time
+            ms = max(0.0, 1e3 * total.total_seconds() / runs)  # their rounding may make it negative
             kind = _runtime_info(op, "runtimePrecision")
-            ms = float(np.median([1e3 * r.real_time.total_seconds() for r in records]))
-            nodes.append(NodeTime(records[0].node_type, TYPES.get(kind, kind), _sources(op), ms))
+            nodes.append(NodeTime(after.node_type, TYPES.get(kind, kind), _sources(op), ms))
     return nodes
+
+
+def _counters(predictor: OpenVINOPredictor, runs: int) -> list[Any]:
+    """What OpenVINO counted for each node after that many more runs."""
+    image = any_image(predictor.model.imgsz)
+    for _ in range(runs):
+        predictor(image)
+    return list(predictor.request.get_profiling_info())
 
 
 def _sources(op: Any) -> tuple[str, ...]:
@@ -148,4 +182,4 @@ def _runtime_info(op: Any, key: str) -> str:
     return str(op.rt_info[key].value) if key in op.rt_info else ""
 
 
-ENGINE = Engine("openvino", precisions, build, load, profile=profile)
+ENGINE = Engine("openvino", precisions, build, load, profile=profile, intermediates=intermediates)
