@@ -25,6 +25,7 @@ from ..environment import affinity
 from ..errors import UserError
 from ..evaluate import find_boxes, join
 from ..export import float_copy
+from ..models.heads import Candidates
 from ..models.layered import LayeredNet
 from ..progress import progress
 from ..quant.calibrate import get_ranges, set_ranges
@@ -95,7 +96,7 @@ class Subject:
         return fidelity(self.wanted, self._detect(self.net, title, shown), self.inputs.nc)
 
     def _detect(self, net: LayeredNet, title: str, shown: bool = True) -> Detections:
-        found = []
+        found: list[Candidates] = []
         with torch.inference_mode():
             for batch in self.batches(title, shown):
                 raws = [raw.float().cpu().numpy() for raw in net(batch)]
