@@ -19,7 +19,7 @@ from ..quant.dataflow import conv_inputs, trace
 from ..quant.placement import check_patterns
 from ..quant.statistics import collect
 from ..quantized import QuantizedModel, load_quantized, save_quantized
-from ..results import Row, StageResult
+from ..results import Row, StageResult, read_result
 from ..train.curves import draw_curves
 from ..train.parallel import Processes, processes
 from ..train.state import RunState
@@ -27,12 +27,14 @@ from ..train.student import settled
 from ..train.teacher import load_teacher
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
-from .fine_tuning import FIGURE, TABLE, Tuning, read_pictures, train
+from .fine_tuning import TABLE, train
 from .inputs import earlier, finished, open_inputs, say
 from .ptq import PtqConfig
 from .ptq import run as run_ptq
 from .qat_config import QatConfig
+from .qat_epochs import FIGURE
 from .rows import BASELINE, accuracy, describe, find
+from .tuning import Tuning, read_pictures
 
 __all__ = ["QatConfig", "run"]
 
@@ -40,11 +42,11 @@ WEIGHTS, CURVE = "qat.pt", "qat.png"
 OBSERVED = 128  # images on which the ranges of outputs are observed
 
 
-def run(config: QatConfig) -> StageResult | None:
+def run(config: QatConfig) -> StageResult:
     """Write `qat.pt` (weights, policy, ranges), `qat.json`, `qat.csv` and `qat.png`.
 
     A run that was interrupted goes on from its last whole epoch. Under `torchrun` the first process
-    writes and returns the result, the others None.
+    writes.
 
     Raises:
         UserError: an input cannot be used, an interrupted run had another configuration, or the
@@ -55,11 +57,14 @@ def run(config: QatConfig) -> StageResult | None:
         with group.first_before_others():
             opened = open_tuning(config, group)
         if not isinstance(opened, Tuning):
-            return opened if group.first else None
+            return opened
         state = train(opened)
-        if not group.first:
-            return None
-        return finish(opened, state, began)
+        with group.first_before_others():
+            if group.first:
+                return finish(opened, state, began)
+            result = read_result(config.folder / "qat.json")
+            assert result is not None
+            return result
 
 
 def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:

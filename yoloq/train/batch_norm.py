@@ -37,12 +37,15 @@ class FoldedConv2d(QuantConv2d):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias as an engine has them, by the arithmetic of `fuse_batch_norm`."""
-        bn = self.bn
+        bn, factor = self.bn, self.factor()
         inverse = torch.rsqrt(self._variance() + bn.eps)
-        factor = bn.weight * inverse
-        weight = self.weight * factor.reshape(-1, *[1] * (self.weight.ndim - 1))
-        bias = torch.zeros_like(factor) if self.bias is None else self.bias
-        return weight, (bias - self._mean()) * inverse * bn.weight + bn.bias
+        bias = torch.zeros_like(inverse) if self.bias is None else self.bias
+        return self.weight * factor, (bias - self._mean()) * inverse * bn.weight + bn.bias
+
+    def factor(self) -> Tensor:
+        """What folding multiplies the weight (out, ...) by: (out, 1, ...)."""
+        factor = self.bn.weight * torch.rsqrt(self._variance() + self.bn.eps)
+        return factor.reshape(-1, *[1] * (self.weight.ndim - 1))
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.folded()
@@ -61,7 +64,7 @@ class FoldedConv2d(QuantConv2d):
         """Normalise `y`, the output without bias, by its own statistics, and note them."""
         assert self.seen is not None
         bn = self.bn
-        factor = bn.weight * torch.rsqrt(self._variance() + bn.eps)
+        factor = self.factor().flatten()
         known = factor.abs() > SMALLEST
         safe = torch.where(known, factor, torch.ones_like(factor))
         variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)

@@ -1,0 +1,77 @@
+"""Everything that QAT starts from, opened and checked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import nn
+
+from ..data.labels import collect, read_ground_truth
+from ..data.loader import sample
+from ..errors import DataError
+from ..models import LoadedModel
+from ..quantized import QuantizedModel
+from ..results import StageResult
+from ..train.parallel import Processes
+from ..train.ranges import Mode
+from ..train.samples import Pictures
+from ..train.student import make_student
+from .inputs import Inputs, say
+from .qat_config import QatConfig
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Everything that training starts from.
+
+    `inputs` have the images that can be read; `calibrated` is what `ptq.pt` holds and `ptq` the
+    stage's result; `unfused` is the network before fusing, where its batch norm is kept; `hashes`
+    are of the files read.
+    """
+
+    inputs: Inputs
+    config: QatConfig
+    processes: Processes
+    calibrated: QuantizedModel
+    ptq: StageResult
+    teacher: LoadedModel
+    unfused: nn.Module | None
+    key: str
+    hashes: dict[str, str]
+
+    @property
+    def device(self) -> torch.device:
+        return self.processes.device
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The images that are trained on."""
+        return read_pictures(self.inputs, self.config)
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """The network that is trained."""
+        ranges = cast(Mode, self.config.ranges)
+        net = make_student(self.calibrated, ranges, self.unfused, self.config.only)
+        return net.to(self.device)
+
+
+def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
+    """Images of train that are not in val, with labels where the loss needs them.
+
+    Raises:
+        DataError: train is missing, empty, or has no image of its own.
+    """
+    val = set(inputs.dataset.images("val"))
+    files = [file for file in inputs.dataset.images("train") if file not in val]
+    if not files:
+        raise DataError(f"{config.data}: `train` has no image that is not in `val`; QAT needs some")
+    if config.train_images:
+        files = list(sample(files, config.train_images, config.seed))
+    if not config.needs_labels:
+        return Pictures(files, collect([], files)[0], inputs.imgsz)
+    truth, report = read_ground_truth(inputs.dataset, "train", files)
+    for line in report.lines():
+        say(f"warning: {line}")
+    return Pictures(files, truth, inputs.imgsz)
