@@ -13,7 +13,7 @@ from ..detections import Detections
 from ..engines import ENGINES, get_engine
 from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, engine_files
 from ..environment import affinity, has_vnni, isa_flags
-from ..errors import EngineError, PolicyError
+from ..errors import EngineError, PolicyError, RunError
 from ..export import check_exportable, export_float
 from ..files import replace_when_whole
 from ..lowering import lower_minimal
@@ -22,9 +22,11 @@ from ..results import Row, StageResult
 from ..timing import Latency, end_to_end, measure
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
-from .inputs import Inputs, earlier, finished, open_inputs, say
+from .inputs import Inputs, earlier, existing, finished, open_inputs, say
 from .ptq import PtqConfig
 from .ptq import run as run_ptq
+from .qat import QatConfig
+from .qat import run as run_qat
 from .rows import BASELINE, accuracy, describe, find, timing
 
 
@@ -36,6 +38,7 @@ class EngineConfig(StageConfig):
     precisions: tuple[str, ...] = option((), "precisions to build; none: all that run natively")
     threads: int = option(0, "threads of the engine; 0: as many as cores")
     runs: int = option(50, "timed runs of each precision, in turn")
+    of: str = option("auto", "int8 model; auto: qat where it beat ptq", ("auto", "ptq", "qat"))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +59,8 @@ def run(config: EngineConfig) -> StageResult:
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     stage = f"engine-{engine.name}"
-    key = inputs.key(stage, ptq=ptq.key, precisions=precisions)
+    chosen = chosen_model(inputs, ptq, config.of)
+    key = inputs.key(stage, of=chosen.stage, quantized=chosen.key, precisions=precisions)
     done = finished(config.folder, stage, key, config.force)
     if done is not None:
         return done
@@ -64,13 +68,14 @@ def run(config: EngineConfig) -> StageResult:
     source = Source(
         ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz),
         inputs.model,
-        load_quantized(config.folder / "ptq.pt"),
+        load_quantized(config.folder / chosen.artifacts["model"]),
     )
     warn_without_vnni(engine)
     artifacts = write_onnx(source, onnx_precisions(engine, source, precisions), config.folder)
     predictors, files = build(engine, source, precisions, config)
     artifacts |= artifact_names(files)
-    rows = measure_rows(inputs, engine, source, predictors, files)
+    title = f"INT8 {chosen.stage.upper()}"
+    rows = measure_rows(inputs, engine, source, predictors, files, title)
     result = inputs.result(
         stage,
         key,
@@ -78,13 +83,42 @@ def run(config: EngineConfig) -> StageResult:
         artifacts=artifacts,
         seconds={"total": time.perf_counter() - began},
         notes={
-            "quantized": "ptq",
-            "quantized_key": ptq.key,
+            "quantized": chosen.stage,
+            "quantized_key": chosen.key,
             "policy": source.quantized.policy.to_json(),
         },
     )
     result.write(config.folder / f"{stage}.json")
     return result
+
+
+def chosen_model(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
+    """The stage whose int8 model is built: QAT's where it has more fidelity than PTQ's, or `of`.
+
+    Raises:
+        RunError: `of` is "qat", and that started from another calibration.
+    """
+    if of == "ptq":
+        return ptq
+    if of == "qat":
+        qat = earlier(inputs, "qat", run_qat, QatConfig)
+        if qat.notes["quantized_key"] != ptq.key:
+            raise RunError(
+                f"--of qat: {inputs.config.folder / 'qat.json'} started from another calibration "
+                "than ptq.json; run `make qat` again"
+            )
+        return qat
+    found = existing(inputs, "qat")
+    if found is None or found.notes["quantized_key"] != ptq.key:
+        return ptq
+    gained = found.rows[0].fidelity > ptq.rows[0].fidelity
+    chosen = found if gained else ptq
+    sign = ">" if gained else "<="
+    say(
+        f"int8 of {chosen.stage}: fidelity {found.rows[0].fidelity:.4f} (QAT) {sign} "
+        f"{ptq.rows[0].fidelity:.4f} (PTQ); --of chooses"
+    )
+    return chosen
 
 
 def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
@@ -171,8 +205,12 @@ def measure_rows(
     source: Source,
     predictors: dict[str, Predictor],
     files: dict[str, Path],
+    title: str,
 ) -> list[Row]:
-    """Accuracy of each precision, then the latency of all of them in turn."""
+    """Accuracy of each precision, then the latency of all of them in turn.
+
+    `title` is the name of the int8 row.
+    """
     config = inputs.config
     assert isinstance(config, EngineConfig)
     baseline = Detections.load(config.folder / BASELINE)
@@ -185,7 +223,7 @@ def measure_rows(
     for name, predictor in predictors.items():
         int8 = name == "int8"
         row = Row(
-            name="INT8 PTQ" if int8 else name.upper(),
+            name=title if int8 else name.upper(),
             precision=name,
             engine=engine.name,
             size_bytes=sum(file.stat().st_size for file in engine_files(files[name])),

@@ -189,6 +189,15 @@ def earlier(
     return run(as_config(inputs.config, config, force=True))
 
 
+def existing(inputs: Inputs, stage: str) -> StageResult | None:
+    """Result of a stage that ran on the same subject and still has its files."""
+    folder = inputs.config.folder
+    result = _readable(folder / f"{stage}.json")
+    if result is None or not _same_subject(result, inputs) or result.damaged(folder):
+        return None
+    return result
+
+
 def _readable(file: Path) -> StageResult | None:
     """A stage's result; None where it is missing or damaged and has to be made again."""
     try:

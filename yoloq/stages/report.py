@@ -95,14 +95,16 @@ def without_stale(folder: Path, results: Sequence[StageResult]) -> list[StageRes
     A stage that ran again in the same folder leaves what was built on it behind; one table of both
     would compare different models.
     """
-    keys = {result.stage: result.key for result in results}
+    keys: dict[str, str] = {}  # what may be built on; one that was left out may not
     kept = []
     for result in results:
         current = keys.get(result.notes.get("quantized", ""))
         alike = _subject(result) == _subject(results[0])
         if alike and current in (None, result.notes.get("quantized_key")):
             kept.append(result)
+            keys[result.stage] = result.key
         else:
+            keys[result.stage] = ""
             say(
                 f"warning: {folder / result.stage}.json is of other weights, data or calibration "
                 "than the rest of the run: left out; run that stage again"
