@@ -30,6 +30,7 @@ from .quant.quantizer import TensorQuantizer
 
 OPSET = 19  # the first whose DequantizeLinear can give FP16, which the typed variant needs
 INPUT = "images"
+DEQUANTIZED = "_dequantized"  # behind the name of a tensor that is read from integers
 
 
 class _Deployed(nn.Module):
@@ -241,7 +242,7 @@ class QdqGraph:
         zero = affine.zero_point + (128 if affine.unsigned else 0)
         zero_point = gs.Constant(f"{name}_zero_point", np.array(zero, dtype))
         integers = gs.Variable(f"{name}_quantized", dtype, tensor.shape)
-        output = gs.Variable(f"{name}_dequantized", np.float32, tensor.shape)
+        output = gs.Variable(f"{name}{DEQUANTIZED}", np.float32, tensor.shape)
         self.graph.nodes += [
             gs.Node("QuantizeLinear", f"{name}_Q", {}, [tensor, scale, zero_point], [integers]),
             gs.Node("DequantizeLinear", f"{name}_DQ", {}, [integers, scale, zero_point], [output]),

@@ -1,5 +1,6 @@
 """PyTorch itself: the reference for accuracy; its int8 is simulated and claims no speed."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 from ..device import torch_device
 from ..environment import has_fast_bfloat16
 from ..models import load_model, save_model
+from ..quant.statistics import observed
 from ..quantized import load_quantized, save_quantized
-from .base import METADATA, Engine, ModelInfo, Source
+from .base import METADATA, Engine, ModelInfo, Source, Watch
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -65,4 +67,26 @@ def load(file: Path, precision: str, device: str, threads: int) -> TorchPredicto
     return TorchPredictor(model.net, info, torch_device(device), precision)
 
 
-ENGINE = Engine("torch", precisions, build, load, simulated=True)
+def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
+    """Outputs of convolutions, seen by hooks."""
+    torch.set_num_threads(threads)
+    net = source.net(precision)
+    predictor = TorchPredictor(net, source.info, torch.device("cpu"), precision)
+    modules = dict(net.named_modules())
+
+    def watch(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        found: dict[str, NDArray[np.float32]] = {}
+        keep = {layer: lambda y, layer=layer: found.update({layer: _array(y)}) for layer in layers}
+        with observed(modules, {}, keep):
+            predictor(image)
+        return found
+
+    return watch
+
+
+def _array(x: torch.Tensor) -> NDArray[np.float32]:
+    """A copy: an activation in place would write into the tensor."""
+    return x.float().cpu().numpy().copy()
+
+
+ENGINE = Engine("torch", precisions, build, load, simulated=True, intermediates=intermediates)
