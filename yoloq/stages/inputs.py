@@ -186,7 +186,9 @@ def earlier(
     else:
         return result
     say(f"{reason}: running {stage} first, with its default options")
-    return run(as_config(inputs.config, config, force=True))
+    # not as_config: `--images` of one stage is not that of another
+    common = {field.name: getattr(inputs.config, field.name) for field in fields(StageConfig)}
+    return run(config(**common | {"force": True}))
 
 
 def existing(inputs: Inputs, stage: str) -> StageResult | None:
