@@ -10,7 +10,7 @@ from ..quant.calibrators import CALIBRATORS
 from ..quant.placement import Placement
 from ..quant.quantizer import TensorQuantizer
 from ..quant.statistics import Statistics
-from .compare import LayerError
+from .compare import SNR_LIMIT, LayerError
 from .curve import amax_curve
 from .figures import input_quantizers
 
@@ -35,7 +35,8 @@ def draw_pictures(
         calibrator: of layers whose rule names none.
     """
     names = [f"{FOLDER}/errors.png"]
-    draw_errors(folder / names[0], [e for e in errors if e.layer in placement.layers])
+    drawn = [e for e in errors if e.layer in placement.layers and e.snr < SNR_LIMIT]
+    draw_errors(folder / names[0], drawn)
     quantizers = input_quantizers(net)
     for layer, statistics in tensors.items():
         used = placement.layers[layer].calibrator or calibrator
