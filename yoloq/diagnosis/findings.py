@@ -140,7 +140,7 @@ def _range(kind: str, tensor: str, figures: Figures) -> Finding:
 
 
 def weight_outliers(figures: Figures) -> list[Finding]:
-    """A channel whose weights dwarf those of the others."""
+    """A channel of a quantized layer whose weights dwarf those of the others."""
     return [
         Finding(
             name,
@@ -149,7 +149,7 @@ def weight_outliers(figures: Figures) -> list[Finding]:
             f"check the checkpoint; {ptq(f'--keep-float {short(name)}')}, or make qat",
         )
         for name, weight in figures.weights.items()
-        if weight.outlier > OUTLIER_CHANNEL
+        if weight.outlier > OUTLIER_CHANNEL and name in figures.local
     ]
 
 

@@ -117,8 +117,8 @@ def show_bisection(console: Console, found: Mapping[str, Any]) -> None:
     names = ", ".join(found["culprits"]) or "none"
     console.print(
         Text(
-            f"Bisection, {found['tried']} trials: with these {len(found['culprits'])} layers alone "
-            f"in int8 fidelity is {found['fidelity']:.3f}, below {found['threshold']:.3f} (all: "
+            f"Bisection, {found['tried']} trials. In int8 alone these give a fidelity of "
+            f"{found['fidelity']:.3f}, below {found['threshold']:.3f} (all layers: "
             f"{found['whole']:.3f}): {names}"
         )
     )

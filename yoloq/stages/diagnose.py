@@ -198,8 +198,10 @@ def draw(
     first = {name: group[0] for group in subject.groups for name in group}
     rows = [row for row in worst(layer_notes(subject, figures)) if row["range"]]
     rows = [row for row in rows if chosen_by(config, row["layer"])]
-    layers = list({first[row["layer"]]: row["layer"] for row in reversed(rows)}.values())[::-1]
-    drawn = {layer: tensors[first[layer]] for layer in layers[: config.plots]}
+    layers: dict[str, str] = {}  # tensor -> the worst layer that reads it
+    for row in rows:
+        layers.setdefault(first[row["layer"]], row["layer"])
+    drawn = {layer: tensors[name] for name, layer in list(layers.items())[: config.plots]}
     names = pictures.draw_pictures(
         config.folder,
         subject.net,
