@@ -86,6 +86,7 @@ def fit(
                 progress.step(epoch, means.values())
             row: Epoch = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
             row["seconds"] = time.perf_counter() - began
+            progress.validating(epoch)
             row |= validate(epoch) if validate else {}
             state.history.append(row)
             state.save()

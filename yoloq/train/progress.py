@@ -1,6 +1,8 @@
 """A progress bar of training on stderr; one line an epoch where stderr is no terminal."""
 
 import sys
+import time
+from datetime import timedelta
 from typing import Any, Self
 
 from rich.console import Console
@@ -12,6 +14,8 @@ class EpochProgress:
 
     def __init__(self, epochs: int, steps: int, start: int = 0) -> None:
         self.epochs = epochs
+        self.start = start
+        self.began = time.perf_counter()
         self.console = Console(stderr=True)
         columns = ("{task.description}", BarColumn(), TextColumn("{task.fields[losses]}"))
         self.bar = Progress(
@@ -36,11 +40,18 @@ class EpochProgress:
         text = f"epoch {epoch + 1}/{self.epochs}"
         self.bar.update(self.task, advance=1, description=text, losses=_join(losses))
 
+    def validating(self, epoch: int) -> None:
+        """The batches of an epoch are done; what is measured now takes its time."""
+        self.bar.update(self.task, description=f"epoch {epoch + 1}/{self.epochs}, val")
+
     def report(self, row: dict[str, float]) -> None:
-        """One epoch is done; it gets a line that stays."""
-        line = f"epoch {int(row['epoch'])}/{self.epochs}  " + _join(
-            {name: value for name, value in row.items() if name != "epoch"}
-        )
+        """One epoch is done; it gets a line that stays, with the time that the others will take."""
+        done = int(row["epoch"])
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        line = f"epoch {done}/{self.epochs}  {_join(figures)}"
+        each = (time.perf_counter() - self.began) / (done - self.start)
+        if done < self.epochs:
+            line += f"  left {timedelta(seconds=round(each * (self.epochs - done)))}"
         if self.console.is_terminal:
             self.console.print(line, highlight=False)
         else:
