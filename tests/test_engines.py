@@ -199,6 +199,32 @@ def test_model_info_survives_json(family_source: Source) -> None:
     assert ModelInfo.from_json(info.to_json()) == info
 
 
+@pytest.mark.parametrize(
+    ("machine", "flags", "unsigned"),
+    [
+        ("x86_64", ["avx2", "avx512_vnni"], True),
+        ("AMD64", [], True),
+        ("x86_64", ["avx512_vnni", "amx_int8"], False),
+        ("aarch64", [], False),
+    ],
+    ids=["AVX-512", "flags unknown", "AMX", "Arm"],
+)
+def test_openvino_reads_the_integers_that_it_computes_in(
+    machine: str, flags: list[str], unsigned: bool, tmp_path: Path, monkeypatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    engine = pytest.importorskip("yoloq.engines.openvino")
+    monkeypatch.setattr(engine.platform, "machine", lambda: machine)
+    monkeypatch.setattr(engine, "isa_flags", lambda: flags)
+    model = engine.core().read_model(engine.build(source("yolov5"), "int8", tmp_path))
+    types = [
+        op.get_output_element_type(0)
+        for op in model.get_ordered_ops()
+        if op.get_type_name() == "Convert" and op.get_friendly_name().endswith("_Q")
+    ]
+    assert set(types) == {openvino.Type.u8 if unsigned else openvino.Type.i8}
+
+
 def test_openvino_leaves_signals_alone() -> None:
     """Two of its cores would leave the thread a stack for signals that is freed (AMX)."""
     code = """

@@ -104,19 +104,33 @@ def test_minimal_graph_computes_what_torch_simulates(policy: Policy, stem: str) 
     assert found >= 45 > 36 >= loss or policy == POLICIES["nothing"]
 
 
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_unsigned_graph_computes_the_same(policy: Policy) -> None:
+    net, _ = shallow(policy)
+    model = lower_minimal(export_float(net, 64), net, unsigned=True)
+    found = run(model, pictures(2, seed=7))
+    assert all(map(np.array_equal, found, minimal(net)))
+    graph = Lookup(model)
+    pairs = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
+    assert all(graph.constants[node.input[2]].dtype == np.uint8 for node in pairs)
+
+
 @pytest.mark.parametrize(
     "policy",
     ["everything", "asymmetric", "weights per group", "residual both", "weights alone"],
 )
 def test_openvino_computes_what_torch_simulates(policy: str) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
+    from yoloq.engines.openvino import core, wants_unsigned
+
     net, _ = shallow(POLICIES[policy])
-    model = lower_minimal(export_float(net, 64), net)
-    core = openvino.Core()
+    model = lower_minimal(export_float(net, 64), net, wants_unsigned())
     exact = {"INFERENCE_PRECISION_HINT": "f32"}  # of the float part; int8 stays int8
-    request = core.compile_model(
-        core.read_model(model.SerializeToString()), "CPU", exact
-    ).create_infer_request()
+    request = (
+        core()
+        .compile_model(core().read_model(model.SerializeToString()), "CPU", exact)
+        .create_infer_request()
+    )
     found = by_one(lambda image: list(request.infer(image).values()), pictures(2, seed=7))
     assert signal_to_noise(outputs(net), found) >= 45
 

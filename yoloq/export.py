@@ -151,13 +151,15 @@ class QdqGraph:
     Args:
         model: what `export_float` returned.
         net: the calibrated network that it was exported from.
+        unsigned: whether symmetric activations are uint8 as well (asymmetric ones always are).
 
     Raises:
         PolicyError: no engine runs the network's quantizers (`check_exportable`).
     """
 
-    def __init__(self, model: onnx.ModelProto, net: nn.Module) -> None:
+    def __init__(self, model: onnx.ModelProto, net: nn.Module, unsigned: bool = False) -> None:
         check_exportable(net)
+        self.unsigned = unsigned
         self.graph = gs.import_onnx(model)
         self._unshare_constants()
         self.net = net
@@ -228,7 +230,8 @@ class QdqGraph:
         assert quantizer.scale is not None and quantizer.zero_point is not None
         scale = float(quantizer.scale) * (255 if self.reads_image(node) else 1)
         # engines run an asymmetric input in uint8 only
-        return Affine(scale, int(quantizer.zero_point), unsigned=not quantizer.spec.symmetric)
+        unsigned = self.unsigned or not quantizer.spec.symmetric
+        return Affine(scale, int(quantizer.zero_point), unsigned)
 
     def insert_pair(
         self, tensor: gs.Variable, affine: Affine, users: Sequence[gs.Node] | None = None

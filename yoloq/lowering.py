@@ -7,7 +7,6 @@ quantized too, and then needs every operator between two convolutions in integer
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -23,7 +22,9 @@ SILU_MINIMUM = -0.2784645  # of x * sigmoid(x), at x = -1.278; also of x * sigmo
 SILU_FLAT = -6.0  # below this SiLU is within 0.015 of 0: steps spent there are wasted
 
 
-def lower_minimal(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
+def lower_minimal(
+    model: onnx.ModelProto, net: nn.Module, unsigned: bool = False
+) -> onnx.ModelProto:
     """Q/DQ on the inputs and weights of quantized convolutions and on quantized residuals, no more.
 
     Numerically this is the network with its fake quantizers.
@@ -31,8 +32,10 @@ def lower_minimal(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
     Args:
         model: `export_float` of the network.
         net: the calibrated network.
+        unsigned: write all activations in uint8, symmetric ones with zero-point 128: the same
+            steps.
     """
-    graph = QdqGraph(model, net)
+    graph = QdqGraph(model, net, unsigned)
     pairs: Pairs = {}
     for _, node, conv in graph.quantized():
         graph.quantize_weight(node, conv)
@@ -73,7 +76,7 @@ def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> on
     Args:
         outputs: range of each convolution's output, before its activation.
     """
-    graph = QdqGraph(model, net)
+    graph = QdqGraph(model, net, unsigned=True)
     affines: dict[str, Affine] = {}  # of each tensor that is held in integers
     inside: set[int] = set()  # ids of the convolutions that read it so
     apart: list[tuple[gs.Variable, Affine, gs.Node]] = []
@@ -81,7 +84,7 @@ def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> on
         graph.quantize_weight(node, conv)
         if is_on(conv.input_quantizer):
             tensor = node.inputs[0]
-            affine = replace(graph.affine(node, conv.input_quantizer), unsigned=True)
+            affine = graph.affine(node, conv.input_quantizer)
             if conv.both_quantized and affines.setdefault(tensor.name, affine) == affine:
                 inside.add(id(node))
             else:

@@ -55,8 +55,8 @@ def compare_engines(
     What is measured is not quite what runs: asking for the output of a convolution keeps an engine
     from fusing it with its activation, which may then round at another place, and the last bits of
     float sums differ with the kernel. ONNX Runtime keeps these outputs in integers and is watched
-    behind their rounding; the other engines' are not rounded. The memory needed is that of the
-    outputs for one image, twice.
+    behind their rounding, where values that SiLU flattens are clipped: that counts as an error of
+    the layer, and is gone behind it. The memory needed is that of the outputs for one image, twice.
 
     Args:
         source: the float model and its calibrated counterpart.

@@ -1,6 +1,7 @@
 """OpenVINO on Intel and AMD CPUs (and Arm): the default engine of a machine without a GPU."""
 
 import functools
+import platform
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from ..environment import isa_flags
 from ..errors import EngineError
 from ..files import replace_when_whole, writing
 from ..lowering import lower_minimal
@@ -70,7 +72,19 @@ def build(source: Source, precision: str, folder: Path) -> Path:
 
 
 def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
-    return lower_minimal(model, source.net(precision)) if precision == "int8" else model
+    if precision != "int8":
+        return model
+    return lower_minimal(model, source.net(precision), unsigned=wants_unsigned())
+
+
+def wants_unsigned() -> bool:
+    """Whether activations go into uint8 with zero-point 128 in the place of int8: the same steps.
+
+    On x86 without AMX OpenVINO turns int8 activations into uint8 by itself, and a quantized Concat
+    of them then gives nothing but zeros and ones. Seen with 2026.4 on AVX-512 VNNI.
+    """
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    return x86 and "amx_int8" not in isa_flags()
 
 
 def _weights(file: Path) -> Path:
