@@ -9,9 +9,9 @@ READY := $(VENV)/.ready
 FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
 	$(if $(DEVICE),--device $(DEVICE))
-STAGES := data train baseline ptq sensitivity report
+STAGES := data train baseline ptq report
 
-.PHONY: help setup $(STAGES) engine demo test check bench clean
+.PHONY: help setup $(STAGES) engine sensitivity demo test check bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,8 +41,8 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-engine: $(READY)
-	@$(PY) scripts/engine.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+engine sensitivity: $(READY)
+	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)

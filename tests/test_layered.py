@@ -5,7 +5,7 @@ import torch
 from tiny_quant import as_input, pictures, tiny_model
 
 from yoloq.models import FAMILIES
-from yoloq.models.layered import IMAGE, LayeredNet
+from yoloq.models.layered import IMAGE, RAW, LayeredNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,3 +50,22 @@ def test_pieces_give_what_the_whole_gives(family: str) -> None:
             assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
             state = net.advance(state, start, start + 1)
     assert list(state) == [count - 1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_raw_maps_that_no_later_block_changes_are_made_once(family: str) -> None:
+    net = tiny_model(family).net
+    images = as_input(pictures(2))
+    count, sources = len(net.model), net.sources[-1]
+    with torch.inference_mode():
+        expected = net(images)
+        for position in range(count):
+            state = net.settled(net.advance({IMAGE: images}, 0, position), position)
+            made = [source < position for source in sources] if position < count - 1 else []
+            assert sum(key <= RAW for key in state) == sum(made)
+            for level in range(sum(made)):
+                state[RAW - level] = state[RAW - level] + 1  # to see that it is taken
+            found = net.advance(state, position, count)[count - 1]
+            for level, (a, b) in enumerate(zip(expected, found, strict=True)):
+                assert torch.equal(a + (level < sum(made)), b)
+            assert not any(key <= RAW for key in net.settled(state, count - 1))

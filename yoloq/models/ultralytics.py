@@ -57,10 +57,11 @@ class RawDetect(nn.Module):
         self.stride = detect.stride.clone()
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return [
-            torch.cat((sides(level), classes(level)), 1)
-            for sides, classes, level in zip(self.cv2, self.cv3, x, strict=True)
-        ]
+        return [self.level(index, y) for index, y in enumerate(x)]
+
+    def level(self, index: int, x: Tensor) -> Tensor:
+        """The raw map of one of the maps that the head reads."""
+        return torch.cat((self.cv2[index](x), self.cv3[index](x)), 1)
 
 
 class Residual(nn.Module):

@@ -141,4 +141,9 @@ class Detect(nn.Module):
         self.m = nn.ModuleList(nn.Conv2d(c, self.na * (nc + 5), 1) for c in channels)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return [conv(level) for conv, level in zip(self.m, x, strict=True)]
+        return [self.level(index, y) for index, y in enumerate(x)]
+
+    def level(self, index: int, x: Tensor) -> Tensor:
+        """The raw map of one of the maps that the head reads."""
+        raw: Tensor = self.m[index](x)
+        return raw

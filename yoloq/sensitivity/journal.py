@@ -45,6 +45,17 @@ class Journal:
         found = (line for line in self.lines if (line["part"], line["name"]) == (part, name))
         return next(found, None)
 
+    def line(self, part: str, name: str) -> Line:
+        """The same where it is known to be there.
+
+        Raises:
+            KeyError: it is not.
+        """
+        found = self.find(part, name)
+        if found is None:
+            raise KeyError(f"{part} of {name}")
+        return found
+
 
 def _read(file: Path, subject: dict[str, Any]) -> list[Line]:
     """The whole lines after the first; one that was cut while it was written is left out."""

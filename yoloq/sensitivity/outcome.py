@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..bootstrap import Interval
 from ..quant.placement import Policy, Rule
 from .candidates import Candidate
 from .journal import Journal
-from .scores import spearman
+from .passes import BASE
+from .scores import Score, gain, spearman
 from .search import Choice, ranked
 
 Costs = Mapping[str, tuple[float, float]]  # convolution -> its milliseconds in int8 and in float
@@ -45,44 +47,57 @@ class Layer:
         return self.float_ms - self.int8_ms
 
 
-def table(candidates: Sequence[Candidate], journal: Journal, costs: Costs | None) -> list[Layer]:
+def table(
+    candidates: Sequence[Candidate], journal: Journal, mode: str, costs: Costs | None
+) -> list[Layer]:
     """The fully scored layers, most worth first, then the others by the first pass."""
-    layers = [_layer(candidate, journal, costs) for candidate in candidates]
+    layers = [_layer(candidate, journal, mode, costs) for candidate in candidates]
     scored = {layer.name: layer for layer in layers if layer.fidelity_gain}
     rest = [layer for layer in layers if layer.name not in scored]
     order = [scored[choice.name] for choice in ranked(choices(list(scored.values())))]
     return order + sorted(rest, key=lambda layer: -layer.snr_gain)
 
 
-def _layer(candidate: Candidate, journal: Journal, costs: Costs | None) -> Layer:
-    line = journal.find("score", candidate.name) or journal.find("screen", candidate.name)
-    assert line is not None
+def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | None) -> Layer:
+    part = "score" if journal.find("score", candidate.name) else "screen"
     times = [costs[name] for name in candidate.layers] if costs else []
+    line = journal.line(part, candidate.name)
     layer = Layer(
         name=candidate.name,
         convolutions=len(candidate.layers),
         snr=line["snr"],
         cosine=line["cosine"],
-        snr_gain=line["snr_gain"],
+        snr_gain=snr_gain(journal, part, candidate.name, mode),
         int8_ms=sum(int8 for int8, _ in times) if costs else None,
         float_ms=sum(floats for _, floats in times) if costs else None,
     )
-    if "gain" not in line:
+    if part == "screen":
         return layer
+    base, score = Score.from_json(journal.line(part, BASE)), Score.from_json(line)
+    found = gain(base, score) if mode == "leave-one-out" else gain(score, base)
     layer = replace(
         layer,
-        fidelity=line["fidelity"],
-        map50_95=line["map50_95"],
-        map50=line["map50"],
-        fidelity_gain=_triple(line["gain"]["fidelity"]),
-        map50_95_gain=_triple(line["gain"]["map50_95"]),
-        map50_gain=line["gain"]["map50"],
+        fidelity=float(score.fidelity[0]),
+        map50_95=float(score.map50_95[0]),
+        map50=score.map50,
+        fidelity_gain=_triple(found.fidelity),
+        map50_95_gain=_triple(found.map50_95),
+        map50_gain=found.map50,
     )
     return replace(layer, worth=choices([layer])[0].worth)
 
 
-def _triple(interval: Mapping[str, float]) -> tuple[float, float, float]:
-    return interval["delta"], interval["low"], interval["high"]
+def _triple(found: Interval) -> tuple[float, float, float]:
+    return found.delta, found.low, found.high
+
+
+def snr_gain(journal: Journal, part: str, name: str, mode: str) -> float:
+    """By how many dB keeping the layer in float makes the network's output better.
+
+    Where the layer alone is quantized the output is then exact: minus its SNR says the same order.
+    """
+    snr = float(journal.line(part, name)["snr"])
+    return snr - float(journal.line(part, BASE)["snr"]) if mode == "leave-one-out" else -snr
 
 
 def choices(layers: Sequence[Layer], scale: float = 1.0) -> list[Choice]:
@@ -131,7 +146,7 @@ def _cell(name: str, value: Any, form: str, intervals: bool) -> str:
     if value is None:
         return "-"
     factor = 100 if name in POINTS else 1
-    if not isinstance(value, tuple):
+    if not isinstance(value, tuple | list):  # a list where it was read from a file
         return form.format(factor * value if factor > 1 else value)
     delta, low, high = (form.format(factor * edge) for edge in value)
     return f"{delta} ({low} to {high})" if intervals else delta

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,11 +15,11 @@ from ..progress import progress
 from .candidates import Candidate
 from .frontier import Frontier
 from .journal import Journal, Line
-from .scores import Score, Scorer, gain
+from .scores import Scorer
 from .sweep import Geometries, Maps, Variants, compare, find
 
 Loader = Callable[[], Iterator[tuple[Tensor, tuple[Letterbox, ...]]]]
-BASE = ""  # name of the base in the journal
+BASE = "base"  # its name in the journal
 
 
 @dataclass(frozen=True)
@@ -42,70 +42,54 @@ class Passes:
     cached: bool = True
 
     def screen(self, candidates: Sequence[Candidate], reference: Sequence[Maps]) -> None:
-        """Journal each candidate's likeness to the FP32 network's raw maps on the first images."""
-        todo = [c for c in candidates if not self.journal.find("screen", c.name)]
+        """Journal how like each candidate's raw maps are to the FP32 network's, on `leading`."""
+        todo = self._todo("screen", candidates)
         if not todo:
             return
         count = sum(len(maps[0]) for maps in reference)
         with (
-            progress("sweep, first pass", (len(todo) + 2) * count) as advance,
+            progress("sweep, first pass", (len(todo) + 1) * count) as advance,
             self._frontier(self.leading, todo[0], advance) as (frontier, _),
         ):
-            base = compare(self.variants.maps(frontier, None), reference, advance)
             for candidate in todo:
-                self._move(frontier, candidate)
-                like = compare(self.variants.maps(frontier, candidate), reference, advance)
-                self.journal.append(
-                    {
-                        "part": "screen",
-                        "name": candidate.name,
-                        "snr": like.snr,
-                        "cosine": like.cosine,
-                        "snr_gain": self._snr_gain(base, like),
-                    }
-                )
+                maps = self._maps(frontier, candidate)
+                like = compare(maps, reference, advance)
+                self.journal.append({"part": "screen", "name": _name(candidate), **_like(like)})
 
     def score(
         self, candidates: Sequence[Candidate], scorer: Scorer, reference: Sequence[Maps]
     ) -> None:
-        """Journal the full score of the base and of each candidate."""
-        todo = [c for c in candidates if not self.journal.find("score", c.name)]
+        """Journal the full score of each candidate and of the base."""
+        todo = self._todo("score", candidates)
         if not todo:
             return
         with (
-            progress("sweep", (len(todo) + 2) * self.count) as advance,
+            progress("sweep", (len(todo) + 1) * self.count) as advance,
             self._frontier(self.images, todo[0], advance) as (frontier, geometries),
         ):
-
-            def scored(candidate: Candidate | None) -> tuple[Score, LayerError]:
-                maps = self.variants.maps(frontier, candidate)
-                found, like = find(maps, geometries, self.head, reference, advance)
-                return scorer(found), like
-
-            base, base_like = scored(None)
-            if not self.journal.find("score", BASE):
-                self.journal.append(_line(BASE, base, base_like))
             for candidate in todo:
-                self._move(frontier, candidate)
-                score, like = scored(candidate)
-                better, worse = (score, base) if self._leaves_out else (base, score)
-                line = _line(candidate.name, score, like) | {
-                    "gain": asdict(gain(worse, better)),
-                    "snr_gain": self._snr_gain(base_like, like),
-                }
-                self.journal.append(line)
+                maps = self._maps(frontier, candidate)
+                found, like = find(maps, geometries, self.head, reference, advance)
+                line = {"part": "score", "name": _name(candidate), **_like(like)}
+                self.journal.append(line | scorer(found).to_json())
 
-    @property
-    def _leaves_out(self) -> bool:
-        return self.variants.mode == "leave-one-out"
+    def _todo(self, part: str, candidates: Sequence[Candidate]) -> list[Candidate | None]:
+        """What the journal does not have yet; the base, None, comes last.
 
-    def _snr_gain(self, base: LayerError, variant: LayerError) -> float:
-        """What keeping the layer in float gains, in dB; against no error at all, minus the SNR."""
-        return variant.snr - base.snr if self._leaves_out else -variant.snr
+        By then the blocks that it shares with the candidates have run.
+        """
+        everything = [*candidates, None]
+        return [item for item in everything if not self.journal.find(part, _name(item))]
+
+    def _maps(self, frontier: Frontier, candidate: Candidate | None) -> Iterator[Maps]:
+        """The raw maps of a candidate or of the base, from as late a block as possible."""
+        if self.cached and candidate:
+            self.variants.move(frontier, candidate.block)
+        return self.variants.maps(frontier, candidate)
 
     @contextmanager
     def _frontier(
-        self, load: Loader, first: Candidate, advance: Callable[[int], None]
+        self, load: Loader, first: Candidate | None, advance: Callable[[int], None]
     ) -> Iterator[tuple[Frontier, Geometries]]:
         """The activations in front of the first candidate, and the geometries of all batches."""
         geometries: Geometries = []
@@ -116,24 +100,15 @@ class Passes:
                 yield batch
                 advance(len(batch))
 
-        position = first.block if self.cached else 0
+        position = first.block if self.cached and first else 0
         with TemporaryDirectory(prefix=".activations-", dir=self.folder) as folder:
             frontier = self.variants.frontier(images(), position, self.memory, Path(folder))
             yield frontier, geometries
 
-    def _move(self, frontier: Frontier, candidate: Candidate) -> None:
-        if self.cached:
-            self.variants.move(frontier, candidate.block)
+
+def _name(candidate: Candidate | None) -> str:
+    return candidate.name if candidate else BASE
 
 
-def _line(name: str, score: Score, like: LayerError) -> Line:
-    """A score as a line of the journal."""
-    return {
-        "part": "score",
-        "name": name,
-        "fidelity": float(score.fidelity[0]),
-        "map50_95": float(score.map50_95[0]),
-        "map50": score.map50,
-        "snr": like.snr,
-        "cosine": like.cosine,
-    }
+def _like(error: LayerError) -> Line:
+    return {"snr": error.snr, "cosine": error.cosine}

@@ -1,7 +1,8 @@
 """How good a variant of the network is: against the FP32 model's detections and against labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from ..coco_metrics import as_truth
 from ..detections import Detections, GroundTruth
 from ..matching import Matches, match
 
+DIGITS = 7  # of the resampled figures that are kept
 CONFIDENT = 0.25  # score from which a detection of the FP32 model counts as truth
 
 
@@ -25,6 +27,20 @@ class Score:
     fidelity: Doubles
     map50_95: Doubles
     map50: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "fidelity": [round(value, DIGITS) for value in self.fidelity.tolist()],
+            "map50_95": [round(value, DIGITS) for value in self.map50_95.tolist()],
+            "map50": self.map50,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "Score":
+        """Read what `to_json` wrote; other keys are left alone."""
+        fidelity, map50_95 = (np.asarray(data[name]) for name in ("fidelity", "map50_95"))
+        return Score(fidelity, map50_95, data["map50"])
 
 
 class Scorer:

@@ -60,14 +60,19 @@ class Variants:
         self, images: Iterable[Tensor], position: int, memory: int, folder: Path
     ) -> Frontier:
         """The base's activations in front of a block; `images` are (N, 3, H, W) floats in 0..1."""
-        base = self.floats(None)
-        states = (self.advance({IMAGE: x}, 0, position, base) for x in images)
+        states = (self._ahead({IMAGE: x}, 0, position) for x in images)
         return Frontier(states, position, memory, folder)
 
     def move(self, frontier: Frontier, position: int) -> None:
         """Bring a frontier forward to a block."""
-        base, start = self.floats(None), frontier.position
-        frontier.move(lambda state: self.advance(state, start, position, base), position)
+        start = frontier.position
+        frontier.move(lambda state: self._ahead(state, start, position), position)
+
+    def _ahead(self, state: State, start: int, position: int) -> State:
+        """The base's state in front of a later block, with the raw maps that are made by then."""
+        state = self.advance(state, start, position, self.floats(None))
+        with torch.inference_mode(), in_float(self.net, self.placement, self.floats(None)):
+            return self.net.settled(state, position)
 
 
 def find(

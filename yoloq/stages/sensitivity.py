@@ -17,6 +17,7 @@ from ..quant.placement import Policy, Rule, resolve
 from ..quantized import QuantizedModel, load_quantized
 from ..results import StageResult
 from ..sensitivity.candidates import Candidate, find_candidates
+from ..sensitivity.journal import Journal
 from ..sensitivity.outcome import Layer, agreement, markdown, rendered, table, with_floats
 from ..sensitivity.passes import BASE
 from ..sensitivity.sweep import MODES
@@ -100,7 +101,7 @@ def run(config: SensitivityConfig) -> StageResult:
 
     costs = engine_costs(inputs, config, quantized, journal)
     sweep(inputs, config, quantized, candidates, journal)
-    layers = table(candidates, journal, costs)
+    layers = table(candidates, journal, config.mode, costs)
     show(layers)
     found = search(inputs, config, quantized, candidates, layers, journal)
     policies = write_policies(config, quantized.policy, layers, found)
@@ -111,7 +112,7 @@ def run(config: SensitivityConfig) -> StageResult:
         artifacts=policies | write_table(config, layers) | {"journal": journal.file.name},
         seconds={"total": time.perf_counter() - began},
         notes={
-            "base": journal.find("score", BASE),
+            "base": base_figures(journal),
             "layers": [asdict(layer) for layer in layers],
             "rank_correlation": agreement(layers),
             "search": found,
@@ -155,6 +156,13 @@ def candidates_of(quantized: QuantizedModel, config: SensitivityConfig) -> list[
     except PolicyError as error:
         hint = " (layers in float are brought in by --include)"
         raise PolicyError(f"--layers: {error}{hint}") from None
+
+
+def base_figures(journal: Journal) -> dict[str, float]:
+    """Accuracy of the network without any switch."""
+    line = journal.line("score", BASE)
+    figures = {name: line[name][0] for name in ("fidelity", "map50_95")}
+    return figures | {name: line[name] for name in ("map50", "snr", "cosine")}
 
 
 def write_policies(

@@ -21,7 +21,7 @@ from ..quant.calibrate import get_ranges
 from ..quantized import QuantizedModel
 from ..sensitivity.candidates import Candidate
 from ..sensitivity.journal import Journal
-from ..sensitivity.outcome import Costs
+from ..sensitivity.outcome import Costs, snr_gain
 from ..sensitivity.passes import Passes
 from ..sensitivity.scores import Scorer
 from ..sensitivity.sweep import Maps, Variants
@@ -110,7 +110,7 @@ def sweep(
     reference = list(float_maps(inputs, leading, device))
     if 0 < config.top < len(candidates):
         passes.screen(candidates, reference)
-        worst = sorted(candidates, key=lambda c: -journal.find("screen", c.name)["snr_gain"])  # type: ignore[index]
+        worst = sorted(candidates, key=lambda c: -snr_gain(journal, "screen", c.name, config.mode))
         chosen = set(worst[: config.top])
         candidates = [candidate for candidate in candidates if candidate in chosen]
     passes.score(candidates, scorer(inputs), reference)
