@@ -29,15 +29,17 @@ BEST = "mse"  # the calibrator that minimises the squared error, and so maximise
 class RangeFit:
     """How well a quantizer's range fits one tensor, in dB of the tensor's SNR.
 
-    `layers` share the range. `lost` is the SNR lost against the range with the least squared error
-    on the images measured on, whose bound is `best`; `lost_calibration` the same on the calibration
-    images (0 where there are no statistics of them). Of all calibrators, `calibrator` gives the
-    highest SNR on the images measured on, with `suggested` from the calibration images.
+    `layers` share the range. `snr` is the tensor's, `lost` what it lost against the range with the
+    least squared error on the images measured on, whose bound is `best`; `lost_calibration` the
+    same on the calibration images (0 where there are no statistics of them). Of all calibrators,
+    `calibrator` gives the highest SNR on the images measured on, with `suggested` from the
+    calibration images.
     """
 
     layers: tuple[str, ...]
     amax: float
     best: float
+    snr: float
     lost: float
     lost_calibration: float
     calibrator: str
@@ -155,6 +157,7 @@ def _fit(
         layers=layers,
         amax=_amax(now),
         best=_amax(chosen(BEST, seen)),
+        snr=range_snr(seen[tensor], now, spec),
         lost=lost(seen),
         lost_calibration=lost(calibrated) if known else 0.0,
         calibrator=offer,

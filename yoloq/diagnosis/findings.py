@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .compare import LOW_SNR, first_below
-from .figures import Figures
+from .figures import Figures, RangeFit
 
 RANGE_LOSS = 6.0  # dB, one bit; healthy: at most 3.3, a range 20 times too wide: 20 and more
+RANGE_SNR = 25.0  # dB; healthy inputs have 26 to 45, so what was lost did not matter there
 MANY = 5  # ranges that are off in one way: more have one cause, the calibrator
 REACH = 2.0  # healthy: 0.9 to 1.1, 0.7 after one calibration image, 0.3 after black ones
 CONTRAST = 0.1  # of the deviation in the images measured on; constant images have none
@@ -94,13 +95,13 @@ def calibration_images(figures: Figures) -> list[Finding]:
 
 
 def ranges(figures: Figures) -> list[Finding]:
-    """Ranges that cost a bit or more against the best one; many at once are one finding."""
+    """Ranges that are off; many at once are one finding."""
     found = []
     for kind, wide in ((WIDE, True), (NARROW, False)):
         off = {
             name: fit
             for name, fit in figures.ranges.items()
-            if fit.lost >= RANGE_LOSS and (fit.amax > fit.best) == wide
+            if is_off(fit) and (fit.amax > fit.best) == wide
         }
         worst = sorted(off, key=lambda name: -off[name].lost)
         if len(off) > MANY:
@@ -108,6 +109,11 @@ def ranges(figures: Figures) -> list[Finding]:
         else:
             found += [_range(kind, name, figures) for name in worst]
     return found
+
+
+def is_off(fit: RangeFit) -> bool:
+    """Whether a range costs a tensor a bit or more, and leaves it coarse."""
+    return fit.lost >= RANGE_LOSS and fit.snr < RANGE_SNR
 
 
 def _many(kind: str, worst: list[str], figures: Figures) -> Finding:
@@ -126,7 +132,7 @@ def _range(kind: str, tensor: str, figures: Figures) -> Finding:
     fit, seen = figures.ranges[tensor], figures.activations[tensor]
     layer = fit.layers[0]
     option = f"--amax {short(layer)}={fit.suggested:.4g}"
-    text = f"amax {fit.amax:.4g}, best {fit.best:.4g}: {fit.lost:.0f} dB lost"
+    text = f"amax {fit.amax:.4g}, best {fit.best:.4g}: {fit.lost:.0f} dB lost, {fit.snr:.0f} left"
     if kind == WIDE:
         text += f"; {seen.codes_used:.0%} of the 256 codes are used"
     elif tensor in figures.local:
@@ -171,7 +177,7 @@ def activation_outliers(figures: Figures) -> list[Finding]:
 def coarse_layers(figures: Figures) -> list[Finding]:
     """Layers whose own error, on a float input, is too large although their range is right."""
     found = []
-    off = (fit.layers for fit in figures.ranges.values() if fit.lost >= RANGE_LOSS)
+    off = (fit.layers for fit in figures.ranges.values() if is_off(fit))
     explained = {layer for layers in off for layer in layers}
     for name, error in figures.local.items():
         if error.both < LOW_SNR and name not in explained:
