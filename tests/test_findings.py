@@ -190,7 +190,7 @@ GOOD = Figures(
     local={"a": LocalError("a", 40, 35, 34, 36, 0.2, 0.001)},
     weights={"a": WeightFigures(-1, 1, 0, 0.1, 0, 3.0, (), 0)},
     activations={"a": ActivationFigures(0, 6, 1, 1, 3.0, 2.0, 4.0, 0.75, 0.5)},
-    ranges={"a": RangeFit(("a",), 4.0, 4.1, 35.0, 0.1, 0.1, "mse", 4.1)},
+    ranges={"a": RangeFit(("a",), 4.0, 4.1, 35.0, 0.1)},
     calibration=CalibrationFigures(128, 1.1, 1.0),
 )
 

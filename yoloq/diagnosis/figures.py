@@ -1,7 +1,7 @@
 """All figures of a quantized network that findings are drawn from."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor, nn
@@ -25,15 +25,18 @@ from .tensors import (
 BEST = "mse"  # the calibrator that minimises the squared error, and so maximises the SNR
 
 
+NEAR = 1.0  # dB; a range this close to the best one needs no other
+
+
 @dataclass(frozen=True)
 class RangeFit:
     """How well a quantizer's range fits one tensor, in dB of the tensor's SNR.
 
     `layers` share the range. `snr` is the tensor's, `lost` what it lost against the range with the
-    least squared error on the images measured on, whose bound is `best`; `lost_calibration` the
-    same on the calibration images (0 where there are no statistics of them). Of all calibrators,
-    `calibrator` gives the highest SNR on the images measured on, with `suggested` from the
-    calibration images.
+    least squared error on the images measured on, whose bound is `best`. The rest is known where
+    1 dB or more is lost: `lost_calibration` is the same on the calibration images (None without
+    statistics of them); of all calibrators, `calibrator` gives the highest SNR on the images
+    measured on, with `suggested` from the calibration images.
     """
 
     layers: tuple[str, ...]
@@ -41,9 +44,9 @@ class RangeFit:
     best: float
     snr: float
     lost: float
-    lost_calibration: float
-    calibrator: str
-    suggested: float
+    lost_calibration: float | None = None
+    calibrator: str = ""
+    suggested: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,20 +149,25 @@ def _fit(
     def chosen(calibrator: str, source: Mapping[str, Statistics]) -> Range:
         return _widest(CALIBRATORS[calibrator](source[name], spec) for name in tensors)
 
-    def lost(source: Mapping[str, Statistics]) -> float:
-        best = range_snr(source[tensor], chosen(BEST, source), spec)
-        return best - range_snr(source[tensor], now, spec)
+    def lost(source: Mapping[str, Statistics], best: Range) -> float:
+        return range_snr(source[tensor], best, spec) - range_snr(source[tensor], now, spec)
 
+    best = chosen(BEST, seen)
+    fit = RangeFit(
+        layers=layers,
+        amax=_amax(now),
+        best=_amax(best),
+        snr=range_snr(seen[tensor], now, spec),
+        lost=lost(seen, best),
+    )
+    if fit.lost < NEAR:
+        return fit
     known = all(name in calibrated for name in tensors)
     offers = {name: chosen(name, calibrated if known else seen) for name in CALIBRATORS}
     offer = max(offers, key=lambda name: range_snr(seen[tensor], offers[name], spec))
-    return RangeFit(
-        layers=layers,
-        amax=_amax(now),
-        best=_amax(chosen(BEST, seen)),
-        snr=range_snr(seen[tensor], now, spec),
-        lost=lost(seen),
-        lost_calibration=lost(calibrated) if known else 0.0,
+    return replace(
+        fit,
+        lost_calibration=lost(calibrated, offers[BEST]) if known else None,
         calibrator=offer,
         suggested=_amax(offers[offer]),
     )

@@ -140,7 +140,8 @@ def _range(kind: str, tensor: str, figures: Figures) -> Finding:
     if others := fit.layers[1:]:
         text += f" (shared with {listed(others)})"
     advice = f"{ptq(option)} ({fit.calibrator}); try it first with make diagnose"
-    if kind == NARROW and fit.lost_calibration < RANGE_LOSS / 2:
+    fits = fit.lost_calibration is not None and fit.lost_calibration < RANGE_LOSS / 2
+    if kind == NARROW and fits:
         advice = f"it fits the calibration images: {ptq('--images 512')}, or {advice}"
     return Finding(layer, kind, text, advice, fit.calibrator)
 
