@@ -16,7 +16,7 @@ def describe_divergence(net: nn.Module, images: Tensor, place: str) -> str:
     """
     parameters = list(net.named_parameters())
     if name := _first([(name, tensor.detach()) for name, tensor in parameters]):
-        return f"the loss is not finite in {place}: weights of {_layer(name)} are not; {REMEDY}"
+        return f"the weights of {_layer(name)} are not finite in {place}; {REMEDY}"
     if name := first_output(net, images):
         return f"the loss is not finite in {place}: the output of {name} is not; {REMEDY}"
     if name := _first([(name, p.grad) for name, p in parameters if p.grad is not None]):

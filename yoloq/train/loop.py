@@ -59,7 +59,7 @@ def fit(
         validate: epoch -> figures for the table, of the averaged weights; {} for none.
 
     Raises:
-        UserError: the loss or a gradient is no longer finite; names the step and the layer.
+        UserError: loss, gradient or weights are no longer finite; names the step and the layer.
     """
     net, average, optimizer = state.net, state.average, state.optimizer
     with EpochProgress(plan.epochs, plan.steps, start=len(state.history)) as progress:
@@ -73,8 +73,8 @@ def fit(
                 value, parts = objective(batch)
                 optimizer.zero_grad()
                 value.backward()
-                norm = gradient_norm(net)
-                if not torch.isfinite(value + norm):
+                norm, size = gradient_norm(net), weight_norm(net)
+                if not torch.isfinite(value + norm + size):
                     place = f"epoch {epoch + 1}, step {step + 1}"
                     raise UserError(describe_divergence(net, batch.images, place))
                 nn.utils.clip_grads_with_norm_(net.parameters(), plan.clip, norm)
@@ -97,6 +97,11 @@ def fit(
 def gradient_norm(net: nn.Module) -> Tensor:
     """Euclidean norm of all gradients together."""
     return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+
+
+def weight_norm(net: nn.Module) -> Tensor:
+    """Euclidean norm of all weights together; rounding to integers hides a NaN from the loss."""
+    return nn.utils.get_total_norm([p.detach() for p in net.parameters()])
 
 
 def supervised(net: nn.Module, loss: Loss, plan: Plan) -> Objective:
