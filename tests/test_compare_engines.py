@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 INSTALLED = [name for name in ENGINES if importlib.util.find_spec(name)]
 ONNX_BASED = [name for name in INSTALLED if name != "torch"]
+FIRST_C3 = ["model.2.cv1.conv", "model.2.m.0.cv1.conv", "model.2.m.0.cv2.conv"]
 TORCH = {precision: Variant("torch", precision) for precision in ("fp32", "int8")}
 
 
@@ -42,7 +43,9 @@ def by_layer(errors: list[LayerError]) -> dict[str, LayerError]:
 @pytest.mark.parametrize("name", INSTALLED)
 def test_fp32_agrees_with_torch_at_every_layer(name: str, family_source: Source) -> None:
     errors = compare_engines(family_source, Variant(name, "fp32"), TORCH["fp32"], [IMAGES])
-    assert [error.layer for error in errors] == list(family_source.quantized.placement.layers)
+    layers = [error.layer for error in errors]
+    assert set(layers) == set(family_source.quantized.placement.layers)
+    assert layers[:5] == ["model.0.conv", "model.1.conv", *FIRST_C3], "forward order"
     assert min(error.snr for error in errors) > 60
     assert not any(error.bad for error in errors)
 
@@ -60,9 +63,8 @@ def test_int8_loses_no_more_than_simulated(
 ) -> None:
     # ONNX Runtime rounds more tensors than the simulation: 3 dB is as much error again
     errors = compare_engines(family_source, Variant(name, "int8"), TORCH["fp32"], [IMAGES])
-    first_float = [error.layer for error in errors][:2]
     for error in errors:
-        if error.layer in first_float:
+        if error.layer in ("model.0.conv", "model.1.conv"):
             assert error.snr > 40, "16 bits at the least"
         else:
             assert error.snr > simulated[error.layer].snr - 4

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..engines import get_engine
 from ..engines.base import Source, Watch
 from ..errors import EngineError
+from ..quant.dataflow import conv_inputs, trace
 from ..quant.placement import check_patterns, matches
 from .compare import ErrorSum, LayerError
 
@@ -73,7 +74,7 @@ def compare_engines(
         EngineError: an engine is missing or cannot give intermediate outputs.
         ValueError: no image came.
     """
-    names = list(source.quantized.placement.layers)
+    names = list(conv_inputs(trace(source.model.net)))
     check_patterns(layers, names)
     chosen = [name for name in names if any(matches(name, pattern) for pattern in layers)]
     watches = [open_variant(source, variant, chosen, threads) for variant in (tested, reference)]

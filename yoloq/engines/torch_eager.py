@@ -1,5 +1,6 @@
 """PyTorch itself: the reference for accuracy; its int8 is simulated and claims no speed."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -70,7 +71,7 @@ def load(file: Path, precision: str, device: str, threads: int) -> TorchPredicto
 def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
     """Outputs of convolutions, seen by hooks."""
     torch.set_num_threads(threads)
-    net = source.net(precision)
+    net = copy.deepcopy(source.net(precision))  # which may be in use on another device
     predictor = TorchPredictor(net, source.info, torch.device("cpu"), precision)
     modules = dict(net.named_modules())
 
