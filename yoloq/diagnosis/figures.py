@@ -25,7 +25,7 @@ from .tensors import (
 BEST = "mse"  # the calibrator that minimises the squared error, and so maximises the SNR
 
 
-NEAR = 1.0  # dB; a range this close to the best one needs no other
+NEAR = 3.0  # dB, half a bit; a range this close to the best one needs no other
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RangeFit:
 
     `layers` share the range. `snr` is the tensor's, `lost` what it lost against the range with the
     least squared error on the images measured on, whose bound is `best`. The rest is known where
-    1 dB or more is lost: `lost_calibration` is the same on the calibration images (None without
+    3 dB or more is lost: `lost_calibration` is the same on the calibration images (None without
     statistics of them); of all calibrators, `calibrator` gives the highest SNR on the images
     measured on, with `suggested` from the calibration images.
     """

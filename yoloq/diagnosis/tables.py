@@ -69,18 +69,12 @@ def show_errors(console: Console, title: str, errors: Sequence[LayerError], coun
 
 
 def _show(console: Console, header: list[str], cells: list[list[str]], title: str) -> None:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        title=title,
-        title_justify="left",
-        title_style="bold",
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, name in enumerate(header):
         table.add_column(name, justify="right" if index else "left", overflow="fold")
     for line in cells:
         table.add_row(*line)
+    console.print(title, style="bold")  # a title of the table would wrap at its width
     console.print(table)
 
 
@@ -109,7 +103,7 @@ def show_trial(console: Console, trial: Mapping[str, Any]) -> None:
     last, *pair = trial["last"]
     rows.append([f"SNR of {last} (dB)", *map(_decibels, pair)])
     rows.append(["fidelity", *(f"{value:.3f}" for value in trial["fidelity"])])
-    _show(console, ["With --amax", "before", "after"], rows, "")
+    _show(console, ["", "before", "after"], rows, "With --amax")
 
 
 def show_bisection(console: Console, found: Mapping[str, Any]) -> None:
