@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
 	$(if $(DEVICE),--device $(DEVICE))
-STAGES := data train baseline ptq report
+STAGES := data train baseline ptq diagnose report
 
 .PHONY: help setup $(STAGES) engine sensitivity demo test check bench clean
 .DEFAULT_GOAL := help
@@ -19,6 +19,7 @@ help:
 	@echo "make baseline   FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "make ptq        calibrate to int8 on images of the train split"
 	@echo "make sensitivity  which layers lose accuracy in int8, and what each costs in time"
+	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
 	@echo "make report     one table of all that was measured"
 	@echo "make train      train the built-in checkpoint anew"
