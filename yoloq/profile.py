@@ -11,6 +11,7 @@ from statistics import median
 
 from .engines.base import Engine, NodeTime, Source, any_image
 from .export import export_float
+from .quant.placement import block_of
 from .timing import measure
 
 ROUNDS = 5
@@ -64,11 +65,6 @@ class LayerCost:
     def lost_ms(self) -> float:
         """What keeping the layer in float costs; negative where its int8 is the slower one."""
         return self.float_ms - self.int8_ms
-
-
-def block_of(name: str) -> str:
-    """The numbered block of a module: `model.2.cv1.conv` -> `model.2`."""
-    return ".".join(name.split(".")[:2])
 
 
 def layer_times(

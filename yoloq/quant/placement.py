@@ -144,6 +144,11 @@ def matches(name: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(prefix, pattern) for prefix in prefixes)
 
 
+def block_of(name: str) -> str:
+    """The numbered block of a module: `model.2` of `model.2.cv1.conv`."""
+    return ".".join(name.split(".")[:2])
+
+
 def conv_layers(net: nn.Module) -> list[str]:
     """The numbered layers of a network that hold convolutions: `model.0` to the head."""
     layers = net.get_submodule("model").named_children()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.layered import LayeredNet
-from ..quant.placement import Placement, check_patterns, matches
+from ..quant.placement import Placement, block_of, check_patterns, matches
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,6 @@ def find_candidates(
             groups.setdefault(block_of(name) if grain == "block" else name, []).append(name)
     found = [Candidate(n, block_number(n), tuple(layers)) for n, layers in groups.items()]
     return sorted(found, key=lambda candidate: candidate.block)
-
-
-def block_of(layer: str) -> str:
-    """`model.2` of `model.2.cv1.conv`."""
-    return ".".join(layer.split(".")[:2])
 
 
 def block_number(layer: str) -> int:

@@ -23,15 +23,14 @@ from ..sensitivity.passes import BASE
 from ..sensitivity.sweep import MODES
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
-from .inputs import Inputs, as_config, earlier, finished, open_inputs, say
+from .inputs import Inputs, earlier, finished, open_inputs, say
 from .policy_search import search
-from .ptq import PtqConfig, calibrated, calibration_images
+from .ptq import PtqConfig, calibrated, calibration_images, config_of
 from .ptq import run as run_ptq
 from .sweeping import engine_costs, open_journal, sweep
 
 PROPOSED = (1, 2, 4)  # layers in float in the policies that are proposed without a target
 POLICY = "policy.json"
-HERE = (
     "weights",
     "data",
     "device",
@@ -138,9 +137,7 @@ def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> 
         resolve(policy, inputs.model.net, trace(inputs.model.net))
     except PolicyError as error:
         raise PolicyError(f"--include: {error}") from None
-    saved = {k: tuple(v) if isinstance(v, list) else v for k, v in ptq.config.items()}
-    places = {name: saved[name] for name in saved if name not in HERE}
-    made = as_config(config, PtqConfig, **places)
+    made = config_of(config, ptq)
     quantized, _, _ = calibrated(inputs, made, policy, calibration_images(inputs, made))
     return quantized
 
