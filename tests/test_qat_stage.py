@@ -213,7 +213,8 @@ def test_engine_and_report_take_the_better_model(
     whole: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(whole / "run", tmp_path / "run")
-    flags = tiny.flags(tmp_path, *"--engine torch --runs 1 --threads 1 --precisions int8".split())
+    short = ("--runs", "1", "--threads", "1", "--precisions", "int8")
+    flags = tiny.flags(tmp_path, "--engine", "torch", *short)
 
     def build(*more: str) -> dict[str, Any]:
         assert cli.main(engine.EngineConfig, engine.run, [*flags, *more]) == 0

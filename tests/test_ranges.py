@@ -19,14 +19,8 @@ from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quantized import quantize_model
 from yoloq.train import ranges
 from yoloq.train.optimizer import make_optimizer
-from yoloq.train.ranges import (
-    AveragedQuantizer,
-    FixedQuantizer,
-    LearnedQuantizer,
-    forget,
-    learned_steps,
-    trainable_ranges,
-)
+from yoloq.train.quantizers import AveragedQuantizer, FixedQuantizer, LearnedQuantizer
+from yoloq.train.ranges import forget, learned_steps, trainable_ranges
 from yoloq.train.student import make_student, settled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,6 +69,20 @@ def test_gradients_are_those_of_lsq(spec: QuantSpec) -> None:
     wanted = parts / math.sqrt(count * spec.qmax)
     np.testing.assert_allclose(quantizer.step.grad, wanted, rtol=2e-4, atol=1e-5)
     np.testing.assert_array_equal(x.grad, np.where(inside, upstream, 0))
+
+
+def test_a_batch_of_activations_counts_the_elements_of_one_image() -> None:
+    x = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
+    found = []
+    for batched in (False, True):
+        quantizer = learned(QuantSpec(), x)
+        quantizer.batched = batched
+        quantizer(x).sum().backward()
+        found.append(float(quantizer.step.grad))
+    assert found[1] == pytest.approx(found[0] * math.sqrt(6), rel=1e-5)
+    net = make_student(tiny_quantized(), "learned")
+    batched = {n: q.batched for n, q in quantizers(net).items()}
+    assert all(value == name.endswith("input_quantizer") for name, value in batched.items())
 
 
 def test_gradient_of_a_step_is_the_slope_of_its_straight_through_form() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..quant.affine import QuantSpec, quantize, scale_and_zero_point
 from ..quant.modules import QuantConv2d
 from .batch_norm import FoldedConv2d
-from .ranges import FollowingQuantizer, LearnedQuantizer
+from .quantizers import FollowingQuantizer, LearnedQuantizer
 
 MOMENTUM = 0.01  # of the moving averages, the paper's m
 STATES = ("integers", "direction", "frequency", "average", "frozen")

@@ -12,7 +12,8 @@ from ..quant.modules import QuantConv2d, quantizers
 from ..quant.placement import matches
 from ..quantized import QuantizedModel
 from .batch_norm import FoldedConv2d, keep_batch_norm
-from .ranges import FixedQuantizer, LearnedQuantizer, Mode, trainable_ranges
+from .quantizers import FixedQuantizer, LearnedQuantizer
+from .ranges import Mode, trainable_ranges
 
 
 def make_student(

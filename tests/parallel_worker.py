@@ -1,0 +1,56 @@
+"""Run under torchrun by test_parallel.py: one step of QAT, its gradients written for each rank."""
+
+import sys
+from pathlib import Path
+
+import torch
+from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
+
+from yoloq.train.distill import Distillation
+from yoloq.train.loss_classic import ClassicLoss
+from yoloq.train.objective import Imitation, QatObjective
+from yoloq.train.oscillation import dampening
+from yoloq.train.parallel import Processes, processes
+from yoloq.train.samples import TrainBatch
+from yoloq.train.student import make_student
+from yoloq.train.teacher import common_blocks
+
+BATCH = 4
+
+
+def batch() -> TrainBatch:
+    """Four pictures; the third has two boxes, the second none."""
+    rows = [[0, 1, 0.3, 0.4, 0.2, 0.2], [2, 0, 0.5, 0.5, 0.4, 0.3], [2, 2, 0.7, 0.2, 0.1, 0.3]]
+    targets = torch.tensor([*rows, [3, 1, 0.4, 0.8, 0.3, 0.2]])
+    images = (as_input(pictures(BATCH)) * 255).round().to(torch.uint8)
+    return TrainBatch(images, targets)
+
+
+def step(group: Processes, loss: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Gradients of one step, and the weights after it."""
+    torch.manual_seed(0)
+    teacher = tiny_model()
+    net = make_student(tiny_quantized(), "learned").to(group.device)
+    blocks = common_blocks(net, teacher.net)
+    imitation = Imitation(teacher.net, blocks, Distillation(teacher.head))
+    task = ClassicLoss(teacher.head, 64)
+    objective = QatObjective(
+        net,
+        group,
+        imitation if loss != "task" else None,
+        task if loss != "distill" else None,
+        penalty=(lambda: 0.01 * dampening(net)) if loss == "both" else None,
+    )
+    value, _ = objective(batch())
+    value.backward()
+    gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+    torch.optim.AdamW(net.parameters(), 1e-3).step()
+    return gradients, {name: value.clone() for name, value in net.state_dict().items()}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    with processes("cpu", BATCH) as group:
+        for loss in ("distill", "task", "both"):
+            torch.save(step(group, loss), folder / f"{loss}-{group.rank}.pt")
