@@ -31,13 +31,6 @@ from .sweeping import engine_costs, open_journal, sweep
 
 PROPOSED = (1, 2, 4)  # layers in float in the policies that are proposed without a target
 POLICY = "policy.json"
-    "weights",
-    "data",
-    "device",
-    "workers",
-    "project",
-    "name",
-)  # options that PTQ had its own of
 
 
 @dataclass(frozen=True)
