@@ -16,6 +16,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "accuracy": "raw heads, FP32, INT8 on the engines, engine against fake quantization",
     "settings": "calibrators, granularity and placement side by side",
     "speed": "INT8 against the usual FP32 export and the 16-bit engine",
+    "profile_layers": "what each layer takes in int8 and in the 16-bit type",
     "calibration": "seconds of calibrating against a plain forward pass",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "demo_time": "wall-clock of make demo",

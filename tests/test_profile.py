@@ -38,7 +38,8 @@ READERS = {
 def source(family: str) -> Source:
     """With activations of a trained network's size.
 
-    OpenVINO (2026.4) runs what reads a Concat in float where its amax is less than 0.5.
+    Where OpenVINO (2026.4) turns int8 into uint8 itself, it runs what reads a Concat of an amax
+    less than 0.5 in float.
     """
     model, quantized = tiny_model(family), tiny_quantized(family)
     ranges = get_ranges(quantized.model.net)
@@ -103,6 +104,7 @@ def test_nothing_of_a_profile_is_lost(
             times = layer_times(nodes, family_source.quantized.placement.layers, readers)
             assert times.total == pytest.approx(sum(node.ms for node in nodes))
             assert sum(times.by_block().values()) + times.rest == pytest.approx(times.total)
+            assert sum(times.kinds.values()) == pytest.approx(times.total)
 
 
 def test_little_belongs_to_no_layer(
@@ -286,8 +288,31 @@ def test_int8_may_cost_time() -> None:
 
 
 def test_medians_are_taken_over_rounds() -> None:
-    rounds = [LayerTimes({"a": a}, {"b": 2 * a}, 3 * a, {"a": "int8"}, a) for a in (1.0, 9.0, 2.0)]
-    assert median_times(rounds) == LayerTimes({"a": 2.0}, {"b": 4.0}, 6.0, {"a": "int8"}, 2.0)
+    rounds = [
+        LayerTimes({"a": a}, {"b": 2 * a}, 3 * a, {"a": "int8"}, {"c": 4 * a}, a)
+        for a in (1.0, 9.0, 2.0)
+    ]
+    wanted = LayerTimes({"a": 2.0}, {"b": 4.0}, 6.0, {"a": "int8"}, {"c": 8.0}, 2.0)
+    assert median_times(rounds) == wanted
+
+
+def test_kinds_keep_apart_what_only_quantizes() -> None:
+    conv, pair = "/net/model.3/Conv", f"{CV1}/act/Mul_output_0_Q"
+    nodes = [
+        NodeTime("Convolution", "int8", (conv, pair), 1.0),
+        NodeTime("Convolution", "int8", (conv,), 2.0),
+        NodeTime("Convolution", "bf16", (conv,), 4.0),
+        NodeTime("Subgraph", "bf16", (pair,), 8.0),
+        NodeTime("Subgraph", "bf16", ("/net/model.2/m/m.0/add/Add", pair), 16.0),
+        NodeTime("Reorder", "fp32", (), 32.0),
+    ]
+    assert layer_times(nodes, LAYERS).kinds == {
+        "Convolution int8": 3,
+        "Convolution bf16": 4,
+        "Quantize bf16": 8,
+        "Subgraph bf16": 16,
+        "Reorder fp32": 32,
+    }
 
 
 def test_openvino_counts_the_warm_up_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

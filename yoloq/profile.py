@@ -32,6 +32,8 @@ class LayerTimes:
         others: by block, what serves no one convolution: Concat, Add, MaxPool, Resize.
         rest: what belongs to no block: the image's way to the first convolution.
         precisions: the type that each convolution ran in.
+        kinds: the whole again, by kind of node and type, such as "Convolution int8"; what does
+            nothing but quantize is "Quantize", whatever the engine calls it.
         latency_ms: of a call without the profile, which itself takes some time; None: not measured.
     """
 
@@ -39,6 +41,7 @@ class LayerTimes:
     others: Mapping[str, float]
     rest: float
     precisions: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
 
     @property
@@ -82,8 +85,9 @@ def layer_times(
             does apart counts for them. Without, it counts for the layer that makes the tensor.
     """
     times, others, rest = dict.fromkeys(layers, 0.0), defaultdict[str, float](float), 0.0
-    precisions: dict[str, str] = {}
+    precisions, kinds = dict[str, str](), defaultdict[str, float](float)
     for node in nodes:
+        kinds[_kind(node)] += node.ms
         own = [name for source in node.sources if (name := _convolution(source, layers))]
         precisions |= {name: node.precision for name in own if CONVOLUTION.search(node.kind)}
         served = list(dict.fromkeys(own)) or _served(node, layers, readers or {})
@@ -94,7 +98,13 @@ def layer_times(
             else:
                 others[name] += part
         rest += 0 if served else node.ms
-    return LayerTimes(times, dict(others), rest, precisions)
+    return LayerTimes(times, dict(others), rest, precisions, dict(kinds))
+
+
+def _kind(node: NodeTime) -> str:
+    """A node's row in `LayerTimes.kinds`."""
+    quantizes = bool(node.sources) and all(PAIR.match(source) for source in node.sources)
+    return f"{'Quantize' if quantizes else node.kind} {node.precision}"
 
 
 def _served(node: NodeTime, layers: Collection[str], readers: Readers) -> list[str]:
@@ -216,5 +226,6 @@ def median_times(rounds: Sequence[LayerTimes]) -> LayerTimes:
         {name: median(r.others[name] for r in rounds) for name in first.others},
         median(r.rest for r in rounds),
         first.precisions,
+        {name: median(r.kinds[name] for r in rounds) for name in first.kinds},
         median(latencies) if latencies else None,
     )
