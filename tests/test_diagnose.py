@@ -17,7 +17,7 @@ from yoloq.diagnosis.findings import Finding
 from yoloq.files import sha256
 from yoloq.quantized import load_quantized, save_quantized
 from yoloq.results import read_result
-from yoloq.stages import diagnose, ptq
+from yoloq.stages import diagnose, diagnosing, ptq
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -125,6 +125,20 @@ def test_bisection_finds_the_planted_layer(
     assert found["culprits"] == ["model.3.conv"]
     assert found["fidelity"] < found["threshold"]
     assert '--keep-float model.3"' in capsys.readouterr().out
+
+
+def test_a_bisection_of_a_loss_that_is_spread_ends(
+    project: Path,
+    tiny: TinySet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(diagnosing, "MAX_TRIALS", 3)
+    plant(project, "model.3.conv", 200)
+    assert run(tiny.flags(project, "--plots", "0", "--bisect")) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("bisect: ") == 3
+    assert "Bisection stopped after 3 trials" in printed.out
 
 
 def test_engines_are_compared(

@@ -107,7 +107,11 @@ def show_trial(console: Console, trial: Mapping[str, Any]) -> None:
 
 
 def show_bisection(console: Console, found: Mapping[str, Any]) -> None:
-    """The culprits."""
+    """The culprits, or that there are too many to name."""
+    if found["culprits"] is None:
+        text = f"Bisection stopped after {found['tried']} trials: the loss is spread over many"
+        console.print(Text(f"{text} layers; make sensitivity ranks them"))
+        return
     names = ", ".join(found["culprits"]) or "none"
     console.print(
         Text(
