@@ -18,6 +18,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "speed": "INT8 against the usual FP32 export and the 16-bit engine",
     "profile_layers": "what each layer takes in int8 and in the 16-bit type",
     "calibration": "seconds of calibrating against a plain forward pass",
+    "qat_step": "a step of QAT against a step of FP32 training",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "demo_time": "wall-clock of make demo",
 }

@@ -61,27 +61,16 @@ def fit(
     Raises:
         UserError: loss, gradient or weights are no longer finite; names the step and the layer.
     """
-    net, average, optimizer = state.net, state.average, state.optimizer
     with EpochProgress(plan.epochs, plan.steps, start=len(state.history)) as progress:
         for epoch in range(len(state.history), plan.epochs):
-            plan.prepare(net, epoch)
+            plan.prepare(state.net, epoch)
             began, means = time.perf_counter(), Means()
             for step, batch in enumerate(batches(epoch)):
                 factor = plan.schedule.factor(epoch + step / plan.steps)
-                set_learning_rate(optimizer, plan.learning_rate * factor)
+                set_learning_rate(state.optimizer, plan.learning_rate * factor)
 
-                value, parts = objective(batch)
-                optimizer.zero_grad()
-                value.backward()
-                norm, size = gradient_norm(net), weight_norm(net)
-                if not torch.isfinite(value + norm + size):
-                    place = f"epoch {epoch + 1}, step {step + 1}"
-                    raise UserError(describe_divergence(net, batch.images, place))
-                nn.utils.clip_grads_with_norm_(net.parameters(), plan.clip, norm)
-                optimizer.step()
-                plan.after_step()
-                average.update(net)
-
+                place = f"epoch {epoch + 1}, step {step + 1}"
+                parts = take_step(state, objective, batch, plan, place)
                 means.add(parts)
                 progress.step(epoch, means.values())
             row: Epoch = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
@@ -92,6 +81,27 @@ def fit(
             state.save()
             progress.report(row)
     return state.history
+
+
+def take_step(
+    state: RunState, objective: Objective, batch: TrainBatch, plan: Plan, place: str
+) -> Parts:
+    """One step of the optimizer on a batch; returns the loss's parts.
+
+    Raises:
+        UserError: loss, gradient or weights are not finite; names `place` and the layer.
+    """
+    value, parts = objective(batch)
+    state.optimizer.zero_grad()
+    value.backward()
+    norm = gradient_norm(state.net)
+    if not torch.isfinite(value + norm + weight_norm(state.net)):
+        raise UserError(describe_divergence(state.net, batch.images, place))
+    nn.utils.clip_grads_with_norm_(state.net.parameters(), plan.clip, norm)
+    state.optimizer.step()
+    plan.after_step()
+    state.average.update(state.net)
+    return parts
 
 
 def gradient_norm(net: nn.Module) -> Tensor:

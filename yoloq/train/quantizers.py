@@ -149,13 +149,16 @@ class _LearnedStep(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, y, step, zero_point = ctx.saved_tensors
         spec = ctx.spec
-        shape = (-1, *[1] * (x.ndim - 1)) if step.ndim else ()
-        lowest = ((spec.qmin - zero_point) * step).view(shape)
-        highest = ((spec.qmax - zero_point) * step).view(shape)
-        inside = (x > lowest) & (x < highest)
-        passed = gradient * inside
+        limits = [(limit - zero_point) * step for limit in (spec.qmin, spec.qmax)]
+        if step.ndim == 0 and x.device.type == "cpu":  # one pass over memory
+            bounds = (float(limit) for limit in limits)
+            passed = torch.ops.aten.hardtanh_backward(gradient, x, *bounds)
+        else:
+            shape = (-1, *[1] * (x.ndim - 1)) if step.ndim else ()
+            lowest, highest = (limit.view(shape) for limit in limits)
+            passed = gradient * ((x > lowest) & (x < highest))
         # s * (round(v) - v) is y - x inside, and s * limit is y outside
-        products = gradient * y - passed * x
+        products = torch.addcmul(gradient * y, passed, x, value=-1)
         sums = products.flatten(1).sum(1) if step.ndim else products.sum()
         return passed, sums / step * ctx.scale, None, None, None
 
