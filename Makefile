@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
 	$(if $(DEVICE),--device $(DEVICE))
-STAGES := data train baseline ptq diagnose report
+STAGES := data train baseline ptq diagnose qat report
 
 .PHONY: help setup $(STAGES) engine sensitivity demo test check bench clean
 .DEFAULT_GOAL := help
@@ -20,6 +20,7 @@ help:
 	@echo "make ptq        calibrate to int8 on images of the train split"
 	@echo "make sensitivity  which layers lose accuracy in int8, and what each costs in time"
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
+	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
 	@echo "make report     one table of all that was measured"
 	@echo "make train      train the built-in checkpoint anew"
