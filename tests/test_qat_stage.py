@@ -436,6 +436,51 @@ def test_a_mistake_is_one_line_before_any_work(
     assert not [*project.rglob("*.*")]
 
 
+def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, capsys) -> None:
+    own = make_tiny_set(tmp_path / "set", images=4)
+    (tmp_path / "set" / "images" / "train" / "1.png").write_bytes(b"no picture")
+    assert run(own, tmp_path, "--epochs", "1") == 0
+    assert "1 images of `train` cannot be read: " in capsys.readouterr().err
+
+
+def test_a_state_left_behind_by_a_finished_run_refuses_nothing(
+    start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = fine_tuning.RunState.remove
+    fine_tuning.RunState.remove = lambda self: None  # type: ignore[method-assign]
+    try:
+        assert run(tiny, start) == 0
+    finally:
+        fine_tuning.RunState.remove = real  # type: ignore[method-assign]
+    assert (start / "run" / "qat-state.pt").exists()
+    assert run(tiny, start, "--epochs", "1") == 0
+    assert "going on" not in capsys.readouterr().err
+    assert not (start / "run" / "qat-state.pt").exists()
+
+
+def test_a_run_that_was_given_up_leaves_the_finished_one_usable(
+    whole: Path, tiny: TinySet, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    shutil.copytree(whole / "run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert run(tiny, tmp_path, "--lr", "1e-5") == 130
+    capsys.readouterr()
+    assert run(tiny, tmp_path) == 0
+    assert "qat.json is up to date" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("ranges", ["frozen", "learned", "ema"])
+def test_on_a_gpu(start: Path, tiny: TinySet, ranges: str) -> None:
+    more = ("--bn", "freeze", "--freeze-oscillating", "0.02", "--device", "cuda")
+    assert run(tiny, start, "--ranges", ranges, *more) == 0
+    found = read(start)
+    best = found["notes"]["best"]
+    assert found["rows"][0]["fidelity"] == pytest.approx(best["fidelity"], abs=0.02)
+
+
 def test_images_of_val_are_not_trained_on(tmp_path: Path, capsys) -> None:
     own = make_tiny_set(tmp_path / "set", images=2)
     text = own.data.read_text().replace("images/train", "images/val")

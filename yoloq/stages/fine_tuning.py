@@ -19,11 +19,11 @@ from ..train.ranges import learned_steps
 from ..train.samples import Sizes, TrainBatch, batches, steps
 from ..train.state import Epoch, RunState
 from ..train.teacher import common_blocks
-from .inputs import NOT_INPUTS, say
+from .inputs import NOT_INPUTS, existing, say
 from .qat_epochs import measure_epoch, measure_start
 from .tuning import Tuning
 
-STATE, TABLE = "qat-state.pt", "qat.csv"
+STATE = "qat-state.pt"
 
 
 def train(tuning: Tuning) -> RunState:
@@ -74,12 +74,14 @@ def start_state(tuning: Tuning) -> RunState:
         WeightAverage(net, config.average),
         optimizer,
         settings=settings(tuning),
-        table=config.folder / TABLE,
         writes=tuning.processes.first,
     )
     if config.force:
+        if state.writes:
+            state.remove()
         return state
-    state.refuse_other_settings()
+    finished = existing(tuning.inputs, "qat")
+    state.refuse_other_settings(finished.key if finished else "")
     if state.restore():
         say(f"{state.file}: going on after epoch {len(state.history)}")
     return state

@@ -14,6 +14,7 @@ from ..detections import Detections
 from ..engines.base import ModelInfo
 from ..engines.torch_eager import TorchPredictor
 from ..errors import CheckpointError, PolicyError
+from ..files import write_text
 from ..models import load_model
 from ..quant.dataflow import conv_inputs, trace
 from ..quant.placement import check_patterns
@@ -22,23 +23,23 @@ from ..quantized import QuantizedModel, load_quantized, save_quantized
 from ..results import Row, StageResult, read_result
 from ..train.curves import draw_curves
 from ..train.parallel import Processes, processes
-from ..train.state import RunState
+from ..train.state import RunState, table
 from ..train.student import settled
 from ..train.teacher import load_teacher
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
-from .fine_tuning import TABLE, train
+from .fine_tuning import train
 from .inputs import earlier, finished, open_inputs, say
 from .ptq import PtqConfig
 from .ptq import run as run_ptq
 from .qat_config import QatConfig
 from .qat_epochs import FIGURE
 from .rows import BASELINE, accuracy, describe, find
-from .tuning import Tuning, read_pictures
+from .tuning import Tuning, train_files
 
 __all__ = ["QatConfig", "run"]
 
-WEIGHTS, CURVE = "qat.pt", "qat.png"
+WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
 OBSERVED = 128  # images on which the ranges of outputs are observed
 
 
@@ -77,7 +78,7 @@ def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
         raise PolicyError(f"--only: {error}") from None
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
-    read_pictures(inputs, config)
+    train_files(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
     read = {
@@ -128,6 +129,7 @@ def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
     quantized = with_outputs(tuning, best_model(tuning, state))
     save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
     rows = state.rows()
+    write_text(folder / TABLE, table(rows))
     draw_curves(folder / CURVE, rows, best["epoch"])
     row = measure(tuning, load_quantized(folder / WEIGHTS))
     say(describe(row))
@@ -148,7 +150,7 @@ def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
         },
     )
     result.write(folder / "qat.json")
-    state.file.unlink(missing_ok=True)
+    state.remove()
     return result
 
 

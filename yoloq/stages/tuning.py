@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
 
+from ..data.images import image_size
 from ..data.labels import collect, read_ground_truth
 from ..data.loader import sample
 from ..errors import DataError
@@ -57,8 +59,8 @@ class Tuning:
         return net.to(self.device)
 
 
-def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
-    """Images of train that are not in val, with labels where the loss needs them.
+def train_files(inputs: Inputs, config: QatConfig) -> list[Path]:
+    """Images of train that are not in val.
 
     Raises:
         DataError: train is missing, empty, or has no image of its own.
@@ -67,11 +69,27 @@ def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
     files = [file for file in inputs.dataset.images("train") if file not in val]
     if not files:
         raise DataError(f"{config.data}: `train` has no image that is not in `val`; QAT needs some")
-    if config.train_images:
-        files = list(sample(files, config.train_images, config.seed))
-    if not config.needs_labels:
-        return Pictures(files, collect([], files)[0], inputs.imgsz)
-    truth, report = read_ground_truth(inputs.dataset, "train", files)
-    for line in report.lines():
-        say(f"warning: {line}")
-    return Pictures(files, truth, inputs.imgsz)
+    if not config.train_images:
+        return files
+    return list(sample(files, config.train_images, config.seed))
+
+
+def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
+    """The images that are trained on, with labels where the loss needs them.
+
+    Raises:
+        DataError: none can be read, or the labels do not fit the data set.
+    """
+    files = train_files(inputs, config)
+    readable = [file for file in files if image_size(file) is not None]
+    if not readable:
+        raise DataError(f"{files[0]}: cannot be read, nor any image of `train`; check them")
+    if len(readable) < len(files):
+        (bad, *_) = [file for file in files if file not in set(readable)]
+        say(f"warning: {len(files) - len(readable)} images of `train` cannot be read: {bad}")
+    truth, report = collect([], readable)
+    if config.needs_labels:
+        truth, report = read_ground_truth(inputs.dataset, "train", readable)
+        for line in report.lines():
+            say(f"warning: {line}")
+    return Pictures(readable, truth, inputs.imgsz)

@@ -22,9 +22,8 @@ class RunState:
     `key` identifies the settings; a file of other settings is not continued. Batches and schedule
     follow from the epoch, and nothing else is random, so that a restored run is bit-identical.
     `extra` holds what else has to survive, as tensors and plain data; `settings` are readable ones
-    to name when the key differs. `table` is where the epochs go as CSV, beside the state if None;
-    an epoch 0, before training, is `extra["start"]`. `writes` is False in all processes of a
-    parallel run but one.
+    to name when the key differs. An epoch 0, before training, is `extra["start"]`. `writes` is
+    False in all processes of a parallel run but one.
     """
 
     file: Path
@@ -35,11 +34,10 @@ class RunState:
     history: list[Epoch] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    table: Path | None = None
     writes: bool = True
 
     def save(self) -> None:
-        """Write the state and the table of epochs, each whole."""
+        """Write the state and the table of epochs (`<stem>.csv`), each whole."""
         if not self.writes:
             return
         content: dict[str, Any] = {
@@ -54,7 +52,12 @@ class RunState:
         }
         with replace_when_whole(self.file) as temporary:
             torch.save(content, temporary)
-        write_text(self.table or self.file.with_suffix(".csv"), table(self.rows()))
+        write_text(self.file.with_suffix(".csv"), table(self.rows()))
+
+    def remove(self) -> None:
+        """Delete what `save` wrote."""
+        for file in (self.file, self.file.with_suffix(".csv")):
+            file.unlink(missing_ok=True)
 
     def rows(self) -> list[Epoch]:
         """The table of epochs, with epoch 0 where that was measured."""
@@ -77,14 +80,17 @@ class RunState:
         self.extra = content["extra"]
         return True
 
-    def refuse_other_settings(self) -> None:
+    def refuse_other_settings(self, finished: str = "") -> None:
         """Check that the file, where there is one, is of these settings.
+
+        Args:
+            finished: key of a run that came to its end; its state may have been left behind.
 
         Raises:
             RunError: it is of others; names them. Or it is damaged.
         """
         content = self._read()
-        if content is None or content["key"] == self.key:
+        if content is None or content["key"] in (self.key, finished):
             return
         then, changed = content["settings"], []
         for name in sorted({*then, *self.settings}):
