@@ -17,6 +17,8 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "settings": "calibrators, granularity and placement side by side",
     "speed": "INT8 against the usual FP32 export and the 16-bit engine",
     "profile_layers": "what each layer takes in int8 and in the 16-bit type",
+    "sweep": "sensitivity: what reuse saves, and the blocks in order",
+    "diagnosis": "the worst layers, and whether planted faults are named",
     "calibration": "seconds of calibrating against a plain forward pass",
     "qat_step": "a step of QAT against a step of FP32 training",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
