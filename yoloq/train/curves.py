@@ -26,6 +26,8 @@ def draw_curves(file: Path, rows: Sequence[Epoch], best: int) -> None:
             if points:
                 pane.plot(*zip(*points, strict=True), marker=".", label=name)
         pane.axvline(best, color="black", linestyle="--", linewidth=0.8)
+        pane.set_xlim(-0.2, max(rows[-1]["epoch"], 1) + 0.2)
+        pane.locator_params(axis="x", integer=True)
         pane.set_ylabel(title)
         pane.grid(alpha=0.3)
         pane.legend(fontsize=8)
