@@ -1,6 +1,5 @@
 """The diagnosis of the default PTQ model: its worst layers, its findings, and planted faults."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ import yaml
 from record import RESULTS, Column, Figure, Found, Table
 from subject import Subject, main
 
+from yoloq.files import write_text
 from yoloq.models import load_model, save_model
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quantized import load_quantized, save_quantized
@@ -164,7 +164,7 @@ def black_images(subject: Subject) -> list[dict[str, Any]]:
     document |= {"path": str(root), "train": str((folder / "black").resolve())}
     document.pop("generate", None)
     data = folder / "black.yaml"
-    data.write_text(json.dumps(document), encoding="utf-8")
+    write_text(data, yaml.safe_dump(document, sort_keys=False))
     return findings(subject, folder, data=str(data))
 
 

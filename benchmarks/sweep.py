@@ -1,5 +1,6 @@
 """The sensitivity sweep: what reuse saves, and the layers in order."""
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from latency import spread
-from record import Column, Figure, Found, Table
+from record import RESULTS, Column, Figure, Found, Table
 from subject import Subject, main
 
 from yoloq.heap import keep_freed_memory
@@ -19,8 +20,8 @@ from yoloq.quantized import load_quantized
 from yoloq.sensitivity.candidates import Candidate, block_work, find_candidates
 from yoloq.sensitivity.frontier import Frontier
 from yoloq.sensitivity.sweep import Geometries, Variants, find
-from yoloq.stages import sensitivity
-from yoloq.stages.inputs import as_config
+from yoloq.stages import ptq, sensitivity
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sweeping import float_maps, load, scorer
 
@@ -81,7 +82,7 @@ Costs = list[dict[str, dict[str, float]]]  # of each repetition: way -> part -> 
 def cost(subject: Subject) -> tuple[Costs, float]:
     """Seconds of the parts of a plain sweep and of one that reuses, and the share of work."""
     config = subject.config(SensitivityConfig, images=IMAGES)
-    rank(subject, "leave-one-out")  # makes what the sweep reads
+    ptq.run(subject.config(PtqConfig))
     quantized = load_quantized(subject.folder / "ptq.pt")
     net = quantized.model.net
     assert isinstance(net, LayeredNet)
@@ -165,9 +166,13 @@ def cost_table(costs: Costs) -> Table:
 
 def rank(subject: Subject, mode: str) -> dict[str, Any]:
     """The sweep of all blocks, as the stage does it."""
-    config = subject.config(SensitivityConfig, mode=mode, images=0, top=0)
-    config = as_config(config, SensitivityConfig, force=True)
-    return sensitivity.run(config).notes
+    config = subject.config(SensitivityConfig, mode=mode, images=0, top=0, force=True)
+    result = sensitivity.run(config)
+    if not subject.limit:
+        chart = RESULTS / subject.name / f"sweep-{mode}.png"
+        chart.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(subject.folder / result.artifacts["chart"], chart)
+    return result.notes
 
 
 def rows(found: dict[str, Any]) -> tuple[tuple[Any, ...], ...]:
