@@ -225,6 +225,18 @@ def test_openvino_reads_the_integers_that_it_computes_in(
     assert set(types) == {openvino.Type.u8 if unsigned else openvino.Type.i8}
 
 
+def test_openvino_refuses_integers_that_it_computes_wrongly(tmp_path: Path, monkeypatch) -> None:
+    engine = pytest.importorskip("yoloq.engines.openvino")
+    monkeypatch.setattr(engine, "wants_unsigned", lambda: False)
+    file = engine.build(source("yolov5"), "int8", tmp_path)
+    assert engine.load(file, "int8", "cpu", 1)
+    monkeypatch.setattr(engine, "wants_unsigned", lambda: True)
+    with pytest.raises(
+        EngineError, match=r"openvino-int8.xml: was built on a CPU with AMX.*--force"
+    ):
+        engine.load(file, "int8", "cpu", 1)
+
+
 def test_openvino_leaves_signals_alone() -> None:
     """Two of its cores would leave the thread a stack for signals that is freed (AMX)."""
     code = """

@@ -19,6 +19,7 @@ from . import runtimes
 from .base import METADATA, Engine, ModelInfo, NodeTime, Source, Watch, any_image, by_one
 from .graphs import exported, lowered, with_outputs
 
+ACTIVATIONS = "yoloq_activations"  # key of an int8 file's activation type
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 TYPES = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}  # as a profile names them
 WARMUP = 5  # runs that a profile does not count
@@ -59,6 +60,8 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     onnx_model = _lower(exported(source, precision), source, precision)
     model = core().read_model(onnx_model.SerializeToString())
     model.set_rt_info(source.info.to_json(), METADATA)
+    if precision == "int8":
+        model.set_rt_info("uint8" if wants_unsigned() else "int8", ACTIVATIONS)
     file = folder / f"openvino-{precision}.xml"
     with replace_when_whole(file) as description, replace_when_whole(_weights(file)) as weights:
         with tempfile.TemporaryDirectory(dir=folder) as whole:
@@ -112,6 +115,9 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
     """Compile a file that `build` wrote, for latency.
 
     The float layers of an int8 model run in the CPU's 16-bit type where it has one.
+
+    Raises:
+        EngineError: the file was built for CPUs on which int8 is computed in another way.
     """
     return _open(file, precision, threads)
 
@@ -119,6 +125,12 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
 def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
     model = core().read_model(file)
     info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
+    signed = model.has_rt_info(ACTIVATIONS) and model.get_rt_info(ACTIVATIONS).value == "int8"
+    if signed and wants_unsigned():
+        raise EngineError(
+            f"{file}: was built on a CPU with AMX, and OpenVINO computes its int8 wrongly on this "
+            "one; build it here: make engine ARGS=--force"
+        )
     compiled = _compile(model, precision, threads, **more)
     return OpenVINOPredictor(compiled, info, _float_type(precision))
 
