@@ -11,14 +11,15 @@ FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(DEVICE),--device $(DEVICE))
 STAGES := data train baseline ptq diagnose qat report
 
-.PHONY: help setup $(STAGES) engine sensitivity demo test check bench clean
+.PHONY: help setup $(STAGES) engine sensitivity auto demo test check bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       baseline, PTQ, engines and report on the built-in set, in minutes"
+	@echo "make auto       all that a target for the loss of accuracy needs, each step only if needed"
 	@echo "make baseline   FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "make ptq        calibrate to int8 on images of the train split"
-	@echo "make sensitivity  which layers lose accuracy in int8, and what each costs in time"
+	@echo "make sensitivity  which layers int8 hurts, and what each costs in time"
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
@@ -43,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-engine sensitivity: $(READY)
+engine sensitivity auto: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 demo: $(READY)
