@@ -21,7 +21,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "diagnosis": "the worst layers, and whether planted faults are named",
     "calibration": "seconds of calibrating against a plain forward pass",
     "qat_step": "a step of QAT against a step of FP32 training",
-    "qat": "PTQ against QAT in easy and hard settings",
+    "qat_gain": "PTQ against QAT in easy and hard settings",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "demo_time": "wall-clock of make demo",
 }

@@ -142,4 +142,4 @@ def spread(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main("qat", measure))
+    raise SystemExit(main("qat_gain", measure))
