@@ -36,7 +36,7 @@ class Layer:
     map50: float | None = None
     fidelity_gain: tuple[float, float, float] | None = None
     map50_95_gain: tuple[float, float, float] | None = None
-    map50_gain: float | None = None
+    map50_gain: tuple[float, float, float] | None = None
     worth: float | None = None
 
     @property
@@ -79,10 +79,10 @@ def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | Non
         layer,
         fidelity=float(score.fidelity[0]),
         map50_95=float(score.map50_95[0]),
-        map50=score.map50,
+        map50=float(score.map50[0]),
         fidelity_gain=_triple(found.fidelity),
         map50_95_gain=_triple(found.map50_95),
-        map50_gain=found.map50,
+        map50_gain=_triple(found.map50),
     )
     return replace(layer, worth=choices([layer])[0].worth)
 

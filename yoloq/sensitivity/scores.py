@@ -12,6 +12,7 @@ from ..coco_metrics import as_truth
 from ..detections import Detections, GroundTruth
 from ..matching import Matches, match
 
+FIGURES = ("fidelity", "map50_95", "map50")
 DIGITS = 7  # of the resampled figures that are kept
 CONFIDENT = 0.25  # score from which a detection of the FP32 model counts as truth
 
@@ -20,27 +21,26 @@ CONFIDENT = 0.25  # score from which a detection of the FP32 model counts as tru
 class Score:
     """Accuracy of one variant, as fractions.
 
-    `fidelity` and `map50_95` have the figure itself first, then those of the resamples, which
-    are the same for all variants; `map50` is the figure alone.
+    Each has the figure itself first, then those of the resamples, which are the same for all
+    variants.
     """
 
     fidelity: Doubles
     map50_95: Doubles
-    map50: float
+    map50: Doubles
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
+        figures = {name: getattr(self, name) for name in FIGURES}
         return {
-            "fidelity": [round(value, DIGITS) for value in self.fidelity.tolist()],
-            "map50_95": [round(value, DIGITS) for value in self.map50_95.tolist()],
-            "map50": self.map50,
+            name: [round(value, DIGITS) for value in values.tolist()]
+            for name, values in figures.items()
         }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Score":
         """Read what `to_json` wrote; other keys are left alone."""
-        fidelity, map50_95 = (np.asarray(data[name]) for name in ("fidelity", "map50_95"))
-        return Score(fidelity, map50_95, data["map50"])
+        return Score(**{name: np.asarray(data[name]) for name in FIGURES})
 
 
 class Scorer:
@@ -66,7 +66,7 @@ class Scorer:
         return Score(
             fidelity=self._resampled(match(self.reference, found, self.nc)),
             map50_95=self._resampled(labels),
-            map50=_map50(labels),
+            map50=self._resampled(_at_50(labels)),
         )
 
     def fidelity(self, found: Detections) -> float:
@@ -85,8 +85,9 @@ def _point(matches: Matches) -> float:
     return float(average_precision(matches, np.ones((1, matches.images), np.float32))[0])
 
 
-def _map50(matches: Matches) -> float:
-    return _point(replace(matches, matched=matches.matched[:1], ignored=matches.ignored[:1]))
+def _at_50(matches: Matches) -> Matches:
+    """The matches at IoU 0.5 alone."""
+    return replace(matches, matched=matches.matched[:1], ignored=matches.ignored[:1])
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,13 @@ class Gain:
 
     fidelity: Interval
     map50_95: Interval
-    map50: float
+    map50: Interval
 
 
 def gain(worse: Score, better: Score) -> Gain:
     """`better` minus `worse`, on the same images and resamples."""
-    return Gain(
-        interval(worse.fidelity, better.fidelity),
-        interval(worse.map50_95, better.map50_95),
-        better.map50 - worse.map50,
-    )
+    pairs = {name: (getattr(worse, name), getattr(better, name)) for name in FIGURES}
+    return Gain(**{name: interval(a, b) for name, (a, b) in pairs.items()})
 
 
 def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:

@@ -20,6 +20,7 @@ from ..sensitivity.candidates import Candidate, find_candidates
 from ..sensitivity.journal import Journal
 from ..sensitivity.outcome import Layer, agreement, markdown, rendered, table, with_floats
 from ..sensitivity.passes import BASE
+from ..sensitivity.scores import FIGURES
 from ..sensitivity.sweep import MODES
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
@@ -151,8 +152,8 @@ def candidates_of(quantized: QuantizedModel, config: SensitivityConfig) -> list[
 def base_figures(journal: Journal) -> dict[str, float]:
     """Accuracy of the network without any switch."""
     line = journal.line("score", BASE)
-    figures = {name: line[name][0] for name in ("fidelity", "map50_95")}
-    return figures | {name: line[name] for name in ("map50", "snr", "cosine")}
+    figures = {name: line[name][0] for name in FIGURES}
+    return figures | {name: line[name] for name in ("snr", "cosine")}
 
 
 def write_policies(
