@@ -1,5 +1,6 @@
 """Accuracy: raw heads, FP32, default PTQ on the engines, and these against fake quantization."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from yoloq.coco_metrics import fidelity
 from yoloq.engines import get_engine
 from yoloq.engines.base import Predictor
 from yoloq.engines.torch_eager import TorchPredictor
+from yoloq.results import Row
 from yoloq.stages.rows import accuracy, find
 
 COLUMNS = (
@@ -56,7 +58,7 @@ def measure(subject: Subject) -> Found:
 
 def points(subject: Subject, found: Any) -> tuple[Any, ...]:
     """AP, AP50, delta and its interval in points, and fidelity."""
-    row = accuracy(subject.inputs, found, subject.reference)
+    row = asdict(Row("", "", "", **accuracy(subject.inputs, found, subject.reference)))
     interval = [100 * edge for edge in row["delta_ci95"]]
     return (
         *(100 * row[name] for name in ("map50_95", "map50", "delta")),

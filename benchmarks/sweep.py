@@ -26,8 +26,8 @@ from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sweeping import float_maps, load, scorer
 
-IMAGES, SCREENED = 64, 16  # of the cost; the stage compares a fifth of its images as well
-REPETITIONS = 3
+IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well
+REPETITIONS = 9
 MEMORY = 4 * 10**9
 COSTS = (Column("Part"), Column("Plain s", "{:.2f}"), Column("Reusing s", "{:.2f}"))
 LAYERS = (
