@@ -142,6 +142,13 @@ def test_gradient_is_that_of_torchs_kernel_at_every_edge(
     assert torch.equal(ours, theirs)
 
 
+def test_fake_quantize_of_channels_without_a_gradient_gives_what_torch_does() -> None:
+    weight = torch.stack([ties(scale).view(-1, 1, 1) for scale in (0.003, 0.02, 1.0)])
+    scale, zero_point = scale_and_zero_point(*weight_range(weight, WEIGHT), WEIGHT)
+    expected = torch.fake_quantize_per_channel_affine(weight, scale, zero_point, 0, -127, 127)
+    assert torch.equal(fake_quantize(weight, scale, zero_point, WEIGHT), expected)
+
+
 def test_quantize_per_channel_equals_fake_quantize() -> None:
     weight = ties(0.037)[:21000].reshape(30, 700)
     scale = torch.linspace(0.001, 0.2, 30)

@@ -89,10 +89,10 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec)
     The gradient is 1 where round(x / scale) + zero_point lies in [qmin, qmax] and 0 elsewhere
     (torch's kernels). `scale` is () per tensor, or (channels,) along axis 0.
     """
-    if scale.ndim == 1:
-        return torch.fake_quantize_per_channel_affine(x, scale, zero_point, 0, spec.qmin, spec.qmax)
     if not (torch.is_grad_enabled() and x.requires_grad):
         return _round_trip(x, scale, zero_point, spec)
+    if scale.ndim == 1:
+        return torch.fake_quantize_per_channel_affine(x, scale, zero_point, 0, spec.qmin, spec.qmax)
     if x.device.type == "cpu":
         return straight_through(x, scale, zero_point, spec)
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, spec.qmin, spec.qmax)
@@ -100,12 +100,21 @@ def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec)
 
 def _round_trip(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
     """What torch's kernel gives, several times faster: it also writes a mask for the gradient."""
+    scale, zero_point = _along_channels(x, scale, zero_point)
     values = torch.mul(x, 1.0 / scale).round_()
     if spec.symmetric:
         values.clamp_(spec.qmin, spec.qmax)
     else:  # shifted bounds save adding and subtracting the zero-point on every element
         values.clamp_(spec.qmin - zero_point, spec.qmax - zero_point)
     return values.mul_(scale)
+
+
+def _along_channels(x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and zero-point of each channel in a shape that broadcasts along axis 0 of `x`."""
+    if scale.ndim == 0:
+        return scale, zero_point
+    shape = (-1, *[1] * (x.ndim - 1))
+    return scale.view(shape), zero_point.view(shape)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -153,9 +162,7 @@ def _open_interval(scale: float, zero_point: int, spec: QuantSpec) -> tuple[floa
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
     """The int8 values that `fake_quantize` stands for; same shapes."""
-    if scale.ndim == 1:
-        shape = (-1, *[1] * (x.ndim - 1))
-        scale, zero_point = scale.view(shape), zero_point.view(shape)
+    scale, zero_point = _along_channels(x, scale, zero_point)
     # torch's kernels multiply by the inverse: dividing would round some ties the other way.
     integers = torch.round(x.float() * (1.0 / scale)) + zero_point
     return integers.clamp(spec.qmin, spec.qmax).to(torch.int8)
