@@ -5,9 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from yoloq.coco_metrics import fidelity
 from yoloq.config import StageConfig
+from yoloq.engines import get_engine
+from yoloq.engines.base import ModelInfo
+from yoloq.engines.torch_eager import TorchPredictor
+from yoloq.environment import isa_flags
+from yoloq.quantized import load_quantized
 from yoloq.stages import engine, report
+from yoloq.stages.inputs import open_inputs
+from yoloq.stages.rows import find
 
 
 def rows(folder: Path, stage: str) -> dict[str, dict[str, Any]]:
@@ -77,5 +86,20 @@ def test_official_yolov5n_on_photographs(coco_mini: Path, tmp_path: Path) -> Non
     int8 = rows(folder, "engine-openvino")["int8"]
     assert int8["map50_95"] >= 0.301
     assert int8["fidelity"] >= 0.90
-    simulated = rows(folder, "ptq")["int8"]
-    assert int8["map50_95"] == pytest.approx(simulated["map50_95"], abs=0.002)
+    assert agreement(config) >= 0.95
+    if "amx_int8" in isa_flags():
+        # without AMX float sums differ in other bits: the engine agrees better by fidelity (0.97),
+        # and its AP lies half a point below, by as much as the simulation's is above FP32's
+        simulated = rows(folder, "ptq")["int8"]
+        assert int8["map50_95"] == pytest.approx(simulated["map50_95"], abs=0.002)
+
+
+def agreement(config: engine.EngineConfig) -> float:
+    """Fidelity of the int8 engine to the int8 model that PyTorch simulates."""
+    inputs = open_inputs(config)
+    quantized = load_quantized(config.folder / "ptq.pt").model
+    info = ModelInfo(quantized.head, quantized.names, inputs.imgsz)
+    simulated = TorchPredictor(quantized.net, info, torch.device("cpu"), "int8")
+    file = config.folder / "openvino-int8.xml"
+    built = get_engine("openvino").load(file, "int8", "cpu", 2)
+    return fidelity(find(inputs, simulated), find(inputs, built), inputs.nc)
