@@ -26,7 +26,10 @@ def batch() -> TrainBatch:
     return TrainBatch(images, targets)
 
 
-def step(group: Processes, loss: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+Named = dict[str, torch.Tensor]
+
+
+def step(group: Processes, loss: str, images: TrainBatch | None = None) -> tuple[Named, Named]:
     """Gradients of one step, and the weights after it."""
     torch.manual_seed(0)
     teacher = tiny_model()
@@ -41,11 +44,24 @@ def step(group: Processes, loss: str) -> tuple[dict[str, torch.Tensor], dict[str
         task if loss != "distill" else None,
         penalty=(lambda: 0.01 * dampening(net)) if loss == "both" else None,
     )
-    value, _ = objective(batch())
+    value, _ = objective(images or batch())
     value.backward()
     gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     torch.optim.AdamW(net.parameters(), 1e-3).step()
     return gradients, {name: value.clone() for name, value in net.state_dict().items()}
+
+
+def alone(folder: Path) -> None:
+    """The same in one process: the whole batch, and either process's share of it.
+
+    Here and not in the tests' own process, where networks may come from a cache that was made with
+    other threads: a last bit of a weight decides how a value is rounded.
+    """
+    one = Processes(0, 1, torch.device("cpu"))
+    torch.save(step(one, "distill"), folder / "whole.pt")
+    for rank in range(2):
+        part = Processes(rank, 2, torch.device("cpu")).share(batch())
+        torch.save(step(one, "task", part), folder / f"half-{rank}.pt")
 
 
 if __name__ == "__main__":
@@ -54,3 +70,5 @@ if __name__ == "__main__":
     with processes("cpu", BATCH) as group:
         for loss in ("distill", "task", "both"):
             torch.save(step(group, loss), folder / f"{loss}-{group.rank}.pt")
+        if group.first:
+            alone(folder)
