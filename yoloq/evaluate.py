@@ -16,6 +16,7 @@ from .models.heads import Candidates, Head
 from .nms import nms
 from .progress import progress as show_progress
 
+CONF, IOU, MAX_DET = 0.001, 0.6, 300  # thresholds of YOLOv5's val.py
 LISTED = 3  # unreadable files that a message names
 
 
@@ -26,9 +27,9 @@ def detect(
     imgsz: int,
     batch_size: int = 16,
     workers: int = 2,
-    conf: float = 0.001,
-    iou: float = 0.6,
-    max_det: int = 300,
+    conf: float = CONF,
+    iou: float = IOU,
+    max_det: int = MAX_DET,
     progress: bool = True,
     title: str = "detect",
     skipped: list[Path] | None = None,

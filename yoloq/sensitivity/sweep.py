@@ -10,7 +10,7 @@ from torch import Tensor
 from ..boxes import Letterbox
 from ..detections import Detections
 from ..diagnosis.compare import ErrorSum, LayerError
-from ..evaluate import find_boxes, join
+from ..evaluate import CONF, IOU, MAX_DET, find_boxes, join
 from ..models.heads import Candidates, Head
 from ..models.layered import IMAGE, LayeredNet, State
 from ..quant.placement import Placement
@@ -20,7 +20,6 @@ from .frontier import Frontier
 
 Maps = list[Tensor]
 Geometries = list[tuple[Letterbox, ...]]
-CONF, IOU, MAX_DET = 0.001, 0.6, 300  # YOLOv5's val.py
 OUTPUT = "raw maps"
 MODES = ("leave-one-out", "one-at-a-time")
 

@@ -23,7 +23,7 @@ from ..diagnosis.local import measure
 from ..engines.base import ModelInfo, Source
 from ..environment import affinity
 from ..errors import UserError
-from ..evaluate import find_boxes, join
+from ..evaluate import CONF, IOU, MAX_DET, find_boxes, join
 from ..export import float_copy
 from ..models.heads import Candidates
 from ..models.layered import LayeredNet
@@ -38,7 +38,6 @@ from .inputs import Inputs, say
 
 BATCH = 4  # images; the outputs of a block for a batch are kept twice
 MAX_TRIALS = 100  # of a bisection; 6 culprits among 60 layers take at most 80
-CONF, IOU, MAX_DET = 0.001, 0.6, 300  # of detections, as in every stage
 
 
 @dataclass(frozen=True)
