@@ -339,7 +339,7 @@ def test_nothing_is_left_when_a_stage_is_interrupted(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ptq, "_measure", interrupt)
+    monkeypatch.setattr(ptq, "simulated_int8", interrupt)
     assert run("ptq", tiny.flags(tmp_path)) == 130
     assert not (tmp_path / "run" / "ptq.json").exists()
 

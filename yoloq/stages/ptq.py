@@ -10,10 +10,7 @@ import torch
 
 from ..config import StageConfig, option, require
 from ..data.loader import iterate, sample
-from ..detections import Detections
 from ..device import torch_device
-from ..engines.base import ModelInfo
-from ..engines.torch_eager import TorchPredictor
 from ..environment import environment
 from ..errors import CheckpointError, DataError, PolicyError, UserError
 from ..models import LoadedModel
@@ -27,11 +24,11 @@ from ..quant.hand_set import parse_amax, resolve_amax, set_amax
 from ..quant.placement import Placement, Policy, conv_layers, default_policy, resolve
 from ..quant.statistics import Collected, collect
 from ..quantized import QuantizedModel, quantize_model, save_quantized
-from ..results import Row, StageResult, input_key
+from ..results import StageResult, input_key
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
 from .inputs import Inputs, as_config, earlier, finished, open_inputs, say
-from .rows import BASELINE, accuracy, describe, find
+from .rows import describe, simulated_int8
 
 STATISTICS = "statistics.npz"
 NAMED = 8  # float layers that a line on the terminal names
@@ -83,7 +80,7 @@ def run(config: PtqConfig) -> StageResult:
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     quantized, dead, seconds = calibrated(inputs, config, policy, chosen)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
-    row = _measure(inputs, quantized)
+    row = simulated_int8(inputs, quantized, "INT8 PTQ")
     say(describe(row))
     result = inputs.result(
         "ptq",
@@ -255,20 +252,3 @@ def statistics(
         say(f"calibration: {len(skipped)} of {len(chosen)} images cannot be read: {skipped[0]}")
     save_statistics(file, collected, key)
     return collected
-
-
-def _measure(inputs: Inputs, quantized: QuantizedModel) -> Row:
-    """Accuracy of the simulated int8 model."""
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-    device = torch_device(inputs.config.device)
-    predictor = TorchPredictor(quantized.model.net, info, device, "int8")
-    found = find(inputs, predictor, title="detect, simulated int8")
-    baseline = Detections.load(inputs.config.folder / BASELINE)
-    return Row(
-        name="INT8 PTQ",
-        precision="int8",
-        engine="torch",
-        float_layers=tuple(quantized.placement.float_layers),
-        simulated=True,
-        **accuracy(inputs, found, baseline),
-    )

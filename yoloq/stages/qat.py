@@ -10,9 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..data.loader import iterate, sample
-from ..detections import Detections
-from ..engines.base import ModelInfo
-from ..engines.torch_eager import TorchPredictor
 from ..errors import CheckpointError, PolicyError
 from ..files import write_text
 from ..models import load_model
@@ -20,7 +17,7 @@ from ..quant.dataflow import conv_inputs, trace
 from ..quant.placement import check_patterns
 from ..quant.statistics import collect
 from ..quantized import QuantizedModel, load_quantized, save_quantized
-from ..results import Row, StageResult, read_result
+from ..results import StageResult, read_result
 from ..train.curves import draw_curves
 from ..train.parallel import Processes, processes
 from ..train.state import RunState, table
@@ -34,7 +31,7 @@ from .ptq import PtqConfig
 from .ptq import run as run_ptq
 from .qat_config import QatConfig
 from .qat_epochs import FIGURE
-from .rows import BASELINE, accuracy, describe, find
+from .rows import describe, simulated_int8
 from .tuning import Tuning, train_files
 
 __all__ = ["QatConfig", "run"]
@@ -131,7 +128,7 @@ def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
     rows = state.rows()
     write_text(folder / TABLE, table(rows))
     draw_curves(folder / CURVE, rows, best["epoch"])
-    row = measure(tuning, load_quantized(folder / WEIGHTS))
+    row = simulated_int8(inputs, load_quantized(folder / WEIGHTS), "INT8 QAT")
     say(describe(row))
     say(verdict(decides, start, best))
     seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
@@ -187,19 +184,3 @@ def with_outputs(tuning: Tuning, quantized: QuantizedModel) -> QuantizedModel:
     seen = collect(net, groups, batches(), len(chosen), config.seed)
     net.cpu()
     return replace(quantized, outputs=seen.outputs)
-
-
-def measure(tuning: Tuning, quantized: QuantizedModel) -> Row:
-    """Accuracy of the simulated int8 model."""
-    inputs = tuning.inputs
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-    predictor = TorchPredictor(quantized.model.net, info, tuning.device, "int8")
-    found = find(inputs, predictor, title="detect, simulated int8")
-    return Row(
-        name="INT8 QAT",
-        precision="int8",
-        engine="torch",
-        float_layers=tuple(quantized.placement.float_layers),
-        simulated=True,
-        **accuracy(inputs, found, Detections.load(tuning.config.folder / BASELINE)),
-    )

@@ -7,10 +7,13 @@ from typing import Any
 from ..bootstrap import paired_bootstrap
 from ..coco_metrics import fidelity, score
 from ..detections import Detections
-from ..engines.base import Predictor
+from ..device import torch_device
+from ..engines.base import ModelInfo, Predictor
+from ..engines.torch_eager import TorchPredictor
 from ..environment import affinity
 from ..evaluate import detect
 from ..progress import progress
+from ..quantized import QuantizedModel
 from ..results import Row
 from ..timing import Latency
 from .inputs import Inputs
@@ -60,6 +63,23 @@ def accuracy(inputs: Inputs, found: Detections, baseline: Detections) -> dict[st
         advance(1)
     ends = (interval.low, interval.high)
     return fields | {"delta": interval.delta, "delta_ci95": ends, "fidelity": alike}
+
+
+def simulated_int8(inputs: Inputs, quantized: QuantizedModel, name: str) -> Row:
+    """Accuracy of an int8 model that PyTorch simulates, under the name of its row."""
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    device = torch_device(inputs.config.device)
+    predictor = TorchPredictor(quantized.model.net, info, device, "int8")
+    found = find(inputs, predictor, title="detect, simulated int8")
+    baseline = Detections.load(inputs.config.folder / BASELINE)
+    return Row(
+        name=name,
+        precision="int8",
+        engine="torch",
+        float_layers=tuple(quantized.placement.float_layers),
+        simulated=True,
+        **accuracy(inputs, found, baseline),
+    )
 
 
 def timing(latency: Latency, path: Latency | None = None) -> dict[str, Any]:
