@@ -1,7 +1,7 @@
 """What an engine is: it builds a file from a model, and loads that file as a predictor."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,12 +53,52 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
+class BuildOptions:
+    """What a build can be told beyond its precision; an engine names those that it understands.
+
+    Attributes:
+        batch: images at once.
+        max_batch: above `batch`: any number of images from 1 to this, fastest at `batch`.
+        workspace: GiB of scratch memory; 0: as much as there is.
+        tf32: let FP32 convolutions round their inputs to TF32.
+        level: how long to search for fast kernels, 0 to 5.
+        calibrator: of `int8-implicit`, `entropy` or `minmax`.
+        fp16_layers: patterns of the convolutions that `int8-implicit` keeps in FP16.
+        ranges: ranges that `int8-implicit` is given by hand, `model.8.cv1=4.2` is +-4.2.
+    """
+
+    batch: int = 1
+    max_batch: int = 0
+    workspace: float = 0.0
+    tf32: bool = False
+    level: int = 3
+    calibrator: str = "entropy"
+    fp16_layers: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Images for an engine that calibrates by itself.
+
+    `batches` yields uint8 (N, imgsz, imgsz, 3) letterboxed RGB images, `count` in all; `key` is the
+    hash of all that their content depends on.
+    """
+
+    key: str
+    count: int
+    batches: Callable[[], Iterator[NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True)
 class Source:
     """What an engine is built from: the fused float model and its calibrated counterpart."""
 
     info: ModelInfo
     model: LoadedModel
     quantized: QuantizedModel
+    options: BuildOptions = BuildOptions()
+    calibration: Calibration | None = None
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""
@@ -96,7 +136,8 @@ class Engine:
     writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
     says that int8 is computed in float and so claims no speed. `profile(file, precision, device,
     threads, runs)` gives the time of every node in the order of execution; None where an engine
-    has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
+    has no profile. `options` names the `BuildOptions` that the engine understands; `target` is what
+    it is called by the linter. `intermediates(source, precision, layers, threads)` opens the network so that,
     called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
     convolutions before their activation; None where an engine cannot.
     """
@@ -108,6 +149,8 @@ class Engine:
     simulated: bool = False
     profile: Profile | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
+    options: tuple[str, ...] = ()
+    target: str = ""
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:
