@@ -136,10 +136,10 @@ class Engine:
     writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
     says that int8 is computed in float and so claims no speed. `profile(file, precision, device,
     threads, runs)` gives the time of every node in the order of execution; None where an engine
-    has no profile. `options` names the `BuildOptions` that the engine understands; `target` is what
-    it is called by the linter. `intermediates(source, precision, layers, threads)` opens the network so that,
+    has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
     called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
-    convolutions before their activation; None where an engine cannot.
+    convolutions before their activation; None where an engine cannot. `options` names the
+    `BuildOptions` that the engine understands, `target` what the linter calls it.
     """
 
     name: str
