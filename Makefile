@@ -9,9 +9,9 @@ READY := $(VENV)/.ready
 FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
 	$(if $(DEVICE),--device $(DEVICE))
-STAGES := data train baseline ptq diagnose qat report
+STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) engine sensitivity auto demo test check bench clean
+.PHONY: help setup $(STAGES) ptq engine sensitivity auto demo test check bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-engine sensitivity auto: $(READY)
+ptq engine sensitivity auto: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 demo: $(READY)

@@ -19,11 +19,23 @@ def get_engine(name: str) -> Engine:
     Raises:
         EngineError: the name is not known, or its package is missing.
     """
+    engine = engine_row(name)
+    if importlib.util.find_spec(engine.name) is None:
+        raise EngineError(
+            f"--engine {engine.name}: its package is not installed; pip install {engine.name}"
+        )
+    return engine
+
+
+def engine_row(name: str) -> Engine:
+    """What is known of an engine without its package, which another machine may have.
+
+    Raises:
+        EngineError: the name is not known.
+    """
     if name == "auto":
         name = next(n for n in ENGINES if importlib.util.find_spec(n) is not None)
     if name not in ENGINES:
         raise EngineError(f"--engine {name}: not one of auto, {', '.join(ENGINES)}")
-    if importlib.util.find_spec(name) is None:
-        raise EngineError(f"--engine {name}: its package is not installed; pip install {name}")
     engine: Engine = importlib.import_module(f".{ENGINES[name]}", __package__).ENGINE
     return engine

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..models import LoadedModel
 from ..models.heads import Head, head_from_json
+from ..quant.placement import Residual, Sharing
 from ..quantized import QuantizedModel
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
@@ -139,7 +140,8 @@ class Engine:
     has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
     called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
     convolutions before their activation; None where an engine cannot. `options` names the
-    `BuildOptions` that the engine understands, `target` what the linter calls it.
+    `BuildOptions` that the engine understands, `target` what the linter calls it. `sharing` and
+    `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
     """
 
     name: str
@@ -151,6 +153,8 @@ class Engine:
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
     options: tuple[str, ...] = ()
     target: str = ""
+    sharing: Sharing = "siblings"
+    residual: Residual = "none"
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

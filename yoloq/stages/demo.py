@@ -29,7 +29,7 @@ def run(config: DemoConfig) -> list[dict[str, Any]]:
         f"{config.runs} timed runs; in {config.folder}"
     )
     baseline.run(as_config(config, baseline.BaselineConfig))
-    ptq.run(as_config(config, ptq.PtqConfig))
+    ptq.run(as_config(config, ptq.PtqConfig, engine=ENGINES[0]))  # both run its placement
     for name in ENGINES:
         engine.run(as_config(config, engine.EngineConfig, engine=name))
     table = report.run(as_config(config, report.ReportConfig, runs=()))

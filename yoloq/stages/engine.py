@@ -56,7 +56,7 @@ def run(config: EngineConfig) -> StageResult:
     engine = get_engine(config.engine)
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)
-    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=engine.name)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     stage = f"engine-{engine.name}"
     chosen = chosen_model(inputs, ptq, config.of)

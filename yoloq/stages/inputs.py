@@ -1,7 +1,7 @@
 """What every stage opens first: model, data set, labels; and how a finished stage is reused."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as changed
 from functools import cached_property
@@ -59,9 +59,14 @@ class Inputs:
         left = tuple(image for image in self.images if image not in set(skipped))
         return Inputs(self.config, self.model, self.dataset, self.imgsz, left)
 
-    def key(self, stage: str, **more: Any) -> str:
-        """Hash of all that the stage's result depends on."""
-        options = {k: v for k, v in asdict(self.config).items() if k not in NOT_INPUTS}
+    def key(self, stage: str, without: Sequence[str] = (), **more: Any) -> str:
+        """Hash of all that the stage's result depends on.
+
+        Args:
+            without: options that it does not depend on, or only through what `more` has.
+        """
+        left = {*NOT_INPUTS, *without}
+        options = {k: v for k, v in asdict(self.config).items() if k not in left}
         for name in ("weights", "data"):
             options.pop(name)  # their content counts, not their place
         return input_key(
@@ -167,12 +172,17 @@ def as_config(config: StageConfig, other: type[C], **changes: Any) -> C:
 
 
 def earlier(
-    inputs: Inputs, stage: str, run: Callable[[Any], StageResult], config: type[C]
+    inputs: Inputs,
+    stage: str,
+    run: Callable[[Any], StageResult],
+    config: type[C],
+    **options: Any,
 ) -> StageResult:
-    """Result of a stage that this one reads; runs it with its defaults where there is none.
+    """Result of a stage that this one reads; runs it where there is none.
 
-    An existing result is taken with whatever options it was made, if it is of the same weights,
-    data, image size and images.
+    It then runs with its default options but for those that are given here. An existing result is
+    taken with whatever options it was made, if it is of the same weights, data, image size and
+    images.
     """
     folder = inputs.config.folder
     file = folder / f"{stage}.json"
@@ -185,10 +195,11 @@ def earlier(
         reason = f"{folder / damaged[0]} is missing or was changed"
     else:
         return result
-    say(f"{reason}: running {stage} first, with its default options")
+    given = "".join(f" and --{name} {value}" for name, value in options.items())
+    say(f"{reason}: running {stage} first, with its default options{given}")
     # not as_config: `--images` of one stage is not that of another
     common = {field.name: getattr(inputs.config, field.name) for field in fields(StageConfig)}
-    return run(config(**common | {"force": True}))
+    return run(config(**common | options | {"force": True}))
 
 
 def existing(inputs: Inputs, stage: str) -> StageResult | None:

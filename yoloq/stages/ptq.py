@@ -11,6 +11,7 @@ import torch
 from ..config import StageConfig, option, require
 from ..data.loader import iterate, sample
 from ..device import torch_device
+from ..engines import ENGINES, engine_row
 from ..environment import environment
 from ..errors import CheckpointError, DataError, PolicyError, UserError
 from ..models import LoadedModel
@@ -31,6 +32,7 @@ from .inputs import Inputs, as_config, earlier, finished, open_inputs, say
 from .rows import describe, simulated_int8
 
 STATISTICS = "statistics.npz"
+IN_POLICY = ("engine", "sharing", "residual")  # options that nothing but the policy follows from
 NAMED = 8  # float layers that a line on the terminal names
 
 
@@ -47,8 +49,11 @@ class PtqConfig(StageConfig):
     float_head: bool = option(True, "leave the Detect head in float")
     float_first: int = option(2, "leave the first N layers in float")
     keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
-    sharing: str = option("siblings", "scales shared by", ("siblings", "concat"))
-    residual: str = option("none", "quantize a residual Add's inputs", ("none", "input", "both"))
+    engine: str = option("auto", "engine whose placement `auto` takes", ("auto", *ENGINES))
+    sharing: str = option("auto", "scales shared by", ("auto", "siblings", "concat"))
+    residual: str = option(
+        "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
+    )
     policy: str = option("", "policy (.json) to use instead of the placement flags")
     amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
 
@@ -73,7 +78,7 @@ def run(config: PtqConfig) -> StageResult:
     policy = read_policy(config, inputs.model)
     chosen = calibration_images(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
-    key = inputs.key("ptq", baseline=baseline.key, policy=policy.to_json())
+    key = inputs.key("ptq", without=IN_POLICY, baseline=baseline.key, policy=policy.to_json())
     done = finished(config.folder, "ptq", key, config.force)
     if done is not None:
         return done
@@ -138,7 +143,8 @@ def policy_of_file(name: str) -> Policy:
 
 
 def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
-    """The policy of the placement flags."""
+    """The policy of the placement flags; `auto` is what the engine runs fastest."""
+    engine = engine_row(config.engine)
     granularity = config.weights_per
     return default_policy(
         conv_layers(model.net),
@@ -147,8 +153,8 @@ def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
         float_head=config.float_head,
         float_first=config.float_first,
         keep_float=config.keep_float,
-        sharing=config.sharing,  # type: ignore[arg-type]
-        residual=config.residual,  # type: ignore[arg-type]
+        sharing=engine.sharing if config.sharing == "auto" else config.sharing,  # type: ignore[arg-type]
+        residual=engine.residual if config.residual == "auto" else config.residual,  # type: ignore[arg-type]
     )
 
 

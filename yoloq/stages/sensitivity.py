@@ -79,7 +79,7 @@ def run(config: SensitivityConfig) -> StageResult:
     """
     began = time.perf_counter()
     inputs = open_inputs(config)
-    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=config.engine)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     key = inputs.key("sensitivity", ptq=ptq.key)
     done = finished(config.folder, "sensitivity", key, config.force)
