@@ -62,12 +62,16 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """PTQ and QAT of one seed, and the QAT model on the engine; `minutes` is of training."""
+    """PTQ and QAT of one seed, and the QAT model on the engine; `minutes` is of training.
+
+    `epochs` are the lines of the training's log.
+    """
 
     ptq: Row
     qat: Row
     engine_map: float
     minutes: float
+    epochs: list[dict[str, Any]]
 
 
 def measure(subject: Subject) -> Found:
@@ -100,9 +104,9 @@ def run(subject: Subject, item: Setting, seed: int) -> Pair:
     before = ptq.run(calibration)
     options = {"epochs": EPOCHS, "train_images": TRAIN_IMAGES} | item.qat
     after = qat.run(replace(subject.config(QatConfig, seed=seed, **options), name=name))
-    return Pair(
-        before.rows[0], after.rows[0], on_engine(subject, name), after.seconds["train"] / 60
-    )
+    minutes = after.seconds["train"] / 60
+    epochs = after.notes["epochs"]
+    return Pair(before.rows[0], after.rows[0], on_engine(subject, name), minutes, epochs)
 
 
 def on_engine(subject: Subject, name: str) -> float:

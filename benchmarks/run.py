@@ -22,6 +22,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "calibration": "seconds of calibrating against a plain forward pass",
     "qat_step": "a step of QAT against a step of FP32 training",
     "qat_gain": "PTQ against QAT in easy and hard settings",
+    "qat_options": "what dampening, freezing and batch norm's statistics change in QAT",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "demo_time": "wall-clock of make demo",
 }
