@@ -160,20 +160,10 @@ class QdqGraph:
     def __init__(self, model: onnx.ModelProto, net: nn.Module, unsigned: bool = False) -> None:
         check_exportable(net)
         self.unsigned = unsigned
-        self.graph = gs.import_onnx(model)
-        self._unshare_constants()
+        self.graph = import_graph(model)
         self.net = net
         self.convolutions = self._match_convolutions()
         self.pairs: Counter[str] = Counter()  # of each tensor
-
-    def _unshare_constants(self) -> None:
-        """The exporter stores equal initializers once, behind Identity nodes; undo that."""
-        for node in list(self.graph.nodes):
-            if node.op == "Identity" and isinstance(node.inputs[0], gs.Constant):
-                copied = gs.Constant(f"{node.outputs[0].name}_value", node.inputs[0].values)
-                for user in list(node.outputs[0].outputs):
-                    swap(user, node.outputs[0], copied)
-        self.graph.cleanup()
 
     def _match_convolutions(self) -> dict[str, gs.Node]:
         """Module name -> Conv node: both stand in the order of the forward pass."""
@@ -262,6 +252,20 @@ class QdqGraph:
         model = gs.export_onnx(self.graph.cleanup().toposort())
         onnx.checker.check_model(model)
         return model
+
+
+def import_graph(model: onnx.ModelProto) -> gs.Graph:
+    """The graph with a constant of its own for each reader.
+
+    The exporter stores equal initializers once, behind Identity nodes.
+    """
+    graph = gs.import_onnx(model)
+    for node in list(graph.nodes):
+        if node.op == "Identity" and isinstance(node.inputs[0], gs.Constant):
+            copied = gs.Constant(f"{node.outputs[0].name}_value", node.inputs[0].values)
+            for user in list(node.outputs[0].outputs):
+                swap(user, node.outputs[0], copied)
+    return graph.cleanup()
 
 
 def swap(node: gs.Node, old: gs.Tensor, new: gs.Tensor) -> None:

@@ -12,8 +12,9 @@ import onnx
 import onnx_graphsurgeon as gs
 from torch import nn
 
+from .errors import PolicyError
 from .export import Affine, QdqGraph
-from .quant.modules import QuantAdd, is_on
+from .quant.modules import QuantAdd, QuantConv2d, is_on
 
 Ranges = Mapping[str, tuple[float, float]]
 Pairs = dict[tuple[str, Affine], tuple[gs.Variable, list[gs.Node]]]
@@ -36,17 +37,26 @@ def lower_minimal(
             steps.
     """
     graph = QdqGraph(model, net, unsigned)
+    return _with_pairs(graph, _policy_pairs(graph))
+
+
+def _policy_pairs(graph: QdqGraph) -> Pairs:
+    """Quantize the weights, and list the pairs that the policy puts on activations."""
     pairs: Pairs = {}
     for _, node, conv in graph.quantized():
         graph.quantize_weight(node, conv)
         if is_on(conv.input_quantizer):
             affine = graph.affine(node, conv.input_quantizer)
             _join(pairs, node.inputs[0], affine, node)
-    for name, module in net.named_modules():
+    for name, module in graph.net.named_modules():
         if isinstance(module, QuantAdd) and is_on(module.residual_quantizer):
             first = graph.convolutions[f"{name.rpartition('.')[0]}.cv1.conv"]
             affine = graph.affine(first, module.residual_quantizer)
             _quantize_residual(pairs, first.inputs[0], affine, module.both)
+    return pairs
+
+
+def _with_pairs(graph: QdqGraph, pairs: Pairs) -> onnx.ModelProto:
     for (_, affine), (tensor, users) in pairs.items():
         graph.insert_pair(tensor, affine, users)
     return graph.finish()
@@ -64,6 +74,68 @@ def _quantize_residual(pairs: Pairs, residual: gs.Variable, affine: Affine, both
     if both:
         other = next(tensor for tensor in add.inputs if tensor is not residual)
         _join(pairs, other, affine, add)
+
+
+def lower_tensorrt(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
+    """`lower_minimal` in int8, and int8 passed through Concat, MaxPool and nearest Resize.
+
+    These operators only move values. Where all that reads such a result reads it through one pair,
+    the same pair goes on what the operator reads: rounding twice to one scale is rounding once, so
+    that the numbers stay those of the simulation, and TensorRT moves bytes in the place of floats.
+    TensorRT takes a uint8 input only where nothing but a Cast reads it (its `DataType.UINT8`).
+
+    Args:
+        model: `export_float` of the network.
+        net: the calibrated network, or a float one, which gets no pairs.
+
+    Raises:
+        PolicyError: an activation has a zero-point, which TensorRT does not run; names its layer.
+    """
+    _check_symmetric(net)
+    graph = QdqGraph(model, net)
+    _cast_first(graph.graph)
+    pairs = _policy_pairs(graph)
+    _pass_integers(graph.graph, pairs)
+    return _with_pairs(graph, pairs)
+
+
+def _check_symmetric(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        if not isinstance(module, QuantConv2d):
+            continue
+        quantizer = module.input_quantizer
+        if is_on(quantizer) and not quantizer.spec.symmetric:
+            raise PolicyError(
+                f"{name}: its input has a zero-point, which TensorRT does not run; calibrate "
+                "without: make ptq ARGS=--symmetric"
+            )
+
+
+def _cast_first(graph: gs.Graph) -> None:
+    """Turn the image into floats before its channels are moved, not after."""
+    (transpose,) = graph.inputs[0].outputs
+    (cast,) = transpose.outputs[0].outputs
+    assert (transpose.op, cast.op) == ("Transpose", "Cast")
+    images, moved, floats = transpose.inputs[0], transpose.outputs[0], cast.outputs[0]
+    cast.inputs, cast.outputs = [images], [moved]
+    transpose.inputs, transpose.outputs = [moved], [floats]
+
+
+def _pass_integers(graph: gs.Graph, pairs: Pairs) -> None:
+    """Let operators that move values read the pair that everything reads behind them."""
+    for node in reversed(graph.nodes):  # against the order of the forward pass
+        if not _moves_values(node):
+            continue
+        readers = {id(user) for user in node.outputs[0].outputs}
+        for (name, affine), (_, users) in list(pairs.items()):
+            if name == node.outputs[0].name and {id(user) for user in users} == readers:
+                for tensor in node.inputs if node.op == "Concat" else node.inputs[:1]:
+                    _join(pairs, tensor, affine, node)
+
+
+def _moves_values(node: gs.Node) -> bool:
+    nearest = node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest"
+    return node.op in ("Concat", "MaxPool") or nearest
 
 
 def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:

@@ -1,0 +1,50 @@
+"""The ONNX graph that TensorRT's parser reads, for each precision."""
+
+import onnx
+
+from ..engines.base import METADATA, Source
+from ..errors import EngineError
+from ..export import export_float
+from ..lowering import lower_tensorrt
+from ..typed import to_fp16
+
+BATCH = "batch"  # name of the first axis where it is dynamic
+
+
+def tensorrt_onnx(source: Source, precision: str) -> onnx.ModelProto:
+    """The graph of a precision, with uint8 images in and the raw head in FP32 out.
+
+    FP32 types for `fp32` and `int8-implicit`, FP16 types for `fp16`, Q/DQ with FP16 types for
+    `int8`. The first axis is `source.options.batch`, or dynamic where `max_batch` is more. Nodes
+    have the exporter's names, by which `profile.layer_times` finds their layers.
+
+    Raises:
+        PolicyError: TensorRT does not run the policy in int8, or a value is out of FP16's range.
+        EngineError: the network can not have a dynamic batch.
+    """
+    options, net = source.options, source.net(precision)
+    model = lower_tensorrt(export_float(net, source.info.imgsz, options.batch), net)
+    if precision in ("fp16", "int8"):
+        model = to_fp16(model)
+    if options.max_batch > options.batch:
+        _free_batch(model)
+    onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
+    return model
+
+
+def _free_batch(model: onnx.ModelProto) -> None:
+    """Make the first axis of the input and of the outputs dynamic, in place.
+
+    Raises:
+        EngineError: a constant of the network holds the batch it was exported with.
+    """
+    graph = model.graph
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    del graph.value_info[:]  # shapes of before
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    for value in inferred.graph.output:
+        if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
+            raise EngineError(
+                f"--max-batch: {value.name} of this network has a fixed batch; leave it out"
+            )
