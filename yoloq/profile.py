@@ -3,7 +3,7 @@
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,7 @@ def layer_times(
     precisions, kinds = dict[str, str](), defaultdict[str, float](float)
     for node in nodes:
         kinds[_kind(node)] += node.ms
-        own = [name for source in node.sources if (name := _convolution(source, layers))]
+        own = [name for source in node.sources if (name := convolution_of(source, layers))]
         precisions |= {name: node.precision for name in own if CONVOLUTION.search(node.kind)}
         served = list(dict.fromkeys(own)) or _served(node, layers, readers or {})
         for name in served:
@@ -141,8 +141,8 @@ def _module(name: str) -> str:
     return ".".join(path)
 
 
-def _convolution(source: str, layers: Collection[str]) -> str:
-    """The convolution that a name is of; empty if none."""
+def convolution_of(source: str, layers: Collection[str]) -> str:
+    """The convolution among `layers` that an ONNX node or tensor is of; empty if none."""
     if not source.startswith(SCOPE):
         return ""
     return next((name for name in _prefixes(_module(source)) if name in layers), "")
@@ -171,7 +171,7 @@ def tensor_readers(source: Source) -> dict[str, list[str]]:
     result: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
         if node.op_type == "Conv":
-            result[node.input[0]].append(_convolution(node.name, layers))
+            result[node.input[0]].append(convolution_of(node.name, layers))
     return dict(result)
 
 
@@ -202,7 +202,7 @@ def measure_layer_times(
     """
     if engine.profile is None:
         return None
-    float_type = [name for name in engine.precisions(device) if name != "int8"][-1]
+    float_type = float_precisions(engine.precisions(device))[-1]
     layers, readers = source.quantized.placement.layers, tensor_readers(source)
     rounds: dict[str, list[LayerTimes]] = {"int8": [], float_type: []}
     image, each = any_image(source.info.imgsz), -(-runs // ROUNDS)
@@ -215,6 +215,11 @@ def measure_layer_times(
             latency = measure({name: call}, each, threads=threads)[name]
             rounds[name].append(replace(times, latency_ms=latency.p50))
     return {name: median_times(times) for name, times in rounds.items()}
+
+
+def float_precisions(names: Iterable[str]) -> list[str]:
+    """Those precisions of an engine that hold no int8, FP32 first."""
+    return [name for name in names if not name.startswith("int8")]
 
 
 def median_times(rounds: Sequence[LayerTimes]) -> LayerTimes:

@@ -1,0 +1,29 @@
+"""Time of every layer of a TensorRT engine, under the names of the ONNX nodes fused into it."""
+
+from pathlib import Path
+from statistics import median
+
+from ..engines.base import NodeTime, any_image
+from .inspector import LayerInfo
+from .runtime import open_engine
+
+
+def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
+    """Median times from TensorRT's profiler, types and sources from its inspector.
+
+    The profiler puts an event behind every layer, so the sum is more than a run takes.
+    """
+    predictor = open_engine(file, device)
+    images = any_image(predictor.model.imgsz).repeat(predictor.batch, 0)
+    times = predictor.layer_times(images, runs)
+    layers = {layer.name: layer for layer in predictor.layers()}
+    return [
+        node_time(layers.get(name, LayerInfo(name, "")), median(each))
+        for name, each in times.items()
+    ]
+
+
+def node_time(layer: LayerInfo, ms: float) -> NodeTime:
+    """A layer as the engines' common profile has it; every convolution has one kind."""
+    kind = "Convolution" if layer.is_convolution else layer.kind
+    return NodeTime(kind, layer.precision, layer.nodes or (layer.name,), ms)
