@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
 FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
@@ -50,8 +51,12 @@ ptq engine sensitivity auto: $(READY)
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)
 
-test: $(READY)
+test: $(READY) $(BINDINGS)
 	@$(PY) -m pytest $(ARGS)
+
+# TensorRT's bindings alone, without its libraries; where they cannot be had their tests skip
+$(BINDINGS): | $(READY)
+	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ tensorrt-cu13-bindings==$(@F) || true
 
 check: $(READY)
 	@$(PY) -m ruff check .
