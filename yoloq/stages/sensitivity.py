@@ -188,7 +188,7 @@ def write_table(config: SensitivityConfig, layers: list[Layer]) -> dict[str, str
     gains = [layer.fidelity_gain for layer in scored if layer.fidelity_gain]
     draw_bars(
         config.folder / "sensitivity.png",
-        f"{config.mode}, by {config.grain}: fidelity gained by keeping a layer in float",
+        f"{config.mode}, by {config.grain}: fidelity gained by float layers, most a ms first",
         [layer.name for layer in scored],
         [delta for delta, _, _ in gains],
         [(low, high) for _, low, high in gains],

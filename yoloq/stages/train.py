@@ -16,10 +16,11 @@ from ..data.loader import check_imgsz
 from ..device import torch_device
 from ..engines.base import ModelInfo
 from ..engines.torch_eager import TorchPredictor
+from ..environment import has_fast_bfloat16
 from ..models import load_model, save_model
 from ..results import Row, StageResult
 from ..train.ema import WeightAverage
-from ..train.loop import Plan, fit, has_fast_bfloat16, supervised
+from ..train.loop import Plan, fit, supervised
 from ..train.losses import loss_for
 from ..train.optimizer import Schedule, make_optimizer
 from ..train.samples import Pictures, Sizes, TrainBatch, batches, steps
@@ -192,5 +193,6 @@ def make_plan(config: TrainConfig, pictures: int, device: torch.device) -> Plan:
 
 
 def use_amp(config: TrainConfig, device: torch.device) -> bool:
-    """Whether to train in mixed precision."""
-    return config.amp == "on" or (config.amp == "auto" and has_fast_bfloat16(device))
+    """Whether to train in mixed precision; `auto`: where the hardware has bfloat16."""
+    fast = device.type == "cuda" or has_fast_bfloat16()
+    return config.amp == "on" or (config.amp == "auto" and fast)

@@ -1,6 +1,5 @@
 """The one epoch loop, for training from scratch and for QAT."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -131,17 +130,6 @@ def forward(net: nn.Module, images: Tensor, plan: Plan) -> list[Tensor]:
     with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.amp):
         raws = net(x)
     return [raw.float() for raw in raws]
-
-
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether mixed precision pays: any CUDA device, or a CPU with AMX or AVX512-BF16."""
-    if device.type == "cuda":
-        return True
-    if sys.platform != "linux" or device.type != "cpu":
-        return False
-    with open("/proc/cpuinfo", encoding="utf-8") as stream:
-        flags = next((set(line.split()) for line in stream if line.startswith("flags")), set())
-    return bool(flags & {"amx_bf16", "avx512_bf16"})
 
 
 class Means:
