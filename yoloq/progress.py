@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 REDRAW = 0.2  # seconds between two drawings of a quiet bar
 
@@ -65,3 +66,58 @@ def _bar(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callable[[i
                 drawn = time.perf_counter()
 
         yield advance
+
+
+class Phases:
+    """Phases within phases, as some libraries report their work; any thread may call.
+
+    A phase is known by its name while it lasts; what is said of an unknown one is passed over.
+    """
+
+    def __init__(self, bar: Any = None) -> None:
+        self.bar = bar
+        self.depths: dict[str, int] = {}
+        self.tasks: dict[str, Any] = {}
+
+    def start(self, name: str, parent: str | None, steps: int) -> None:
+        """Begin a phase of some steps, within another or on its own."""
+        self.depths[name] = self.depths.get(parent, 0) + 1 if parent else 1
+        if self.bar is not None:
+            self.tasks[name] = self.bar.add_task("  " * self.depths[name] + name, total=steps)
+
+    def step(self, name: str, done: int) -> None:
+        """Say how many steps of a phase are done."""
+        if name in self.tasks:
+            self.bar.update(self.tasks[name], completed=done)
+
+    def finish(self, name: str) -> None:
+        """End a phase; its bar goes."""
+        self.depths.pop(name, None)
+        if name in self.tasks:
+            self.bar.remove_task(self.tasks.pop(name))
+
+
+@contextlib.contextmanager
+def phases(title: str) -> Iterator[Phases]:
+    """Give what draws the phases of something below its title; one line at the end elsewhere.
+
+    Args:
+        title: what is being done.
+    """
+    start = time.perf_counter()
+    if not sys.stderr.isatty():
+        yield Phases()
+        print(f"{title}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        bar.add_task(title, total=None)
+        yield Phases(bar)

@@ -23,8 +23,8 @@ class AmaxChange:
     after: float
 
 
-def parse_amax(texts: Sequence[str]) -> dict[str, float]:
-    """Name -> amax of texts like `model.8.cv1=4.2`.
+def parse_amax(texts: Sequence[str], flag: str = "--amax") -> dict[str, float]:
+    """Name -> amax of texts like `model.8.cv1=4.2`; errors name the flag.
 
     Raises:
         PolicyError: a text has no name, or no number above 0.
@@ -35,7 +35,7 @@ def parse_amax(texts: Sequence[str]) -> dict[str, float]:
         amax = _number(number)
         if not name or not 0 < amax < math.inf:
             want = "a layer and a number above 0, as in model.8.cv1=4.2"
-            raise PolicyError(f"--amax {text}: must be {want}")
+            raise PolicyError(f"{flag} {text}: must be {want}")
         chosen[name] = amax
     return chosen
 
@@ -65,17 +65,27 @@ def resolve_amax(placement: Placement, chosen: Mapping[str, float]) -> dict[str,
 
 
 def _only(placement: Placement, name: str) -> str:
-    try:
-        check_patterns([name], list(placement.layers))
-    except PolicyError as error:
-        raise PolicyError(f"--amax: {error}") from None
-    layers = [layer for layer in placement.layers if matches(layer, name)]
-    if len(layers) > 1:
-        listed = ", ".join(layers[:LISTED]) + (", ..." if len(layers) > LISTED else "")
-        raise PolicyError(f"--amax {name}: holds {len(layers)} convolutions; name one of {listed}")
-    if placement.layers[layers[0]].activation is None:
+    layer = only_layer(name, list(placement.layers))
+    if placement.layers[layer].activation is None:
         raise PolicyError(f"--amax {name}: is in float and has no range")
-    return layers[0]
+    return layer
+
+
+def only_layer(name: str, layers: Sequence[str], flag: str = "--amax") -> str:
+    """The convolution of a name, or of a module around just one; errors name the flag.
+
+    Raises:
+        PolicyError: there is none (near names are listed), or there are several.
+    """
+    try:
+        check_patterns([name], layers)
+    except PolicyError as error:
+        raise PolicyError(f"{flag}: {error}") from None
+    found = [layer for layer in layers if matches(layer, name)]
+    if len(found) > 1:
+        listed = ", ".join(found[:LISTED]) + (", ..." if len(found) > LISTED else "")
+        raise PolicyError(f"{flag} {name}: holds {len(found)} convolutions; name one of {listed}")
+    return found[0]
 
 
 def set_amax(net: nn.Module, placement: Placement, chosen: Mapping[str, float]) -> list[AmaxChange]:
