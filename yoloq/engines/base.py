@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import nn
 
@@ -93,13 +94,17 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine is built from: the fused float model and its calibrated counterpart."""
+    """What an engine is built from: the fused float model and its calibrated counterpart.
+
+    `device` is where an engine is built that measures kernels to choose from them.
+    """
 
     info: ModelInfo
     model: LoadedModel
     quantized: QuantizedModel
     options: BuildOptions = BuildOptions()
     calibration: Calibration | None = None
+    device: str = "auto"
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""
@@ -140,8 +145,10 @@ class Engine:
     has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
     called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
     convolutions before their activation; None where an engine cannot. `options` names the
-    `BuildOptions` that the engine understands, `target` what the linter calls it. `sharing` and
-    `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
+    `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
+    it builds from, and `target` what the linter calls it: nothing is linted without both.
+    `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest. `devices` is where
+    it runs: cpu, cuda.
     """
 
     name: str
@@ -152,9 +159,11 @@ class Engine:
     profile: Profile | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
     options: tuple[str, ...] = ()
+    graph: Callable[[Source, str], onnx.ModelProto] | None = None
     target: str = ""
     sharing: Sharing = "siblings"
     residual: Residual = "none"
+    devices: tuple[str, ...] = ("cpu",)
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

@@ -37,11 +37,16 @@ def precisions(device: str) -> tuple[str, ...]:
 
 def build(source: Source, precision: str, folder: Path) -> Path:
     """Write an ONNX file in the lowering that this engine runs in integers."""
-    model = _lower(exported(source, precision), source, precision)
+    model = graph(source, precision)
     file = folder / f"onnxruntime-{precision}.onnx"
     with replace_when_whole(file) as temporary:
         onnx.save(model, temporary)
     return file
+
+
+def graph(source: Source, precision: str) -> onnx.ModelProto:
+    """The ONNX graph of a precision in the form that this engine runs."""
+    return _lower(exported(source, precision), source, precision)
 
 
 def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
@@ -148,5 +153,12 @@ def _sources(graph: onnx.GraphProto) -> Mapping[str, tuple[str, ...]]:
 
 
 ENGINE = Engine(
-    "onnxruntime", precisions, build, load, profile=profile, intermediates=intermediates
+    "onnxruntime",
+    precisions,
+    build,
+    load,
+    profile=profile,
+    intermediates=intermediates,
+    graph=graph,
+    target="onnxruntime",
 )

@@ -57,7 +57,7 @@ def precisions(device: str) -> tuple[str, ...]:
 def build(source: Source, precision: str, folder: Path) -> Path:
     """Write OpenVINO's .xml and .bin; a 16-bit model also stores its weights in 16 bits."""
     openvino = runtimes.openvino()
-    onnx_model = _lower(exported(source, precision), source, precision)
+    onnx_model = graph(source, precision)
     model = core().read_model(onnx_model.SerializeToString())
     model.set_rt_info(source.info.to_json(), METADATA)
     if precision == "int8":
@@ -72,6 +72,11 @@ def build(source: Source, precision: str, folder: Path) -> Path:
             _weights(pair).replace(weights)
         file.unlink(missing_ok=True)  # an .xml never stands beside the .bin of another model
     return file
+
+
+def graph(source: Source, precision: str) -> onnx.ModelProto:
+    """The ONNX graph of a precision in the form that this engine runs."""
+    return _lower(exported(source, precision), source, precision)
 
 
 def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
@@ -208,4 +213,13 @@ def _runtime_info(op: Any, key: str) -> str:
     return str(op.rt_info[key].value) if key in op.rt_info else ""
 
 
-ENGINE = Engine("openvino", precisions, build, load, profile=profile, intermediates=intermediates)
+ENGINE = Engine(
+    "openvino",
+    precisions,
+    build,
+    load,
+    profile=profile,
+    intermediates=intermediates,
+    graph=graph,
+    target="openvino",
+)
