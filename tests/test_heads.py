@@ -136,3 +136,28 @@ def test_json_round_trip(head):
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="'circle'"):
         head_from_json({"kind": "circle"})
+
+
+@HEADS
+def test_channels_are_of_boxes_or_of_scores(head) -> None:
+    maps = random_maps(head)
+    others = random_maps(head, seed=1)
+    for level, (raw, other) in enumerate(zip(maps, others, strict=True)):
+        mask = head.box_channels(level)
+        assert mask.shape == (raw.shape[1],)
+        other[:, ~mask] = raw[:, ~mask]
+    found, moved = head.decode(maps, 0.2), head.decode(others, 0.2)
+    for item, same in zip(found, moved, strict=True):
+        assert len(item.scores) > 5
+        assert np.array_equal(item.scores, same.scores)
+        assert np.array_equal(item.classes, same.classes)
+        assert (np.abs(item.boxes - same.boxes).max(1) > 0).all()
+
+
+@HEADS
+def test_scores_of_all_boxes_are_those_of_the_decoder(head) -> None:
+    maps = random_maps(head)
+    dense = np.concatenate([head.scores(raw)[0].ravel() for raw in maps])
+    found = head.decode(maps, 0.2)[0].scores
+    assert 0 < len(found) < len(dense)
+    assert np.allclose(np.sort(dense[dense > 0.2]), np.sort(found), rtol=1e-5)

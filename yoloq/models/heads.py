@@ -40,6 +40,10 @@ class Head(Protocol):
 
     def decode(self, raws: Sequence[NDArray[Any]], conf: float) -> list[Candidates]: ...
 
+    def box_channels(self, level: int) -> NDArray[np.bool_]: ...
+
+    def scores(self, raw: NDArray[Any]) -> Floats: ...
+
     def to_json(self) -> dict[str, Any]: ...
 
 
@@ -89,6 +93,20 @@ class AnchorHead:
         half = doubled[:, 2:] ** 2 * np.asarray(self.anchors[level], np.float32)[anchor] / 2
         boxes = np.concatenate((centre - half, centre + half), 1).astype(np.float32)
         return Candidates(boxes[row], scores, classes)
+
+    def box_channels(self, level: int) -> NDArray[np.bool_]:
+        """Which channels of a level's map say where a box is; the others say what it is."""
+        mask = np.zeros((len(self.anchors[level]), 5 + self.nc), bool)
+        mask[:, :4] = True
+        return mask.ravel()
+
+    def scores(self, raw: NDArray[Any]) -> Floats:
+        """Score (N, anchors, nc, H, W) in 0..1 of every box and class of a level's map."""
+        parts = _sigmoid(
+            np.asarray(raw, np.float32).reshape(len(raw), -1, 5 + self.nc, *raw.shape[2:])
+        )
+        product: Floats = parts[:, :, 4:5] * parts[:, :, 5:]
+        return product
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types; `head_from_json` reads it back."""
@@ -140,6 +158,14 @@ class DflHead:
         corners = np.concatenate((centre - distances[:2], centre + distances[2:]))
         boxes = (corners.T * self.strides[level]).astype(np.float32)
         return Candidates(boxes[row], scores, classes)
+
+    def box_channels(self, level: int) -> NDArray[np.bool_]:
+        """Which channels of a level's map say where a box is; the others say what it is."""
+        return np.arange(4 * self.reg_max + self.nc) < 4 * self.reg_max
+
+    def scores(self, raw: NDArray[Any]) -> Floats:
+        """Score (N, nc, H, W) in 0..1 of every box and class of a level's map."""
+        return _sigmoid(np.asarray(raw[:, 4 * self.reg_max :], np.float32))
 
     def to_json(self) -> dict[str, Any]:
         """A dict of JSON types; `head_from_json` reads it back."""
