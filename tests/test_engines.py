@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from tiny_quant import NAMES, SIZE, as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
 
-from yoloq.engines import ENGINES, get_engine
-from yoloq.engines.base import ModelInfo, Predictor, Source, engine_files
+from yoloq.device import has_gpu
+from yoloq.engines import ENGINES, engine_row, get_engine
+from yoloq.engines.base import Calibration, ModelInfo, Predictor, Source, engine_files
 from yoloq.errors import EngineError, PolicyError
 from yoloq.models import FAMILIES
 from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
@@ -26,7 +27,9 @@ IMAGES = pictures(3, seed=7)
 def source(family: str, **placement) -> Source:
     model = tiny_model(family)
     info = ModelInfo(model.head, model.names, SIZE, conf=0.3, iou=0.5)
-    return Source(info, model, tiny_quantized(family, **placement))
+    calibration = Calibration("pictures", 8, lambda: iter([pictures(8)]))
+    quantized = tiny_quantized(family, **placement)
+    return Source(info, model, quantized, calibration=calibration)
 
 
 def torch_outputs(net: torch.nn.Module) -> list[NDArray[np.float32]]:
@@ -45,23 +48,33 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
+def device(engine_name: str) -> str:
+    """Where the contract is tested: the CPU where the engine runs there, else the first GPU."""
+    if "cpu" in engine_row(engine_name).devices:
+        return "cpu"
+    if not has_gpu():
+        pytest.skip(f"{engine_name} runs on an NVIDIA GPU alone, and there is none")
+    return "cuda"
+
+
+@pytest.fixture(scope="module")
 def predictors(
-    engine_name: str, family_source: Source, tmp_path_factory: pytest.TempPathFactory
+    engine_name: str, device: str, family_source: Source, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Predictor]:
     """Every precision, built and loaded."""
     engine, folder = get_engine(engine_name), tmp_path_factory.mktemp(engine_name)
-    files = {p: engine.build(family_source, p, folder) for p in engine.precisions("cpu")}
+    files = {p: engine.build(family_source, p, folder) for p in engine.precisions(device)}
     assert not [item for item in folder.iterdir() if item.name.startswith((".", "tmp"))]
     for file in files.values():
         assert sum(part.stat().st_size for part in engine_files(file)) > 100_000
-    return {p: engine.load(file, p, "cpu", 1) for p, file in files.items()}
+    return {p: engine.load(file, p, device, 1) for p, file in files.items()}
 
 
-def test_precisions_begin_with_fp32_and_have_int8(engine_name: str) -> None:
-    precisions = get_engine(engine_name).precisions("cpu")
+def test_precisions_begin_with_fp32_and_have_int8(engine_name: str, device: str) -> None:
+    precisions = get_engine(engine_name).precisions(device)
     assert precisions[0] == "fp32"
     assert "int8" in precisions
-    assert set(precisions) <= {"fp32", "fp16", "bf16", "int8"}
+    assert set(precisions) <= {"fp32", "fp16", "bf16", "int8", "int8-implicit"}
 
 
 def test_what_an_image_needs_travels_with_the_engine(
@@ -164,16 +177,29 @@ def test_openvino_pair_is_whole_or_absent(tmp_path: Path, monkeypatch) -> None:
 
 def test_float_types(predictors: dict[str, Predictor]) -> None:
     for precision, predictor in predictors.items():
-        if precision != "int8":
+        if not precision.startswith("int8"):
             assert predictor.float_type == precision
 
 
 def test_int8_of_torch_is_called_simulated() -> None:
-    assert {name for name in ENGINES if get_engine(name).simulated} == {"torch"}
+    assert {name for name in ENGINES if engine_row(name).simulated} == {"torch"}
 
 
-def test_auto_is_an_installed_engine() -> None:
-    assert get_engine("auto").name == next(n for n in ENGINES if importlib.util.find_spec(n))
+@pytest.mark.parametrize(
+    ("installed", "gpu", "wanted"),
+    [
+        (("torch", "openvino", "onnxruntime"), False, "openvino"),
+        (("torch", "onnxruntime"), False, "onnxruntime"),
+        (("torch", "tensorrt"), False, "torch"),
+        (("torch", "openvino", "tensorrt"), True, "tensorrt"),
+        (("torch", "openvino"), True, "openvino"),
+    ],
+    ids=["all of the CPU's", "no openvino", "tensorrt without a GPU", "tensorrt", "GPU alone"],
+)
+def test_auto_is_the_fastest_that_is_installed(installed, gpu, wanted, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr("yoloq.engines.has_gpu", lambda: gpu)
+    assert get_engine("auto").name == wanted
 
 
 def test_unknown_engine_lists_the_known_ones() -> None:

@@ -1,5 +1,7 @@
 """Which device a stage runs on."""
 
+import warnings
+
 import torch
 
 from .errors import EngineError
@@ -27,3 +29,10 @@ def torch_device(name: str) -> torch.device:
     elif device.type != "cpu":
         raise EngineError(f"--device {name}: use cpu, cuda, cuda:N or auto")
     return device
+
+
+def has_gpu() -> bool:
+    """Whether torch can use an NVIDIA GPU."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a driver that is too old
+        return torch.cuda.is_available()

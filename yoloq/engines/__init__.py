@@ -3,18 +3,20 @@
 import importlib
 import importlib.util
 
+from ..device import has_gpu
 from ..errors import EngineError
 from .base import Engine
 
 ENGINES = {  # name -> module; imported when used, since each pulls in its runtime
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
+    "tensorrt": "tensorrt",
     "torch": "torch_eager",
 }
 
 
 def get_engine(name: str) -> Engine:
-    """The engine of a name; `auto` is the fastest that is installed for a CPU.
+    """The engine of a name; `auto` is the fastest that is installed for this machine.
 
     Raises:
         EngineError: the name is not known, or its package is missing.
@@ -34,8 +36,14 @@ def engine_row(name: str) -> Engine:
         EngineError: the name is not known.
     """
     if name == "auto":
-        name = next(n for n in ENGINES if importlib.util.find_spec(n) is not None)
+        name = next(n for n in _by_speed() if importlib.util.find_spec(n) is not None)
     if name not in ENGINES:
         raise EngineError(f"--engine {name}: not one of auto, {', '.join(ENGINES)}")
     engine: Engine = importlib.import_module(f".{ENGINES[name]}", __package__).ENGINE
     return engine
+
+
+def _by_speed() -> list[str]:
+    """All names, the fastest first: TensorRT where torch sees an NVIDIA GPU, never elsewhere."""
+    on_cpu = [name for name in ENGINES if name != "tensorrt"]
+    return ["tensorrt", *on_cpu] if has_gpu() else on_cpu

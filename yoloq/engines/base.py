@@ -147,8 +147,8 @@ class Engine:
     convolutions before their activation; None where an engine cannot. `options` names the
     `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
     it builds from, and `target` what the linter calls it: nothing is linted without both.
-    `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest. `devices` is where
-    it runs: cpu, cuda.
+    `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
+    `devices` is where it runs: cpu, cuda.
     """
 
     name: str

@@ -90,4 +90,12 @@ def _array(x: torch.Tensor) -> NDArray[np.float32]:
     return x.float().cpu().numpy().copy()
 
 
-ENGINE = Engine("torch", precisions, build, load, simulated=True, intermediates=intermediates)
+ENGINE = Engine(
+    "torch",
+    precisions,
+    build,
+    load,
+    simulated=True,
+    intermediates=intermediates,
+    devices=("cpu", "cuda"),
+)

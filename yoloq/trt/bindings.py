@@ -2,14 +2,13 @@
 
 import functools
 import importlib
-import warnings
 from collections import deque
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from ..device import torch_device
+from ..device import has_gpu, torch_device
 from ..errors import EngineError
 
 MAJORS = (10, 11)  # that this package builds and runs engines with
@@ -144,13 +143,6 @@ def _why_no_gpu() -> str:
             return f"{reason}; update it to r580 or newer for TensorRT 11.x"
         return f"torch cannot use an NVIDIA GPU ({reason})"
     return "torch sees no NVIDIA GPU"
-
-
-def has_gpu() -> bool:
-    """Whether torch can use an NVIDIA GPU."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of an old driver; `gpu` says so in its error
-        return torch.cuda.is_available()
 
 
 def one_line(text: str) -> str:

@@ -1,0 +1,102 @@
+"""TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from ..files import sha256_text
+from ..trt.bindings import gpu, has_builder_precision, tensorrt
+from ..trt.build import build_plan
+from ..trt.job import IMPLICIT, check_options
+from ..trt.manifest import Manifest, capability, gpu_name, write_engine
+from ..trt.onnx import tensorrt_onnx
+from .base import Engine, NodeTime, Predictor, Source
+
+
+def precisions(device: str) -> tuple[str, ...]:
+    """FP32, FP16, implicit int8 where this version calibrates, int8 of the Q/DQ graph.
+
+    Raises:
+        EngineError: TensorRT or the GPU cannot be used; says why.
+    """
+    gpu(device)
+    implicit = (IMPLICIT,) if has_builder_precision(tensorrt()) else ()
+    return ("fp32", "fp16", *implicit, "int8")
+
+
+def build(source: Source, precision: str, folder: Path) -> Path:
+    """Build an engine for the GPU of this machine; caches for the next build lie beside it.
+
+    Raises:
+        EngineError: TensorRT cannot be used or cannot build the network; says why.
+    """
+    trt, device = tensorrt(), gpu(source.device)
+    check_options(trt, precision, source.options)
+    graph = tensorrt_onnx(source, precision).SerializeToString()
+    plan = build_plan(trt, source, precision, graph, folder, device)
+    file = folder / f"tensorrt-{precision}.engine"
+    write_engine(file, manifest(source, precision, str(trt.__version__), device), plan)
+    return file
+
+
+def manifest(source: Source, precision: str, version: str, device: torch.device) -> Manifest:
+    """What travels with the plan."""
+    policy = json.dumps(source.quantized.policy.to_json(), sort_keys=True)
+    single = "tf32" if source.options.tf32 else "fp32"
+    return Manifest(
+        model=source.info.to_json(),
+        precision=precision,
+        float_type=single if precision == "fp32" else "fp16",
+        weights=source.model.sha256,
+        policy=sha256_text(policy),
+        tensorrt=version,
+        gpu=gpu_name(device),
+        capability=capability(device),
+        batch=source.options.batch,
+        max_batch=source.options.max_batch,
+        options=asdict(source.options),
+    )
+
+
+def load(file: Path, precision: str, device: str, threads: int) -> Predictor:
+    """Open a file that `build` wrote; threads of the CPU do not matter.
+
+    Raises:
+        EngineError: it is damaged, or was built for another GPU or version of TensorRT.
+    """
+    from ..trt.runtime import open_engine
+
+    return open_engine(file, device)
+
+
+def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
+    """Times of the layers by TensorRT's profiler."""
+    from ..trt.profile import profile
+
+    return profile(file, precision, device, threads, runs)
+
+
+ENGINE = Engine(
+    "tensorrt",
+    precisions,
+    build,
+    load,
+    profile=profile,
+    options=(
+        "batch",
+        "max_batch",
+        "workspace",
+        "tf32",
+        "level",
+        "calibrator",
+        "fp16_layers",
+        "ranges",
+    ),
+    graph=tensorrt_onnx,
+    target="tensorrt",
+    sharing="concat",
+    residual="input",
+    devices=("cuda",),
+)
