@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from yoloq.engines.base import by_one
 from yoloq.errors import PolicyError
 from yoloq.export import export_float
-from yoloq.lowering import SILU_MINIMUM, Ranges, asymmetric, lower_integer, lower_minimal
+from yoloq.lowering import (
+    SILU_MINIMUM,
+    Ranges,
+    asymmetric,
+    lower_integer,
+    lower_minimal,
+    lower_tensorrt,
+)
 from yoloq.models import FAMILIES
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.yolov5_layers import C3, SPPF, Conv, Focus
@@ -23,7 +30,7 @@ from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.dataflow import sibling_groups, trace
 from yoloq.quant.modules import quantizers, switched
-from yoloq.quant.placement import Policy, Rule, apply, resolve
+from yoloq.quant.placement import Policy, Rule, apply, conv_layers, resolve
 from yoloq.quant.statistics import collect
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,6 +56,12 @@ POLICIES = {
     "weight of one sibling alone": Policy((ALL, Rule("c3.cv2", WEIGHT, None))),
     "nothing": Policy((Rule("*", None, None),)),
 }
+SYMMETRIC = {
+    name: policy
+    for name, policy in POLICIES.items()
+    if all(rule.activation != ASYMMETRIC for rule in policy.rules)
+}
+MOVING = ("Concat", "MaxPool", "Resize")
 # Rounding at a tie may go either way where float sums are ordered differently, and a deep network
 # spreads one such step over everything behind it until all rounding has been drawn anew. So a
 # shallow network shows that a graph computes what is simulated, and a whole one that it is as good.
@@ -262,4 +275,93 @@ def test_activations_below_8_bits_are_refused(lower) -> None:
     model = export_float(net, 64)
     with pytest.raises(PolicyError, match=r"c3\.cv3\.conv: activations of 4 bits") as caught:
         lower(model, net)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stem", ["conv", "focus"])
+@pytest.mark.parametrize("policy", SYMMETRIC.values(), ids=SYMMETRIC)
+def test_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(policy: Policy, stem: str) -> None:
+    net, _ = shallow(policy, stem)
+    found = run(lower_tensorrt(export_float(net, 64), net), pictures(2, seed=7))
+    assert all(map(np.array_equal, found, minimal(net)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sharing", ["siblings", "concat"])
+def test_whole_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(
+    family: str, sharing: str
+) -> None:
+    net = tiny_quantized(family, sharing=sharing, residual="input").model.net
+    found = run(lower_tensorrt(export_float(net, 64), net), pictures(2, seed=7))
+    assert all(map(np.array_equal, found, minimal(net)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_integers_pass_through_all_that_moves_values_for_tensorrt(family: str) -> None:
+    net = tiny_quantized(family, sharing="concat", residual="input").model.net
+    graph = Lookup(lower_tensorrt(export_float(net, 64), net))
+    head = f"/net/{conv_layers(net)[-1]}/"  # which is in float
+    nodes = [node for node in graph.nodes if not node.name.startswith(head)]
+    moving = [node for node in nodes if node.op_type in MOVING]
+    assert Counter(node.op_type for node in moving) == {"Concat": 13, "MaxPool": 3, "Resize": 2}
+    readers = {tensor: node for node in graph.nodes for tensor in node.input}
+    for node in moving:
+        inputs = node.input if node.op_type == "Concat" else node.input[:1]
+        scales = {float(graph.pair(tensor)[0]) for tensor in inputs}
+        behind = readers[node.output[0]]
+        assert behind.op_type == "QuantizeLinear"
+        assert scales == {float(graph.constants[behind.input[1]])}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_tensor_has_two_scales_for_tensorrt(family: str) -> None:
+    net = tiny_quantized(family, sharing="concat", residual="input").model.net
+    graph = Lookup(lower_tensorrt(export_float(net, 64), net))
+    quantized = Counter(n.input[0] for n in graph.nodes if n.op_type == "QuantizeLinear")
+    assert set(quantized.values()) == {1}
+
+
+def test_pairs_for_tensorrt_leave_convolution_and_activation_together() -> None:
+    net, _ = shallow(POLICIES["concat"])
+    graph = Lookup(lower_tensorrt(export_float(net, 64), net))
+    quantized = {node.input[0] for node in graph.nodes if node.op_type == "QuantizeLinear"}
+    makers = Counter(graph.makers[t].op_type for t in quantized if t in graph.makers)
+    assert not makers.keys() & {"Conv", "Sigmoid"}
+    assert makers["Mul"] == 8, "every SiLU"
+
+
+@pytest.mark.parametrize(
+    ("floats", "reading"),
+    [
+        pytest.param([], {"Mul": 0, "DequantizeLinear": 6}, id="all in int8"),
+        pytest.param(["c3.cv3"], {"Mul": 1, "Add": 1, "DequantizeLinear": 4}, id="one in float"),
+    ],
+)
+def test_operators_in_front_of_a_float_convolution_stay_float_for_tensorrt(
+    floats: list[str], reading: dict[str, int]
+) -> None:
+    kept = tuple(Rule(name, None, None) for name in floats)
+    net, _ = shallow(Policy((ALL, *kept), sharing="concat"))
+    graph = Lookup(lower_tensorrt(export_float(net, 64), net))
+    concats = [node for node in graph.nodes if node.op_type == "Concat"]
+    found = Counter(graph.makers[tensor].op_type for node in concats for tensor in node.input)
+    assert found == Counter(reading)
+
+
+def test_tensorrt_casts_the_image_before_its_channels_move() -> None:
+    for policy in (None, POLICIES["concat"]):
+        net, _ = shallow(policy)
+        graph = lower_tensorrt(export_float(net, 64), net).graph
+        (cast,) = (node for node in graph.node if graph.input[0].name in node.input)
+        (transpose,) = (node for node in graph.node if cast.output[0] in node.input)
+        assert (cast.op_type, transpose.op_type) == ("Cast", "Transpose")
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - SYMMETRIC.keys()))
+def test_zero_points_are_refused_for_tensorrt(name: str) -> None:
+    net, _ = shallow(POLICIES[name])
+    model = export_float(net, 64)
+    with pytest.raises(PolicyError, match=r"conv: its input has a zero-point") as caught:
+        lower_tensorrt(model, net)
+    assert "--symmetric" in str(caught.value)
     assert "\n" not in str(caught.value)
