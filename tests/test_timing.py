@@ -3,11 +3,12 @@
 import gc
 import time
 
+import numpy as np
 import pytest
 from fake_predictor import FakePredictor, write_images
 
 from yoloq.errors import DataError
-from yoloq.timing import end_to_end, measure, summarize
+from yoloq.timing import GPU_WARMUP, end_to_end, measure, measure_predictors, summarize
 
 
 def test_percentiles_are_in_milliseconds_and_fps_in_images():
@@ -54,6 +55,32 @@ def test_the_collector_is_off_within_and_back_after_an_error():
         measure({"broken": fail})
     assert seen == [False]
     assert gc.isenabled()
+
+
+class Watched(FakePredictor):
+    """Says of itself that a call takes 2 ms, then 3 ms, and so on."""
+
+    def stopwatch(self, images):
+        self.watched = len(images)
+        seconds = iter(0.001 * value for value in range(2, 1000))
+        return lambda: next(seconds)
+
+
+def test_predictors_with_a_stopwatch_are_timed_by_it_in_turn_with_the_others():
+    images = np.zeros((4, 64, 64, 3), np.uint8)
+    plain, watched = FakePredictor(), Watched()
+    found = measure_predictors({"plain": plain, "watched": watched}, images, runs=3)
+    assert found["watched"].p50 == pytest.approx(GPU_WARMUP + 3), "the warm-up does not count"
+    assert (found["watched"].clock, found["plain"].clock) == ("gpu", "wall")
+    assert found["watched"].fps == pytest.approx(4000 / (GPU_WARMUP + 3))
+    assert found["plain"].batch == watched.watched == 4
+    assert plain.batches == [4] * (GPU_WARMUP + 3) and watched.batches == []
+
+
+def test_without_a_stopwatch_the_warm_up_is_short():
+    plain = FakePredictor()
+    measure_predictors({"plain": plain}, np.zeros((1, 64, 64, 3), np.uint8), runs=3, warmup=2)
+    assert plain.batches == [1] * 5
 
 
 def test_no_run_is_refused():

@@ -5,14 +5,13 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 
 from .engines.base import Engine, NodeTime, Source, any_image
 from .export import export_float
 from .quant.placement import block_of
-from .timing import measure
+from .timing import measure_predictors
 
 ROUNDS = 5
 SCOPE = "/net/"  # how the exporter begins the name of what the network's modules do
@@ -211,8 +210,8 @@ def measure_layer_times(
         for name, file in [*files.items()] * ROUNDS:
             times = layer_times(engine.profile(file, name, device, threads, each), layers, readers)
             # one engine at a time: idle threads of another would go on spinning for a while
-            call = partial(engine.load(file, name, device, threads), image)
-            latency = measure({name: call}, each, threads=threads)[name]
+            loaded = {name: engine.load(file, name, device, threads)}
+            latency = measure_predictors(loaded, image, each, threads=threads)[name]
             rounds[name].append(replace(times, latency_ms=latency.p50))
     return {name: median_times(times) for name, times in rounds.items()}
 

@@ -1,14 +1,17 @@
-"""Latency: of several calls in turn, and of the whole path from an image file to its boxes."""
+"""Latency: of several engines in turn, and of the whole path from an image file to its boxes."""
 
 import contextlib
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .boxes import letterbox
 from .data.images import read_image
@@ -18,13 +21,16 @@ from .errors import DataError
 from .evaluate import find_boxes
 from .progress import progress
 
+GPU_WARMUP = 50  # rounds
+
 
 @dataclass(frozen=True)
 class Latency:
     """Percentiles of a call's time in milliseconds, and how they were taken.
 
     `fps` is images a second at the median: 1000 * batch / p50. `threads` is what the caller says
-    the call may use.
+    the call may use. `clock` is `wall`, or `gpu` for the time between two events on the GPU around
+    the model alone, with the images there already.
     """
 
     p50: float
@@ -35,6 +41,43 @@ class Latency:
     warmup: int
     batch: int
     threads: int
+    clock: str = "wall"
+
+
+@runtime_checkable
+class Stopwatched(Protocol):
+    """A predictor that times itself: `stopwatch(images)` gives a function that runs them once and
+    returns the seconds that it took."""
+
+    def stopwatch(self, images: NDArray[np.uint8]) -> Callable[[], float]: ...
+
+
+def measure_predictors(
+    predictors: Mapping[str, Predictor],
+    images: NDArray[np.uint8],
+    runs: int = 50,
+    warmup: int = 5,
+    threads: int = 0,
+    title: str = "",
+) -> dict[str, Latency]:
+    """Time predictors in turn on the same images, by their own stopwatch where they have one.
+
+    A GPU leaves its idle clocks only after some work, so that it is warmed up for longer.
+
+    Args:
+        predictors: by name.
+        images: of one call.
+        runs, warmup, threads, title: as of `measure`.
+    """
+    calls: dict[str, Callable[[], object]] = {}
+    for name, predictor in predictors.items():
+        if isinstance(predictor, Stopwatched):
+            calls[name] = predictor.stopwatch(images)
+        else:
+            calls[name] = partial(predictor, images)
+    watched = [name for name, each in predictors.items() if isinstance(each, Stopwatched)]
+    warmup = max(warmup, GPU_WARMUP) if watched else warmup
+    return measure(calls, runs, warmup, len(images), threads, title, watched)
 
 
 def measure(
@@ -44,6 +87,7 @@ def measure(
     batch: int = 1,
     threads: int = 0,
     title: str = "",
+    watched: Collection[str] = (),
 ) -> dict[str, Latency]:
     """Time calls in turn: the first of each, then the second of each, and so on.
 
@@ -57,6 +101,7 @@ def measure(
         batch: images a call.
         threads: threads a call may use; 0: as many as this process has cores.
         title: of a progress bar on stderr; empty: none.
+        watched: names of the calls that return the seconds they took on a GPU.
 
     Raises:
         ValueError: no timed round was asked for.
@@ -69,14 +114,20 @@ def measure(
         for _ in range(warmup + runs):
             for name, call in calls.items():
                 start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
+                seconds = call()
+                elapsed = time.perf_counter() - start
+                times[name].append(float(seconds) if name in watched else elapsed)  # type: ignore[arg-type]
             advance(1)
     settings = {"warmup": warmup, "batch": batch, "threads": threads or len(affinity())}
-    return {name: summarize(values[warmup:], **settings) for name, values in times.items()}
+    return {
+        name: summarize(values[warmup:], **settings, clock="gpu" if name in watched else "wall")
+        for name, values in times.items()
+    }
 
 
-def summarize(seconds: Sequence[float], warmup: int, batch: int, threads: int) -> Latency:
+def summarize(
+    seconds: Sequence[float], warmup: int, batch: int, threads: int, clock: str = "wall"
+) -> Latency:
     """Percentiles of times given in seconds."""
     milliseconds = 1000 * np.asarray(seconds)
     p50, p99 = np.percentile(milliseconds, (50, 99)).tolist()
@@ -89,6 +140,7 @@ def summarize(seconds: Sequence[float], warmup: int, batch: int, threads: int) -
         warmup=warmup,
         batch=batch,
         threads=threads,
+        clock=clock,
     )
 
 
