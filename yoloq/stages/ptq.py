@@ -220,11 +220,9 @@ def copy_model(model: LoadedModel) -> LoadedModel:
     return replace(model, net=copy.deepcopy(model.net))
 
 
-def statistics(
-    inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
-) -> Collected:
-    """Statistics of the calibration images, from the run folder where they are still true."""
-    key = input_key(
+def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...]) -> str:
+    """Hash of all that a pass over calibration images depends on."""
+    return input_key(
         weights=inputs.model.sha256,
         data=inputs.dataset.sha256,
         images=[[file.name, file.exists() and file.stat().st_size] for file in chosen],
@@ -233,6 +231,13 @@ def statistics(
         device=str(torch_device(config.device)),
         versions=environment()["versions"],
     )
+
+
+def statistics(
+    inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
+) -> Collected:
+    """Statistics of the calibration images, from the run folder where they are still true."""
+    key = calibration_key(inputs, config, chosen)
     file = config.folder / STATISTICS
     cached = load_statistics(file, key)
     if cached is not None:
