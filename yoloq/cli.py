@@ -4,21 +4,22 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
-from .config import StageConfig, parse
+from .config import C, parse
 from .errors import UserError
 from .heap import keep_freed_memory
 
-C = TypeVar("C", bound=StageConfig)
-
 
 def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | None = None) -> int:
-    """Run a stage from the command line; returns the exit code (2: the user can mend it)."""
+    """Run a stage from the command line; returns the exit code (2: the user can mend it).
+
+    An int that `run` returns is the exit code of a run without errors.
+    """
     keep_freed_memory()
     try:
         with _termination_as_interrupt():
-            run(parse(config, arguments))
+            result = run(parse(config, arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -29,7 +30,7 @@ def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | No
     except KeyboardInterrupt:
         print("interrupted; finished parts are kept, start again to go on", file=sys.stderr)
         return 130
-    return 0
+    return result if isinstance(result, int) else 0
 
 
 @contextlib.contextmanager

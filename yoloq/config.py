@@ -7,11 +7,14 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .errors import UserError
 
-C = TypeVar("C", bound="StageConfig")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+C = TypeVar("C", bound="DataclassInstance")  # a stage's options; most build on StageConfig
 
 MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 ROOT = Path(__file__).resolve().parent.parent
