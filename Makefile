@@ -12,7 +12,7 @@ FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(DEVICE),--device $(DEVICE))
 STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity auto demo test check bench clean
+.PHONY: help setup $(STAGES) ptq engine sensitivity auto demo lint-onnx test check bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,12 +24,14 @@ help:
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
+	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "make report     one table of all that was measured"
 	@echo "make train      train the built-in checkpoint anew"
 	@echo "make data       make the built-in set, or check DATA"
 	@echo "make test check bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE ARGS, such as"
 	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
+	@echo "  make lint-onnx ONNX=model.onnx TARGET=tensorrt (openvino, onnxruntime)"
 
 setup: $(READY)
 
@@ -47,6 +49,9 @@ $(STAGES): $(READY)
 
 ptq engine sensitivity auto: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+lint-onnx: $(READY)
+	@$(PY) scripts/lint_onnx.py $(if $(ONNX),--onnx $(ONNX)) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)

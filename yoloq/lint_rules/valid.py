@@ -1,0 +1,54 @@
+"""Is a model valid ONNX, whatever its size and wherever its weights lie."""
+
+import math
+
+import onnx
+from onnx import TensorProto, helper, inliner
+
+READ_WHOLE = 1 << 16  # elements; larger tensors are weights, of which type and shape are enough
+
+
+class DamagedError(Exception):
+    """A model that is no valid ONNX; the text is one line."""
+
+
+def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without its weights' bytes, found valid by the ONNX checker, functions unfolded.
+
+    Raises:
+        DamagedError: it is not valid; says why.
+    """
+    try:
+        light = _without_weights(model)
+        onnx.checker.check_model(light)
+        return inliner.inline_local_functions(light) if light.functions else light
+    except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        raise DamagedError(reason or type(error).__name__) from None
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with large and external initializers as inputs: their bytes are not looked at.
+
+    The checker cannot take models beyond 2 GB, and looks for external data in the current folder.
+    """
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    graph = light.graph
+    for field in ("node", "input", "output", "value_info", "sparse_initializer"):
+        getattr(graph, field).extend(getattr(model.graph, field))
+    graph.name = model.graph.name or "graph"
+    inputs = {info.name for info in graph.input}
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL and size(tensor) <= READ_WHOLE:
+            graph.initializer.append(tensor)
+        elif tensor.name not in inputs:
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            graph.input.append(info)
+    return light
+
+
+def size(tensor: TensorProto) -> int:
+    """Number of elements."""
+    return math.prod(tensor.dims)
