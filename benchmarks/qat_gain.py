@@ -78,19 +78,19 @@ def measure(subject: Subject) -> Found:
     """The table, and whether QAT is better than PTQ beyond the spread of the seeds."""
     keep_freed_memory()
     seeds = SEEDS[subject.name]
-    found = {item: [run(subject, item, seed) for seed in seeds] for item in SETTINGS}
+    found = [(item, [run(subject, item, seed) for seed in seeds]) for item in SETTINGS]
     figures = [
         Figure(
             f"{item.name}: least QAT fidelity - largest PTQ fidelity",
             min(p.qat.fidelity for p in pairs) - max(p.ptq.fidelity for p in pairs),
             "{:+.3f}",
-            low=None if item is SETTINGS[0] else 0.0,
+            low=None if item == SETTINGS[0] else 0.0,
         )
-        for item, pairs in found.items()
+        for item, pairs in found
     ]
-    apart = max(100 * abs(p.engine_map - p.qat.map50_95) for ps in found.values() for p in ps)
+    apart = max(100 * abs(p.engine_map - p.qat.map50_95) for _, pairs in found for p in pairs)
     figures.append(Figure("AP, QAT engine against fake quantization", apart, "{:.2f}", high=0.2))
-    rows = tuple(line(item.name, pairs) for item, pairs in found.items())
+    rows = tuple(line(item.name, pairs) for item, pairs in found)
     images = len(subject.inputs.images)
     how = [text.format(images=images, train=TRAIN_IMAGES, epochs=EPOCHS) for text in HOW]
     return Found(tuple(figures), (Table("PTQ against QAT", COLUMNS, rows),), tuple(how))
