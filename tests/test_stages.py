@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_quant import tiny_model
 from tiny_set import TinySet, make_tiny_set
 
 from yoloq import cli
+from yoloq.config import parse
+from yoloq.engines import engine_row
+from yoloq.errors import UserError
 from yoloq.quantized import load_quantized
-from yoloq.stages import baseline, engine, ptq, report
+from yoloq.stages import auto, baseline, demo, engine, ptq, report, sensitivity
+from yoloq.stages.inputs import as_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,6 +134,68 @@ def test_a_policy_file_replaces_the_flags(tiny: TinySet, tmp_path: Path) -> None
     assert run("ptq", tiny.flags(tmp_path, "--policy", str(tmp_path / "policy.json"))) == 0
     floats = read(tmp_path, "ptq")["rows"][0]["float_layers"]
     assert "model.3.conv" not in floats and "model.5.conv" in floats
+
+
+@pytest.mark.parametrize(
+    ("flags", "sharing", "residual"),
+    [
+        pytest.param(["--engine", "openvino"], "siblings", "none", id="openvino"),
+        pytest.param(["--engine", "torch"], "siblings", "none", id="torch"),
+        pytest.param(["--engine", "tensorrt"], "concat", "input", id="tensorrt, not installed"),
+        pytest.param(
+            ["--engine", "tensorrt", "--sharing", "siblings"], "siblings", "input", id="one flag"
+        ),
+        pytest.param(
+            ["--engine", "openvino", "--sharing", "concat", "--residual", "both"],
+            *("concat", "both"),
+            id="both flags",
+        ),
+    ],
+)
+def test_placement_is_that_of_the_engine_unless_flags_say_otherwise(
+    flags: list[str], sharing: str, residual: str
+) -> None:
+    policy = ptq.policy_of_flags(parse(ptq.PtqConfig, flags), tiny_model())
+    assert (policy.sharing, policy.residual) == (sharing, residual)
+
+
+def test_ptq_runs_again_for_another_engine_only_where_the_placement_differs(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("ptq", tiny.flags(tmp_path, "--engine", "openvino")) == 0
+    reused = {}
+    for name in ("onnxruntime", "tensorrt"):
+        capsys.readouterr()
+        assert run("ptq", tiny.flags(tmp_path, "--engine", name)) == 0
+        reused[name] = "up to date" in capsys.readouterr().err
+    assert reused == {"onnxruntime": True, "tensorrt": False}
+    assert read(tmp_path, "ptq")["notes"]["policy"]["sharing"] == "concat"
+
+
+@pytest.mark.parametrize(
+    ("stage", "config"),
+    [(engine, engine.EngineConfig), (sensitivity, sensitivity.SensitivityConfig)],
+    ids=["engine", "sensitivity"],
+)
+def test_a_stage_that_runs_ptq_first_names_its_engine(
+    stage: Any, config: Any, tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    seen: list[ptq.PtqConfig] = []
+
+    def stop(options: ptq.PtqConfig) -> None:
+        seen.append(options)
+        raise UserError("enough")
+
+    monkeypatch.setattr(stage, "run_ptq", stop)
+    flags = tiny.flags(tmp_path, "--engine", "onnxruntime")
+    assert cli.main(config, stage.run, flags) == 2
+    assert [options.engine for options in seen] == ["onnxruntime"]
+    assert "default options and --engine onnxruntime" in capsys.readouterr().err
+
+
+def test_auto_and_the_demo_name_their_engine_to_ptq() -> None:
+    assert as_config(auto.AutoConfig(engine="tensorrt"), ptq.PtqConfig).engine == "tensorrt"
+    assert {engine_row(name).sharing for name in demo.ENGINES} == {"siblings"}
 
 
 def test_unreadable_images_are_left_out_and_counted(
