@@ -145,7 +145,7 @@ class TensorRtPredictor:
         return {name: times[WARMUP:] for name, times in recorder.runs(WARMUP + runs).items()}
 
     def _run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Raw maps (n, H, W, C) that the next run overwrites."""
+        """Raw maps (n, H, W, C), copied: the next run overwrites the buffers."""
         slot = self._filled(images)
         with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
             slot.device_in.copy_(slot.host_in, non_blocking=True)
@@ -153,7 +153,7 @@ class TensorRtPredictor:
             for host, device in zip(slot.host_out, slot.device_out, strict=True):
                 host.copy_(device, non_blocking=True)
         self.stream.synchronize()
-        return [host[: len(images)].numpy() for host in slot.host_out]
+        return [host[: len(images)].numpy().copy() for host in slot.host_out]
 
     def _filled(self, images: NDArray[np.uint8]) -> Slot:
         """The slot for so many images, with them in its pinned memory."""
