@@ -99,6 +99,7 @@ class FakeTensorRT(ModuleType):
 
     def __init__(self, trt: ModuleType, behaviours: Mapping[str, Any]) -> None:
         super().__init__("tensorrt")
+        self.__spec__ = trt.__spec__  # importlib.util.find_spec asks an imported module
         self.trt = trt
         self.behaviours = dict(behaviours)
         self.calls: list[tuple[str, str, dict[str, Any]]] = []

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -43,10 +43,21 @@ def cancellable(work: Callable[[], T], cancelled: threading.Event) -> T:
     Raises:
         KeyboardInterrupt: passed on when `work`, told so by `cancelled`, has ended.
     """
-    with ThreadPoolExecutor(1, "tensorrt-build") as pool:
-        future = pool.submit(work)
+    outcome: Future[T] = Future()
+
+    def run() -> None:
         try:
-            return future.result()
-        except KeyboardInterrupt:
-            cancelled.set()
-            raise  # when the pool's thread has ended
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="tensorrt-build")
+    try:
+        thread.start()
+        return outcome.result()
+    except KeyboardInterrupt:
+        cancelled.set()
+        raise
+    finally:
+        if thread.is_alive():
+            thread.join()

@@ -1,0 +1,402 @@
+"""Building an engine over the real enums and base classes of one version of TensorRT."""
+
+import functools
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tensorrt as trt
+from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
+from trt_world import PLAN, TIMES, Build, pretend_gpu, world
+
+from yoloq.engines import tensorrt as engine
+from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
+from yoloq.errors import EngineError, RunError
+from yoloq.progress import Phases
+from yoloq.trt import bindings
+from yoloq.trt.cache import save_cache, timing_file, timing_key
+from yoloq.trt.manifest import check_fits, read_engine
+from yoloq.trt.monitor import monitor
+from yoloq.trt.onnx import tensorrt_onnx
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MAJOR = int(trt.__version__.split(".")[0])
+BUILT = ("fp32", "fp16", "int8-implicit", "int8") if MAJOR == 10 else ("fp32", "fp16", "int8")
+LAYER = "model.2.cv1.conv"
+only_10 = pytest.mark.skipif(MAJOR != 10, reason="TensorRT 10.x alone")
+only_11 = pytest.mark.skipif(MAJOR != 11, reason="TensorRT 11.x alone")
+
+
+def source(images: int = 5, key: str = "images", **options) -> Source:
+    model = tiny_model()
+    info = ModelInfo(model.head, model.names, SIZE)
+    quantized = tiny_quantized(sharing="concat", residual="input")
+    batches = [pictures(images)[i : i + 2] for i in range(0, images, 2)]
+    calibration = Calibration(key, images, lambda: iter(batches))
+    return Source(info, model, quantized, BuildOptions(**options), calibration)
+
+
+@functools.cache
+def exported(precision: str, batch: int, max_batch: int) -> onnx.ModelProto:
+    return tensorrt_onnx(source(batch=batch, max_batch=max_batch), precision)
+
+
+@pytest.fixture
+def build(monkeypatch) -> Build:
+    def quick(source: Source, precision: str) -> onnx.ModelProto:
+        return exported(precision, source.options.batch, source.options.max_batch)
+
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr(engine, "tensorrt_onnx", quick)
+    return Build()
+
+
+@pytest.fixture
+def fakes(build, monkeypatch):
+    made = world(build)
+    monkeypatch.setitem(sys.modules, "tensorrt", made)
+    bindings.logger.cache_clear()
+    yield made
+    bindings.logger.cache_clear()
+
+
+def files(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def flags(fakes) -> set:
+    return {bound["flag"] for bound in fakes.called("IBuilderConfig", "set_flag")}
+
+
+def test_version_switch():
+    assert bindings.tensorrt() is trt
+    assert bindings.major(trt) == MAJOR
+    assert bindings.has_builder_precision(trt) == hasattr(trt.BuilderFlag, "INT8")
+
+
+def test_precisions(build):
+    assert engine.precisions("auto") == BUILT
+
+
+@pytest.mark.parametrize("kind", ["Builder", "Runtime"])
+def test_a_driver_that_is_too_old(kind):
+    with pytest.raises(EngineError, match=r"cannot use this machine's GPU.*update the NVIDIA dr"):
+        bindings.create(trt, getattr(trt, kind))
+
+
+def test_logger_is_one_and_keeps_errors_and_warnings():
+    log = bindings.logger(trt)
+    assert isinstance(log, trt.ILogger)
+    assert bindings.logger(trt) is log
+    log.messages.clear()
+    for severity in trt.ILogger.Severity.__members__:
+        log.log(getattr(trt.ILogger, severity), f"{severity}\nmessage")
+    assert list(log.messages.errors) == ["INTERNAL_ERROR\nmessage", "ERROR\nmessage"]
+    assert list(log.messages.warnings) == ["WARNING\nmessage"]
+    assert log.messages.reason() == "INTERNAL_ERROR message"
+
+
+@pytest.mark.parametrize("precision", BUILT)
+def test_every_precision(precision, build, fakes, tmp_path):
+    file = engine.build(source(), precision, tmp_path)
+    manifest, plan = read_engine(file)
+    assert plan == PLAN
+    assert (manifest.precision, manifest.float_type) == (
+        precision,
+        "fp32" if precision == "fp32" else "fp16",
+    )
+    assert manifest.tensorrt == trt.__version__
+    assert (manifest.gpu, manifest.capability) == ("Some GPU", "9.0")
+    assert manifest.info == source().info
+    assert manifest.options == {**asdict(BuildOptions()), "fp16_layers": [], "ranges": []}
+    (created,) = fakes.called("Builder", "create_network")
+    typed = precision != "int8-implicit"
+    if MAJOR == 10:
+        bit = int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        assert created["flags"] == (1 << bit if typed else 0)
+    else:
+        assert created["flags"] == 0  # 11.x is always strongly typed
+    wanted = set() if typed else {trt.BuilderFlag.INT8, trt.BuilderFlag.FP16}
+    assert flags(fakes) == wanted
+    assert fakes.called("IBuilderConfig", "clear_flag") == [{"flag": trt.BuilderFlag.TF32}]
+    assert not fakes.named("IOptimizationProfile")
+    assert not fakes.called("IBuilderConfig", "set_memory_pool_limit")
+    (config,) = fakes.named("IBuilderConfig")
+    assert config.profiling_verbosity == trt.ProfilingVerbosity.DETAILED
+    assert config.builder_optimization_level == 3
+
+
+def test_options_of_all_precisions(fakes, tmp_path):
+    engine.build(source(workspace=0.5, tf32=True, level=5), "fp32", tmp_path)
+    assert not fakes.called("IBuilderConfig", "clear_flag")
+    limit = {"pool": trt.MemoryPoolType.WORKSPACE, "pool_size": 512 * 1024 * 1024}
+    assert fakes.called("IBuilderConfig", "set_memory_pool_limit") == [limit]
+    assert fakes.named("IBuilderConfig")[0].builder_optimization_level == 5
+    assert read_engine(tmp_path / "tensorrt-fp32.engine")[0].float_type == "tf32"
+
+
+@pytest.mark.parametrize("precision", BUILT)
+def test_dynamic_batch(precision, fakes, tmp_path):
+    engine.build(source(batch=2, max_batch=8), precision, tmp_path)
+    shapes = {side: (n, SIZE, SIZE, 3) for side, n in (("min", 1), ("opt", 2), ("max", 8))}
+    assert fakes.called("IOptimizationProfile", "set_shape") == [{"input": "images", **shapes}]
+    (profile,) = fakes.named("IOptimizationProfile")
+    assert fakes.called("IBuilderConfig", "add_optimization_profile") == [{"profile": profile}]
+    calibrating = fakes.called("IBuilderConfig", "set_calibration_profile")
+    assert calibrating == ([{"profile": profile}] if precision == "int8-implicit" else [])
+
+
+def caches(fakes) -> list[bytes]:
+    made = fakes.called("IBuilderConfig", "create_timing_cache")
+    return [bytes(bound["serialized_timing_cache"]) for bound in made]
+
+
+def test_timing_cache_serves_the_next_build(fakes, tmp_path):
+    for precision in ("fp32", "fp16"):
+        engine.build(source(), precision, tmp_path)
+    assert caches(fakes) == [b"", TIMES]
+    used = fakes.called("IBuilderConfig", "set_timing_cache")
+    assert [bound["ignore_mismatch"] for bound in used] == [False, False]
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another GPU", "refused"])
+def test_timing_cache_that_cannot_be_used(damage, build, fakes, tmp_path, monkeypatch):
+    device = engine.gpu("auto")
+    key = timing_key(fakes, device)
+    file = timing_file(tmp_path, key)
+    save_cache(file, key, TIMES)
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif damage == "another GPU":
+        pretend_gpu(monkeypatch, "Another GPU")
+    else:
+        answers = iter([False, True])
+        fakes.behaviours["IBuilderConfig.set_timing_cache"] = lambda *_, **__: next(answers)
+    engine.build(source(), "fp32", tmp_path)
+    assert caches(fakes) == ([TIMES, b""] if damage == "refused" else [b""])
+
+
+def test_parser_errors_are_shown(build, fakes, tmp_path):
+    build.parser_errors = tuple((f"/net/{i}", "Conv", f"is\nwrong {i}") for i in range(5))
+    with pytest.raises(EngineError) as caught:
+        engine.build(source(), "fp16", tmp_path)
+    text = str(caught.value)
+    assert "/net/0 (Conv): is wrong 0; /net/1 (Conv): is wrong 1; /net/2" in text
+    assert "and 2 more" in text and "\n" not in text
+    assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("errors", "options", "wanted"),
+    [
+        (
+            ("Error Code 2: OutOfMemory (no further information)",),
+            {},
+            r"no kernel fits into the GPU's free memory .*OutOfMemory.*--workspace",
+        ),
+        (
+            ("Error Code 10: Could not find any implementation for node /net/Conv.",),
+            {"workspace": 0.001},
+            r"fits into --workspace 0.001 GiB .*smaller --batch",
+        ),
+        (("Error Code 9: Skipping\n this", "later"), {}, r"build failed \(.*Skipping this\)"),
+    ],
+    ids=["GPU is full", "small workspace", "another"],
+)
+def test_failed_build_says_why(errors, options, wanted, build, fakes, tmp_path):
+    build.errors = errors
+    with pytest.raises(EngineError, match=wanted) as caught:
+        engine.build(source(**options), "fp16", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not files(tmp_path)
+
+
+def test_ctrl_c_ends_the_build_and_leaves_nothing(build, fakes, tmp_path):
+    steps = []
+
+    def interrupted(config) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        for step in range(10_000):
+            steps.append(config.progress_monitor.step_complete("Building", step))
+            if not steps[-1]:
+                return
+            time.sleep(0.01)
+
+    build.during = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        engine.build(source(), "fp16", tmp_path)
+    assert steps[-1] is False  # TensorRT was told, and the thread has ended
+    assert not files(tmp_path)
+
+
+def test_monitor_is_driven_as_tensorrt_does():
+    class Bar:
+        def __init__(self):
+            self.log = []
+
+        def add_task(self, text, total):
+            self.log.append(("start", text, total))
+            return text.strip()
+
+        def update(self, task, completed):
+            self.log.append(("step", task, completed))
+
+        def remove_task(self, task):
+            self.log.append(("finish", task))
+
+    bar, cancelled = Bar(), threading.Event()
+    made = monitor(trt, Phases(bar), cancelled)
+    assert isinstance(made, trt.IProgressMonitor)
+    made.phase_start("a", None, 2)
+    made.phase_start("b", "a", 1)
+    assert made.step_complete("b", 0) is True
+    made.phase_finish("b")
+    made.phase_finish("unknown")
+    cancelled.set()
+    assert made.step_complete("a", 0) is False
+    assert bar.log == [
+        ("start", "  a", 2),
+        ("start", "    b", 1),
+        ("step", "b", 1),
+        ("finish", "b"),
+        ("step", "a", 1),
+    ]
+
+
+@only_10
+@pytest.mark.parametrize(
+    ("kind", "base"), [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator")]
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_calibrator_sees_every_image_once(kind, base, batch, build, fakes, tmp_path):
+    engine.build(source(5, calibrator=kind, batch=batch), "int8-implicit", tmp_path)
+    calibrator = fakes.named("IBuilderConfig")[0].int8_calibrator
+    assert isinstance(calibrator, getattr(trt, base))
+    assert calibrator.get_batch_size() == batch
+    assert calibrator.get_batch([]) is None
+    (batches,) = build.images
+    assert {images.shape for images in batches} == {(batch, SIZE, SIZE, 3)}
+    seen = np.concatenate(batches)
+    # an odd one is filled up with the first
+    assert np.array_equal(seen, pictures(5)[[0, 1, 2, 3, 4, 0][: len(seen)]])
+    assert len(seen) == (5 if batch == 1 else 6)
+
+
+@only_10
+def test_calibrated_ranges_are_kept_under_their_key(build, fakes, tmp_path):
+    for key in ("a", "a", "b", "b"):
+        engine.build(source(2, key=key), "int8-implicit", tmp_path)
+    assert [table is None for table in build.tables] == [True, False, True, False]
+    assert [len(images) for images in build.images] == [2, 0, 2, 0]
+    engine.build(source(2, key="b", calibrator="minmax"), "int8-implicit", tmp_path)
+    assert build.tables[-1] is None
+
+
+@only_10
+def test_images_that_cannot_be_read_end_the_build(build, fakes, tmp_path):
+    def broken():
+        yield pictures(2)
+        raise RunError("images: gone")
+
+    given = replace(source(), calibration=Calibration("key", 4, broken))
+    with pytest.raises(RunError, match="gone"):
+        engine.build(given, "int8-implicit", tmp_path)
+    assert not files(tmp_path)  # no table of two images either
+
+
+@only_10
+def test_no_images_to_calibrate_on(build, fakes, tmp_path):
+    with pytest.raises(EngineError, match="needs calibration images"):
+        engine.build(replace(source(), calibration=None), "int8-implicit", tmp_path)
+
+
+@only_10
+def test_layers_are_kept_in_fp16(build, fakes, tmp_path):
+    engine.build(source(fp16_layers=("model.24", LAYER)), "int8-implicit", tmp_path)
+    assert trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS in flags(fakes)
+    half = trt.DataType.HALF
+    kept = [layer for layer in fakes.named("ILayer") if layer._values.get("precision") == half]
+    assert {layer.name for layer in kept} == {
+        "/net/model.2/cv1/conv/Conv",
+        *(f"/net/model.24/m.{i}/Conv" for i in range(3)),
+    }
+    typed = fakes.called("ILayer", "set_output_type")
+    assert typed == [{"index": 0, "dtype": half}] * 4
+
+
+@only_10
+def test_ranges_by_hand(build, fakes, tmp_path):
+    engine.build(source(2, ranges=("model.2.cv1=2.54",)), "int8-implicit", tmp_path)
+    assert fakes.called("ITensor", "set_dynamic_range") == [{"min": -2.54, "max": 2.54}]
+    levels = [config.builder_optimization_level for config in fakes.named("IBuilderConfig")]
+    assert levels == [0, 3]  # the first only calibrates
+    nodes = build.graphs[-1].graph.node
+    (node,) = (n for n in nodes if n.name == "/net/model.2/cv1/conv/Conv")
+    scale = struct.pack(">f", 0.02).hex()
+    lines = build.tables[-1].decode().splitlines()
+    assert f"{node.input[0]}: {scale}" in lines
+    assert sum(line.endswith("3f800000") for line in lines) == len(lines) - 2
+
+
+@only_10
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"fp16_layers": ("model.99",)}, "--fp16-layers: .*matches no convolution; near names"),
+        ({"ranges": ("model.99=1",)}, "--ranges: .*matches no convolution; near names"),
+        ({"ranges": ("model.2=1",)}, "--ranges model.2: holds .* convolutions; name one of"),
+        ({"ranges": ("model.2.cv1=-1",)}, "--ranges model.2.cv1=-1: must be"),
+    ],
+    ids=["layers", "range of nothing", "range of several", "negative range"],
+)
+def test_options_that_do_not_fit(options, wanted, fakes, tmp_path):
+    with pytest.raises(EngineError, match=wanted):
+        engine.build(source(**options), "int8-implicit", tmp_path)
+    assert not files(tmp_path)
+
+
+@only_11
+@pytest.mark.parametrize(
+    ("precision", "options", "wanted"),
+    [
+        ("int8-implicit", {}, "--precisions int8-implicit: .*make ptq"),
+        ("int8", {"calibrator": "minmax"}, "--calibrator: .*make ptq ARGS='--calibrator"),
+        ("int8", {"fp16_layers": ("model.2",)}, "--fp16-layers: .*--keep-float"),
+        ("fp16", {"ranges": ("model.2.cv1=1",)}, "--ranges: .*--amax"),
+    ],
+    ids=["implicit", "calibrator", "layers", "ranges"],
+)
+def test_what_11_has_replaced(precision, options, wanted, fakes, tmp_path):
+    with pytest.raises(EngineError, match=wanted) as caught:
+        engine.build(source(**options), precision, tmp_path)
+    assert trt.__version__ in str(caught.value) and "\n" not in str(caught.value)
+    assert not fakes.calls
+
+
+def test_an_engine_fits_where_it_was_built_alone(fakes, tmp_path, monkeypatch):
+    file = engine.build(source(), "fp16", tmp_path)
+    manifest, _ = read_engine(file)
+    device = engine.gpu("auto")
+    check_fits(file, manifest, fakes, device)
+    older = replace(manifest, tensorrt="10.3.0.26")
+    with pytest.raises(EngineError, match=r"fp16.engine: was built with TensorRT 10.3.0.26, here"):
+        check_fits(file, older, fakes, device)
+    for name, capability in (("Another GPU", "9.0"), ("Some GPU", "8.9")):
+        pretend_gpu(monkeypatch, name, capability)
+        with pytest.raises(EngineError, match=r"for Some GPU \(compute capability 9.0\).*--force"):
+            check_fits(file, manifest, fakes, device)
+
+
+def test_build_thread_keeps_the_folder_clean(fakes, tmp_path: Path):
+    engine.build(source(), "fp32", tmp_path)
+    key = timing_key(fakes, engine.gpu("auto"))
+    assert files(tmp_path) == {"tensorrt-fp32.engine", timing_file(tmp_path, key).name}
