@@ -1,33 +1,35 @@
 """Engines: build every precision of one, hold each against the baseline, time them in turn."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from ..config import StageConfig, option, require
 from ..detections import Detections
 from ..engines import ENGINES, get_engine
-from ..engines.base import METADATA, Engine, ModelInfo, Predictor, Source, engine_files
-from ..environment import affinity, has_vnni, isa_flags
-from ..errors import EngineError, PolicyError, RunError
-from ..export import check_exportable, export_float
-from ..files import replace_when_whole
-from ..lowering import lower_minimal
+from ..engines.base import BuildOptions, Engine, ModelInfo, Predictor, Source, engine_files
+from ..environment import affinity, environment, has_vnni, isa_flags
+from ..errors import EngineError, RunError
+from ..quant.hand_set import parse_amax
 from ..quantized import load_quantized
 from ..results import Row, StageResult
-from ..timing import Latency, end_to_end, measure
+from ..timing import Latency, end_to_end, measure_predictors
+from . import building, gate, layers
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
+from .building import IMPLICIT, Variant
 from .inputs import Inputs, earlier, existing, finished, open_inputs, say
 from .ptq import PtqConfig
 from .ptq import run as run_ptq
 from .qat import QatConfig
 from .qat import run as run_qat
 from .rows import BASELINE, accuracy, describe, find, timing
+
+CHOICES = ("auto", "ptq", "qat", "both")
+_BUILD = BuildOptions()
 
 
 @dataclass(frozen=True)
@@ -38,58 +40,144 @@ class EngineConfig(StageConfig):
     precisions: tuple[str, ...] = option((), "precisions to build; none: all that run natively")
     threads: int = option(0, "threads of the engine; 0: as many as cores")
     runs: int = option(50, "timed runs of each precision, in turn")
-    of: str = option("auto", "int8 model; auto: qat where it beat ptq", ("auto", "ptq", "qat"))
+    of: str = option("auto", "int8 model; auto: qat where it beat ptq; both: a row each", CHOICES)
+    gate: int = option(8, "val images on which each engine is held against its ONNX; 0: none")
+    batch: int = option(_BUILD.batch, "images at once, in the engine and when it is timed")
+    max_batch: int = option(_BUILD.max_batch, "take 1 to N images at once, fastest at --batch")
+    workspace: float = option(_BUILD.workspace, "GiB of scratch memory; 0: all that there is")
+    tf32: bool = option(_BUILD.tf32, "let FP32 convolutions round their inputs to TF32")
+    level: int = option(_BUILD.level, "how long to search for fast kernels, 0 to 5")
+    calibrator: str = option(
+        _BUILD.calibrator, f"of {IMPLICIT}, the engine's own", ("entropy", "minmax")
+    )
+    fp16_layers: tuple[str, ...] = option((), f"patterns of what {IMPLICIT} keeps in FP16")
+    ranges: tuple[str, ...] = option((), f"ranges for {IMPLICIT}: model.8.cv1=4.2 is +-4.2")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.threads >= 0, "--threads", self.threads, "0 (all cores) or more")
         require(self.runs >= 1, "--runs", self.runs, "1 or more")
+        require(self.gate >= 0, "--gate", self.gate, "0 (none) or more")
+        require(self.batch >= 1, "--batch", self.batch, "1 or more")
+        most = self.max_batch
+        require(most == 0 or most >= self.batch, "--max-batch", most, "0, or --batch or more")
+        require(self.workspace >= 0, "--workspace", self.workspace, "0 (all there is) or more")
+        require(0 <= self.level <= 5, "--level", self.level, "0 to 5")
+        parse_amax(self.ranges, "--ranges")
+
+    @property
+    def cores(self) -> int:
+        """Threads of the engine."""
+        return self.threads or len(affinity())
 
 
 def run(config: EngineConfig) -> StageResult:
     """Write the Q/DQ ONNX, the engine's files and `engine-<engine>.json`.
 
     Raises:
-        UserError: the engine's package or the device is missing, or an input cannot be used.
+        UserError: the engine's package or the device is missing, an input cannot be used, or an
+            engine does not compute what its ONNX says.
     """
     began = time.perf_counter()
     engine = get_engine(config.engine)
+    options = building.build_options(engine, config)
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=engine.name)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    models = chosen_models(inputs, ptq, config.of)
     stage = f"engine-{engine.name}"
-    chosen = chosen_model(inputs, ptq, config.of)
-    key = inputs.key(stage, of=chosen.stage, quantized=chosen.key, precisions=precisions)
+    keys = {made.stage: made.key for made in models}
+    gpu = environment()["gpu"]
+    key = inputs.key(stage, quantized=keys, precisions=precisions, gpu=gpu)
     done = finished(config.folder, stage, key, config.force)
     if done is not None:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    source = Source(
-        ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz),
-        inputs.model,
-        load_quantized(config.folder / chosen.artifacts["model"]),
-    )
+    sources = open_sources(inputs, options, models)
+    if IMPLICIT in precisions:
+        images = building.calibration(inputs, ptq)
+        sources = {name: replace(each, calibration=images) for name, each in sources.items()}
     warn_without_vnni(engine)
-    artifacts = write_onnx(source, onnx_precisions(engine, source, precisions), config.folder)
-    predictors, files = build(engine, source, precisions, config)
-    artifacts |= artifact_names(files)
-    title = f"INT8 {chosen.stage.upper()}"
-    rows = measure_rows(inputs, engine, source, predictors, files, title)
+    variants = building.make_variants(precisions, sources)
+    int8 = building.exportable(engine, sources, precisions)
+    files = building.write_onnx(sources, int8, config.folder)
+    building.lint_graphs(engine, variants, config.folder)
+    predictors, built = building.build(engine, variants, config, config.cores)
+    gated = gate.check_all(inputs, engine.name, predictors, files, config.gate, config.cores)
+    files |= building.artifact_names(built)
+    files |= layers.write_layers(engine, variants, predictors, config.folder)
+    rows = measure_rows(inputs, engine, variants, predictors, built)
+    gate.warn_if_off(rows, expected_map(variants, baseline, models))
+    layers.warn_if_slow(engine, variants, built, rows, config.device, config.cores)
+    newest = models[-1]
     result = inputs.result(
         stage,
         key,
         rows,
-        artifacts=artifacts,
+        artifacts=files,
         seconds={"total": time.perf_counter() - began},
         notes={
-            "quantized": chosen.stage,
-            "quantized_key": chosen.key,
-            "policy": source.quantized.policy.to_json(),
+            "quantized": newest.stage,
+            "quantized_key": newest.key,
+            "policy": sources[newest.stage].quantized.policy.to_json(),
+            "gate": gated,
         },
     )
     result.write(config.folder / f"{stage}.json")
     return result
+
+
+def open_sources(
+    inputs: Inputs, options: BuildOptions, models: Sequence[StageResult]
+) -> dict[str, Source]:
+    """What to build from, by the stage that made the int8 model."""
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    folder, device = inputs.config.folder, inputs.config.device
+    opened = {made.stage: load_quantized(folder / made.artifacts["model"]) for made in models}
+    return {
+        stage: Source(info, inputs.model, quantized, options, device=device)
+        for stage, quantized in opened.items()
+    }
+
+
+def expected_map(
+    variants: Sequence[Variant], baseline: StageResult, models: Sequence[StageResult]
+) -> dict[str, float]:
+    """AP50-95 by key of the same model in PyTorch; none of what an engine calibrates itself."""
+    simulated = iter(made.rows[0].map50_95 for made in models)
+    expected = {}
+    for variant in variants:
+        if variant.precision != IMPLICIT:
+            int8 = variant.precision == "int8"
+            expected[variant.key] = next(simulated) if int8 else baseline.rows[0].map50_95
+    return expected
+
+
+def chosen_models(inputs: Inputs, ptq: StageResult, of: str) -> list[StageResult]:
+    """The stages whose int8 models are built, PTQ first.
+
+    Raises:
+        RunError: QAT's is asked for, and that started from another calibration.
+    """
+    if of == "both":
+        return [ptq, tuned(inputs, ptq, of)]
+    return [chosen_model(inputs, ptq, of)]
+
+
+def tuned(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
+    """The result of QAT, which runs first where there is none.
+
+    Raises:
+        RunError: it started from another calibration.
+    """
+    qat = earlier(inputs, "qat", run_qat, QatConfig)
+    if qat.notes["quantized_key"] != ptq.key:
+        raise RunError(
+            f"--of {of}: {inputs.config.folder / 'qat.json'} started from another calibration "
+            "than ptq.json; run `make qat` again"
+        )
+    return qat
 
 
 def chosen_model(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
@@ -101,13 +189,7 @@ def chosen_model(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
     if of == "ptq":
         return ptq
     if of == "qat":
-        qat = earlier(inputs, "qat", run_qat, QatConfig)
-        if qat.notes["quantized_key"] != ptq.key:
-            raise RunError(
-                f"--of qat: {inputs.config.folder / 'qat.json'} started from another calibration "
-                "than ptq.json; run `make qat` again"
-            )
-        return qat
+        return tuned(inputs, ptq, of)
     found = existing(inputs, "qat")
     if found is None or found.notes["quantized_key"] != ptq.key:
         return ptq
@@ -136,38 +218,6 @@ def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
     return tuple(name for name in native if not config.precisions or name in config.precisions)
 
 
-def onnx_precisions(engine: Engine, source: Source, precisions: tuple[str, ...]) -> tuple[str, ...]:
-    """What to write as ONNX: no int8 where the policy can only be simulated.
-
-    Raises:
-        PolicyError: so it is, and the engine is to run it in int8.
-    """
-    try:
-        check_exportable(source.net("int8"))
-    except PolicyError as error:
-        if "int8" in precisions and not engine.simulated:
-            raise
-        say(f"no int8 ONNX file: {error}")
-        return ("fp32",)
-    return ("fp32", "int8")
-
-
-def write_onnx(source: Source, precisions: tuple[str, ...], folder: Path) -> dict[str, str]:
-    """The FP32 graph and the Q/DQ graph, for any other tool that reads ONNX."""
-    names = {}
-    for precision in precisions:
-        net = source.net(precision)
-        model = export_float(net, source.info.imgsz)
-        if precision == "int8":
-            model = lower_minimal(model, net)
-        onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
-        file = folder / f"model-{precision}.onnx"
-        with replace_when_whole(file) as temporary:
-            onnx.save(model, temporary)
-        names[f"onnx-{precision}"] = file.name
-    return names
-
-
 def warn_without_vnni(engine: Engine) -> None:
     """Without VNNI an int8 product pair can saturate int16, and int8 is seldom faster."""
     if not engine.simulated and isa_flags() and not has_vnni():
@@ -177,61 +227,36 @@ def warn_without_vnni(engine: Engine) -> None:
         )
 
 
-def build(
-    engine: Engine, source: Source, precisions: tuple[str, ...], config: EngineConfig
-) -> tuple[dict[str, Predictor], dict[str, Path]]:
-    """Engine files and loaded predictors, by precision."""
-    threads = config.threads or len(affinity())
-    predictors, files = {}, {}
-    for precision in precisions:
-        say(f"{engine.name} {precision}: building")
-        files[precision] = engine.build(source, precision, config.folder)
-        predictors[precision] = engine.load(files[precision], precision, config.device, threads)
-    return predictors, files
-
-
-def artifact_names(files: dict[str, Path]) -> dict[str, str]:
-    """Engine file names by precision, and `fp32.bin` for weights that lie beside one."""
-    names: dict[str, str] = {}
-    for precision, file in files.items():
-        main, *beside = engine_files(file)
-        names |= {precision: main.name} | {f"{precision}{f.suffix}": f.name for f in beside}
-    return names
-
-
 def measure_rows(
     inputs: Inputs,
     engine: Engine,
-    source: Source,
-    predictors: dict[str, Predictor],
-    files: dict[str, Path],
-    title: str,
+    variants: Sequence[Variant],
+    predictors: Mapping[str, Predictor],
+    files: Mapping[str, Path],
 ) -> list[Row]:
-    """Accuracy of each precision, then the latency of all of them in turn.
-
-    `title` is the name of the int8 row.
-    """
+    """Accuracy of each engine, then the latency of all of them in turn."""
     config = inputs.config
     assert isinstance(config, EngineConfig)
     baseline = Detections.load(config.folder / BASELINE)
     found = {
-        name: find(inputs, predictor, title=f"detect, {engine.name} {name}")
-        for name, predictor in predictors.items()
+        key: find(inputs, predictor, title=f"detect, {engine.name} {key}")
+        for key, predictor in predictors.items()
     }
     latencies = time_all(predictors, inputs, config)
     rows = []
-    for name, predictor in predictors.items():
-        int8 = name == "int8"
+    for variant in variants:
+        key, int8 = variant.key, variant.precision == "int8"
+        placement = variant.source.quantized.placement
         row = Row(
-            name=title if int8 else name.upper(),
-            precision=name,
+            name=variant.title,
+            precision=key,
             engine=engine.name,
-            size_bytes=sum(file.stat().st_size for file in engine_files(files[name])),
-            float_type=predictor.float_type,
-            float_layers=tuple(source.quantized.placement.float_layers) if int8 else None,
+            size_bytes=sum(file.stat().st_size for file in engine_files(files[key])),
+            float_type=predictors[key].float_type,
+            float_layers=tuple(placement.float_layers) if int8 else None,
             simulated=int8 and engine.simulated,
-            **accuracy(inputs, found[name], baseline),
-            **timing(*latencies[name]),
+            **accuracy(inputs, found[key], baseline),
+            **timing(*latencies[key]),
         )
         if row.simulated:
             row = replace(row, latency_ms=None, path_ms=None, fps=None)
@@ -241,28 +266,20 @@ def measure_rows(
 
 
 def time_all(
-    predictors: dict[str, Predictor], inputs: Inputs, config: EngineConfig
-) -> dict[str, tuple[Latency, Latency]]:
-    """Latency of the model alone and of the whole path, for each precision."""
-    threads = config.threads or len(affinity())
-    image = np.random.default_rng(config.seed).integers(
-        0, 256, (1, inputs.imgsz, inputs.imgsz, 3), np.uint8
-    )
-    calls: dict[str, Callable[[], object]] = {
-        name: lambda predictor=predictor: predictor(image)  # type: ignore[misc]
-        for name, predictor in predictors.items()
-    }
-    alone = measure(calls, config.runs, 5, threads=threads, title="time the models in turn")
-    return {
-        name: (
-            alone[name],
-            end_to_end(
-                predictor,
-                inputs.images,
-                runs=config.runs,
-                threads=threads,
-                title=f"time from file to boxes, {name}",
-            ),
-        )
-        for name, predictor in predictors.items()
-    }
+    predictors: Mapping[str, Predictor], inputs: Inputs, config: EngineConfig
+) -> dict[str, tuple[Latency, Latency | None]]:
+    """Latency of the model alone at `--batch` images, and of the whole path of one image.
+
+    An engine that takes several images at once and no fewer has no whole path of one.
+    """
+    shape = (config.batch, inputs.imgsz, inputs.imgsz, 3)
+    images = np.random.default_rng(config.seed).integers(0, 256, shape, np.uint8)
+    title = "time the models in turn"
+    alone = measure_predictors(predictors, images, config.runs, 5, config.cores, title)
+    paths: dict[str, Latency | None] = dict.fromkeys(predictors)
+    if config.batch == 1 or config.max_batch > config.batch:
+        for name, predictor in predictors.items():
+            title = f"time from file to boxes, {name}"
+            options = {"runs": config.runs, "threads": config.cores}
+            paths[name] = end_to_end(predictor, inputs.images, **options, title=title)
+    return {name: (alone[name], paths[name]) for name in predictors}

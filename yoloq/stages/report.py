@@ -189,8 +189,9 @@ def _cell(value: Any, form: str) -> str:
 LEGEND = (
     "AP in points on the val split; Delta is AP50-95 against the FP32 baseline on the same "
     "images, with its paired bootstrap interval. Fidelity is the AP50-95 with the baseline's own "
-    "detections as ground truth. p50, p99 and FPS are of the model alone at batch 1; FPS with "
-    "image goes from the file to the boxes. Speed-up is against the same engine's FP32."
+    "detections as ground truth. p50, p99 and FPS are of the model alone, at batch 1 where nothing "
+    "else is said; FPS with image goes from the file to the boxes. Speed-up is against the same "
+    "engine's FP32."
 )
 
 

@@ -1,0 +1,215 @@
+"""What an engine run builds: its variants, their ONNX files, what the linter says, their files."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from ..config import StageConfig
+from ..data.loader import iterate
+from ..engines import ENGINES, engine_row
+from ..engines.base import (
+    METADATA,
+    BuildOptions,
+    Calibration,
+    Engine,
+    Predictor,
+    Source,
+    engine_files,
+)
+from ..errors import EngineError, PolicyError
+from ..export import check_exportable, export_float
+from ..files import replace_when_whole
+from ..lint import Finding, lint
+from ..lowering import lower_minimal
+from ..results import StageResult
+from .inputs import Inputs, say
+from .ptq import calibration_images, calibration_key, config_of
+
+IMPLICIT = "int8-implicit"  # int8 of an engine that calibrates by itself
+SECOND = "int8-qat"  # of two int8 models in one run, the key of the later one
+WITH_TYPES = ("fp16", "int8")  # precisions whose graph the linter has rules for
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One engine of a run.
+
+    Attributes:
+        key: its name in files and rows, the precision but for a second int8 model (`int8-qat`).
+        precision: as the engine calls it.
+        source: what it is built from.
+        title: of its row.
+    """
+
+    key: str
+    precision: str
+    source: Source
+    title: str
+
+
+def build_options(engine: Engine, config: Any) -> BuildOptions:
+    """The options of a build among those of a stage.
+
+    Raises:
+        EngineError: one is set that the engine does not have; names the engines that do.
+    """
+    options = BuildOptions(**{f.name: getattr(config, f.name) for f in fields(BuildOptions)})
+    for field in fields(BuildOptions):
+        name = field.name
+        if getattr(options, name) != field.default and name not in engine.options:
+            having = ", ".join(each for each in ENGINES if name in engine_row(each).options)
+            flag = name.replace("_", "-")
+            raise EngineError(
+                f"--{flag}: the {engine.name} engine has no such option; {having or 'none'} has"
+            )
+    return options
+
+
+def calibration(inputs: Inputs, ptq: StageResult) -> Calibration:
+    """The images that PTQ was calibrated on, for an engine that calibrates by itself.
+
+    Raises:
+        DataError: train is missing, or has no image of its own.
+    """
+    config = config_of(inputs.config, ptq)
+    chosen = calibration_images(inputs, config)
+
+    def batches() -> Iterator[NDArray[np.uint8]]:
+        for batch in iterate(chosen, inputs.imgsz, config.batch_size, config.workers):
+            yield np.asarray(batch.images)
+
+    return Calibration(calibration_key(inputs, config, chosen), len(chosen), batches)
+
+
+def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> list[Variant]:
+    """An engine for each precision, and for each int8 model.
+
+    Args:
+        sources: by the stage that made the int8 model, `ptq` or `qat`; the first also serves what
+            is not int8.
+    """
+    variants = []
+    for precision in precisions:
+        if precision != "int8":
+            title = "INT8 implicit" if precision == IMPLICIT else precision.upper()
+            variants.append(Variant(precision, precision, next(iter(sources.values())), title))
+            continue
+        keys = (precision, SECOND)
+        for key, (stage, source) in zip(keys, sources.items(), strict=False):
+            variants.append(Variant(key, precision, source, f"INT8 {stage.upper()}"))
+    return variants
+
+
+def exportable(engine: Engine, sources: Mapping[str, Source], precisions: Sequence[str]) -> bool:
+    """Whether the int8 models can be written as ONNX: not where they can only be simulated.
+
+    Raises:
+        PolicyError: so it is, and the engine is to run them in int8.
+    """
+    try:
+        for source in sources.values():
+            check_exportable(source.net("int8"))
+    except PolicyError as error:
+        if "int8" in precisions and not engine.simulated:
+            raise
+        say(f"no int8 ONNX file: {error}")
+        return False
+    return True
+
+
+def write_onnx(sources: Mapping[str, Source], int8: bool, folder: Path) -> dict[str, str]:
+    """The FP32 graph and the Q/DQ graphs, for any other tool that reads ONNX; names by key."""
+    first = next(iter(sources.values()))
+    graphs = {"fp32": (first, export_float(first.net("fp32"), first.info.imgsz))}
+    for key, source in zip(("int8", SECOND), sources.values(), strict=False):
+        if int8:
+            net = source.net("int8")
+            graphs[key] = (source, lower_minimal(export_float(net, source.info.imgsz), net))
+    names = {}
+    for key, (source, model) in graphs.items():
+        onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
+        names[f"onnx-{key}"] = _save(model, folder / f"model-{key}.onnx")
+    return names
+
+
+def _save(model: onnx.ModelProto, file: Path) -> str:
+    with replace_when_whole(file) as temporary:
+        onnx.save(model, temporary)
+    return file.name
+
+
+def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> None:
+    """Find out before a long build what the engine will refuse, and say what will be slow.
+
+    A graph with findings is left in the run folder, where `make lint-onnx` reads it.
+
+    Raises:
+        EngineError: a rule is broken that the engine insists on.
+    """
+    if engine.graph is None or not engine.target:
+        return
+    for variant in variants:
+        if variant.precision not in WITH_TYPES:
+            continue
+        graph = engine.graph(variant.source, variant.precision)
+        findings = lint(graph, engine.target)
+        if findings:
+            file = folder / f"{engine.name}-{variant.key}-graph.onnx"
+            _save(graph, file)
+            _report(f"{engine.name} {variant.key}", findings, file, engine.target)
+
+
+def _report(title: str, findings: Sequence[Finding], file: Path, target: str) -> None:
+    """Raise the first error, say the warnings by rule."""
+    everything = f"all of it: make lint-onnx ONNX={file} TARGET={target}"
+    for found in findings:
+        if found.level == "error":
+            node = f" [{found.nodes[0]}]" if found.nodes else ""
+            raise EngineError(
+                f"{title}: {found.rule}: {found.message}{node}; {found.fix}; {everything}"
+            )
+    counts = Counter(found.rule for found in findings)
+    rules = ", ".join(f"{rule} ({count})" for rule, count in counts.items())
+    say(f"warning: {title}: its graph will run slower than it could: {rules}; {everything}")
+
+
+def build(
+    engine: Engine, variants: Sequence[Variant], config: StageConfig, threads: int
+) -> tuple[dict[str, Predictor], dict[str, Path]]:
+    """Engine files and loaded predictors, by key.
+
+    An engine names its file after the precision. What has another key is built first and renamed.
+    """
+    predictors: dict[str, Predictor] = {}
+    files: dict[str, Path] = {}
+    for variant in sorted(variants, key=lambda each: each.key == each.precision):
+        say(f"{engine.name} {variant.key}: building")
+        file = engine.build(variant.source, variant.precision, config.folder)
+        if variant.key != variant.precision:
+            file = _renamed(file, f"{engine.name}-{variant.key}")
+        files[variant.key] = file
+        predictors[variant.key] = engine.load(file, variant.precision, config.device, threads)
+    keys = [variant.key for variant in variants]
+    return {key: predictors[key] for key in keys}, {key: files[key] for key in keys}
+
+
+def _renamed(file: Path, stem: str) -> Path:
+    """An engine file, and the weights beside it, under another name."""
+    for part in reversed(engine_files(file)):
+        part.replace(part.with_name(stem + part.suffix))
+    return file.with_name(stem + file.suffix)
+
+
+def artifact_names(files: Mapping[str, Path]) -> dict[str, str]:
+    """Engine file names by key, and `fp32.bin` for weights that lie beside one."""
+    names: dict[str, str] = {}
+    for key, file in files.items():
+        main, *beside = engine_files(file)
+        names |= {key: main.name} | {f"{key}{f.suffix}": f.name for f in beside}
+    return names
