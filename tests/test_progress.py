@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from yoloq.progress import progress
+from yoloq.progress import phases, progress
 
 
 class Terminal(io.StringIO):
@@ -34,5 +34,37 @@ def test_bar_shows_the_title_the_count_and_the_time_left(capsys, monkeypatch, qu
 
 def test_no_line_of_success_after_an_error(capsys):
     with contextlib.suppress(RuntimeError), progress("detect", 2):
+        raise RuntimeError
+    assert capsys.readouterr().err == ""
+
+
+def test_phases_are_drawn_below_their_title(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    with phases("build") as drawn:
+        drawn.start("outer", None, 2)
+        drawn.start("inner", "outer", 3)
+        drawn.step("inner", 2)
+        drawn.bar.refresh()
+        assert [task.description for task in drawn.bar.tasks] == ["build", "  outer", "    inner"]
+        assert [task.completed for task in drawn.bar.tasks] == [0, 0, 2]
+        drawn.finish("inner")
+        drawn.start("next", "outer", 1)
+        drawn.step("unknown", 1)
+        drawn.finish("unknown")
+        assert [task.description for task in drawn.bar.tasks] == ["build", "  outer", "    next"]
+    assert "2/3" in terminal.getvalue()
+
+
+def test_phases_are_one_line_elsewhere(capsys):
+    with phases("build") as drawn:
+        drawn.start("outer", None, 2)
+        drawn.step("outer", 1)
+        drawn.finish("outer")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("build: ")
+    with contextlib.suppress(RuntimeError), phases("build"):
         raise RuntimeError
     assert capsys.readouterr().err == ""
