@@ -286,6 +286,7 @@ def test_calibrator_sees_every_image_once(kind, base, batch, build, fakes, tmp_p
     (batches,) = build.images
     assert {images.shape for images in batches} == {(batch, SIZE, SIZE, 3)}
     seen = np.concatenate(batches)
+    assert seen.dtype == np.float32
     # an odd one is filled up with the first
     assert np.array_equal(seen, pictures(5)[[0, 1, 2, 3, 4, 0][: len(seen)]])
     assert len(seen) == (5 if batch == 1 else 6)

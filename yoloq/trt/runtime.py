@@ -28,6 +28,7 @@ class Slot:
 
     It has an execution context of its own: a captured graph holds on to its context's memory and
     shapes. `graph` is None where a run could not be captured, and is then enqueued anew each time.
+    `floats` is what an engine reads that does not take bytes; to convert them is part of a run.
     """
 
     context: Any
@@ -36,6 +37,7 @@ class Slot:
     device_out: list[Tensor]
     host_in: Tensor
     host_out: list[Tensor]
+    floats: Tensor | None = None
     graph: torch.cuda.CUDAGraph | None = field(default=None)
 
     def launch(self) -> None:
@@ -46,7 +48,10 @@ class Slot:
         """
         if self.graph is not None:
             self.graph.replay()
-        elif not self.context.execute_async_v3(stream_handle=self.stream.cuda_stream):
+            return
+        if self.floats is not None:
+            self.floats.copy_(self.device_in)
+        if not self.context.execute_async_v3(stream_handle=self.stream.cuda_stream):
             reason = logger(tensorrt()).messages.reason()
             raise EngineError(f"TensorRT cannot run the engine ({reason}); {REBUILD}")
 
@@ -192,14 +197,17 @@ class TensorRtPredictor:
             outputs = sorted(each for each in names if each != name)
             shapes = [tuple(context.get_tensor_shape(each)) for each in outputs]
             device_in = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            takes_bytes = self._engine.get_tensor_dtype(name) == self._trt.DataType.UINT8
+            floats = None if takes_bytes else torch.zeros(shape, device=self.device)
             device_out = [torch.empty(s, device=self.device) for s in shapes]
-            for each, tensor in zip([name, *outputs], [device_in, *device_out], strict=True):
+            read = device_in if floats is None else floats
+            for each, tensor in zip([name, *outputs], [read, *device_out], strict=True):
                 context.set_tensor_address(each, tensor.data_ptr())
             host_in = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
             host_out = [torch.empty(s, pin_memory=True) for s in shapes]
             # the buffers are filled on another stream than they are used on
             torch.cuda.synchronize(self.device)
-        return Slot(context, self.stream, device_in, device_out, host_in, host_out)
+        return Slot(context, self.stream, device_in, device_out, host_in, host_out, floats)
 
 
 def layer_recorder(trt: ModuleType) -> Any:
