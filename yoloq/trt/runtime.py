@@ -203,8 +203,8 @@ class TensorRtPredictor:
             read = device_in if floats is None else floats
             for each, tensor in zip([name, *outputs], [read, *device_out], strict=True):
                 context.set_tensor_address(each, tensor.data_ptr())
-            host_in = torch.zeros(shape, dtype=torch.uint8, pin_memory=True)
-            host_out = [torch.empty(s, pin_memory=True) for s in shapes]
+            host_in = torch.zeros(shape, dtype=torch.uint8).pin_memory()
+            host_out = [torch.empty(s).pin_memory() for s in shapes]
             # the buffers are filled on another stream than they are used on
             torch.cuda.synchronize(self.device)
         return Slot(context, self.stream, device_in, device_out, host_in, host_out, floats)
