@@ -99,7 +99,7 @@ def test_logger_is_one_and_keeps_errors_and_warnings():
     assert bindings.logger(trt) is log
     log.messages.clear()
     for severity in trt.ILogger.Severity.__members__:
-        log.log(getattr(trt.ILogger, severity), f"{severity}\nmessage")
+        trt.ILogger.log(log, getattr(trt.ILogger, severity), f"{severity}\nmessage")
     assert list(log.messages.errors) == ["INTERNAL_ERROR\nmessage", "ERROR\nmessage"]
     assert list(log.messages.warnings) == ["WARNING\nmessage"]
     assert log.messages.reason() == "INTERNAL_ERROR message"
@@ -220,6 +220,17 @@ def test_failed_build_says_why(errors, options, wanted, build, fakes, tmp_path):
     assert not files(tmp_path)
 
 
+def test_the_reason_is_not_what_was_said_of_the_timing_cache(build, fakes, tmp_path):
+    def refuse(config, **arguments) -> bool:
+        trt.ILogger.log(bindings.logger(fakes), trt.ILogger.ERROR, "the cache is of another GPU")
+        return False
+
+    fakes.behaviours["IBuilderConfig.set_timing_cache"] = refuse
+    build.errors = ("the real reason",)
+    with pytest.raises(EngineError, match=r"build failed \(the real reason\)"):
+        engine.build(source(), "fp16", tmp_path)
+
+
 def test_ctrl_c_ends_the_build_and_leaves_nothing(build, fakes, tmp_path):
     steps = []
 
@@ -256,13 +267,14 @@ def test_monitor_is_driven_as_tensorrt_does():
     bar, cancelled = Bar(), threading.Event()
     made = monitor(trt, Phases(bar), cancelled)
     assert isinstance(made, trt.IProgressMonitor)
-    made.phase_start("a", None, 2)
-    made.phase_start("b", "a", 1)
-    assert made.step_complete("b", 0) is True
-    made.phase_finish("b")
-    made.phase_finish("unknown")
+    base = trt.IProgressMonitor  # whose methods call the override through C++, as TensorRT does
+    base.phase_start(made, "a", None, 2)
+    base.phase_start(made, "b", "a", 1)
+    assert base.step_complete(made, "b", 0) is True
+    base.phase_finish(made, "b")
+    base.phase_finish(made, "unknown")
     cancelled.set()
-    assert made.step_complete("a", 0) is False
+    assert base.step_complete(made, "a", 0) is False
     assert bar.log == [
         ("start", "  a", 2),
         ("start", "    b", 1),
@@ -274,14 +286,15 @@ def test_monitor_is_driven_as_tensorrt_does():
 
 @only_10
 @pytest.mark.parametrize(
-    ("kind", "base"), [("entropy", "IInt8EntropyCalibrator2"), ("minmax", "IInt8MinMaxCalibrator")]
+    ("kind", "algorithm"), [("entropy", "ENTROPY_CALIBRATION_2"), ("minmax", "MINMAX_CALIBRATION")]
 )
 @pytest.mark.parametrize("batch", [1, 2])
-def test_calibrator_sees_every_image_once(kind, base, batch, build, fakes, tmp_path):
+@pytest.mark.filterwarnings("ignore:Use Implicit batch dimensions")
+def test_calibrator_sees_every_image_once(kind, algorithm, batch, build, fakes, tmp_path):
     engine.build(source(5, calibrator=kind, batch=batch), "int8-implicit", tmp_path)
     calibrator = fakes.named("IBuilderConfig")[0].int8_calibrator
-    assert isinstance(calibrator, getattr(trt, base))
-    assert calibrator.get_batch_size() == batch
+    assert calibrator.get_algorithm() == getattr(trt.CalibrationAlgoType, algorithm)
+    assert trt.IInt8Calibrator.get_batch_size(calibrator) == batch  # through C++
     assert calibrator.get_batch([]) is None
     (batches,) = build.images
     assert {images.shape for images in batches} == {(batch, SIZE, SIZE, 3)}
@@ -365,6 +378,13 @@ def test_options_that_do_not_fit(options, wanted, fakes, tmp_path):
     assert not files(tmp_path)
 
 
+def test_options_that_this_version_has(fakes):
+    engine.check((), BuildOptions(batch=4, workspace=1.0))
+    if MAJOR == 10:
+        options = BuildOptions(calibrator="minmax", fp16_layers=("x",), ranges=("y=1",))
+        engine.check(("int8-implicit",), options)
+
+
 @only_11
 @pytest.mark.parametrize(
     ("precision", "options", "wanted"),
@@ -377,6 +397,8 @@ def test_options_that_do_not_fit(options, wanted, fakes, tmp_path):
     ids=["implicit", "calibrator", "layers", "ranges"],
 )
 def test_what_11_has_replaced(precision, options, wanted, fakes, tmp_path):
+    with pytest.raises(EngineError, match=wanted):  # before anything that takes long
+        engine.check((precision,), BuildOptions(**options))
     with pytest.raises(EngineError, match=wanted) as caught:
         engine.build(source(**options), precision, tmp_path)
     assert trt.__version__ in str(caught.value) and "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo
 from yoloq.engines.tensorrt import ENGINE
 from yoloq.errors import EngineError
+from yoloq.stages.building import build_options
+from yoloq.stages.engine import EngineConfig
 from yoloq.trt import bindings
 from yoloq.trt.cache import load_cache, save_cache
 from yoloq.trt.calibrator import Feed, evenly, with_ranges
@@ -245,6 +248,17 @@ def test_torch_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="--device auto: this torch is built without CUDA"):
         bindings.gpu("auto")
+
+
+def test_a_stage_asks_first_what_the_version_understands():
+    def check(precisions, options) -> None:
+        raise EngineError(f"asked for {precisions} and level {options.level}")
+
+    row = replace(ENGINE, check=check)
+    config = EngineConfig(level=5, precisions=("int8-implicit",))
+    with pytest.raises(EngineError, match=r"asked for \('int8-implicit',\) and level 5"):
+        build_options(row, config)
+    assert build_options(replace(row, check=None), config).level == 5
 
 
 def test_cpu_is_no_device():

@@ -84,8 +84,8 @@ def world(build: Build) -> FakeTensorRT:
         build.during(config)
         (logger,) = {fake["logger"] for fake in fakes.called("Builder", "__init__")}
         for text in build.errors:
-            logger.log(trt.ILogger.ERROR, text)
-        going_on = config.progress_monitor.step_complete("Building", 1)
+            trt.ILogger.log(logger, trt.ILogger.ERROR, text)
+        going_on = trt.IProgressMonitor.step_complete(config.progress_monitor, "Building", 1)
         return PLAN if going_on and not build.errors else None
 
     fakes = FakeTensorRT(
@@ -111,14 +111,17 @@ def world(build: Build) -> FakeTensorRT:
 
 
 def _phases(monitor: trt.IProgressMonitor) -> bool:
-    """Report as TensorRT does, positionally; True unless the build was cancelled."""
-    going_on = True
+    """Report as TensorRT does; True unless the build was cancelled.
+
+    Called on the base class a method goes through the bindings' C++ and finds the override.
+    """
+    base, going_on = trt.IProgressMonitor, True
     for name, parent, steps in PHASES:
-        monitor.phase_start(name, parent, steps)
+        base.phase_start(monitor, name, parent, steps)
     for step in range(PHASES[1][2]):
-        going_on &= monitor.step_complete(PHASES[1][0], step)
-    monitor.phase_finish(PHASES[1][0])
-    return going_on & monitor.step_complete(PHASES[0][0], 0)
+        going_on &= base.step_complete(monitor, PHASES[1][0], step)
+    base.phase_finish(monitor, PHASES[1][0])
+    return going_on & base.step_complete(monitor, PHASES[0][0], 0)
 
 
 def _calibrate(calibrator: Any, build: Build) -> None:

@@ -148,7 +148,8 @@ class Engine:
     `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
     it builds from, and `target` what the linter calls it: nothing is linted without both.
     `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
-    `devices` is where it runs: cpu, cuda.
+    `devices` is where it runs: cpu, cuda. `check(precisions, options)` raises an EngineError for
+    what the installed version does not understand, before anything is built.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Engine:
     sharing: Sharing = "siblings"
     residual: Residual = "none"
     devices: tuple[str, ...] = ("cpu",)
+    check: Callable[[Sequence[str], BuildOptions], None] | None = None
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

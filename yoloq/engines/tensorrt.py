@@ -1,6 +1,7 @@
 """TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..trt.build import build_plan
 from ..trt.job import IMPLICIT, check_options
 from ..trt.manifest import Manifest, capability, gpu_name, write_engine
 from ..trt.onnx import tensorrt_onnx
-from .base import Engine, NodeTime, Predictor, Source
+from .base import BuildOptions, Engine, NodeTime, Predictor, Source
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -24,6 +25,16 @@ def precisions(device: str) -> tuple[str, ...]:
     gpu(device)
     implicit = (IMPLICIT,) if has_builder_precision(tensorrt()) else ()
     return ("fp32", "fp16", *implicit, "int8")
+
+
+def check(precisions: Sequence[str], options: BuildOptions) -> None:
+    """Find options that the installed version has no more.
+
+    Raises:
+        EngineError: there is one; says what replaced it.
+    """
+    for precision in precisions or ("fp32",):
+        check_options(tensorrt(), precision, options)
 
 
 def build(source: Source, precision: str, folder: Path) -> Path:
@@ -99,4 +110,5 @@ ENGINE = Engine(
     sharing="concat",
     residual="input",
     devices=("cuda",),
+    check=check,
 )

@@ -57,7 +57,8 @@ def build_options(engine: Engine, config: Any) -> BuildOptions:
     """The options of a build among those of a stage.
 
     Raises:
-        EngineError: one is set that the engine does not have; names the engines that do.
+        EngineError: one is set that the engine does not have (names the engines that do), or that
+            its installed version does not.
     """
     options = BuildOptions(**{f.name: getattr(config, f.name) for f in fields(BuildOptions)})
     for field in fields(BuildOptions):
@@ -68,6 +69,8 @@ def build_options(engine: Engine, config: Any) -> BuildOptions:
             raise EngineError(
                 f"--{flag}: the {engine.name} engine has no such option; {having or 'none'} has"
             )
+    if engine.check is not None:
+        engine.check(config.precisions, options)
     return options
 
 

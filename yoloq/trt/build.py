@@ -56,6 +56,7 @@ def build_plan(
 
 def _build(job: Job) -> bytes:
     given = ranges(job) if job.precision == IMPLICIT else {}
+    torch.cuda.empty_cache()  # kernels are chosen by the memory that is free
     with torch.cuda.device(job.device):  # a thread has a current device of its own
         if given and not implicit.is_calibrated(job):
             _serialized(job, {}, level=0)  # for its table, into which the ranges then go
@@ -76,6 +77,7 @@ def _serialized(job: Job, given: Mapping[str, float], level: int) -> bytes:
     key = timing_key(trt, job.device)
     timings = timing_file(job.folder, key)
     use_timing_cache(config, timings, key)
+    logger(trt).messages.clear()  # what it said of a cache is no reason of a failure
     plan = builder.build_serialized_network(network, config)
     job.drawn.finish(implicit.PHASE)
     if feed is not None and feed.failure is not None:
