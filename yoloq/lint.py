@@ -11,7 +11,7 @@ from typing import Literal
 import onnx
 
 from .errors import UserError
-from .lint_rules import groups, integers, placement, typed, values
+from .lint_rules import groups, integers, placement, structure, typed, values
 from .lint_rules.graph import Graph, Hit
 from .lint_rules.valid import DamagedError
 
@@ -51,16 +51,13 @@ class Rule:
 
 
 SYMMETRIC = "quantize symmetrically to int8 and write zero-points of 0"
+STATIC = "quantize statically: scales are constants"
+PER_CHANNEL = "quantize a weight along its output channels and write that `axis`"
+PER_TENSOR = "quantize activations per tensor"
+FOLD = "fold it into the convolution before calibrating"
 SHARE = "calibrate them with one scale"
 RULES = (
     Rule("zero-point", "error", TENSORRT, values.zero_points, SYMMETRIC),
-    Rule(
-        "weight-zero-point",
-        "error",
-        ONNXRUNTIME,
-        values.weight_zero_points,
-        "quantize weights symmetrically",
-    ),
     Rule(
         "weight-zero-point",
         "warning",
@@ -75,65 +72,53 @@ RULES = (
         values.scale_values,
         "calibrate again, on images; a dead tensor takes any positive scale",
     ),
-    Rule("computed-scale", "error", TARGETS, values.computed_scales, "use static quantization"),
+    Rule("computed-scale", "error", TENSORRT, values.computed_scales, STATIC),
+    Rule("computed-scale", "warning", OPENVINO, values.computed_scales, STATIC),
     Rule(
         "scale-length",
         "error",
         TARGETS,
         values.scale_lengths,
-        "give a weight one scale for each output channel and say so in `axis`, or one in all",
+        "give a weight one scale for each output channel, or one in all",
     ),
+    Rule("scale-axis", "error", (*TENSORRT, *ONNXRUNTIME), values.scale_axes, PER_CHANNEL),
+    Rule("scale-axis", "warning", OPENVINO, values.scale_axes, PER_CHANNEL),
     Rule(
-        "activation-scale",
-        "error",
-        TARGETS,
-        values.activation_scales,
-        "quantize activations per tensor",
+        "activation-scale", "error", (*TENSORRT, *ONNXRUNTIME), values.activation_scales, PER_TENSOR
     ),
+    Rule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
     Rule(
         "integer-operator",
         "error",
-        TENSORRT,
-        values.integer_operators,
+        (*TENSORRT, *OPENVINO),
+        structure.integer_operators,
         "export in the Q/DQ format instead of the operator format, statically quantized",
     ),
     Rule(
         "int32-bias",
         "error",
         TENSORRT,
-        values.integer_bias,
+        structure.integer_bias,
         "leave the bias in float (ONNX Runtime's quantizer: extra option QuantizeBias=False)",
     ),
-    Rule("opset", "error", TENSORRT, values.opset, "export with opset 13, better 19 or later"),
+    Rule("opset", "error", TENSORRT, structure.opset, "export with opset 13, better 19 or later"),
     Rule(
         "opset-fp16",
         "error",
         TARGETS,
-        values.opset_of_half_scales,
+        structure.opset_of_half_scales,
         "export with opset 19 or later, or keep scales in FP32",
     ),
     Rule(
         "quantized-output",
         "error",
         TENSORRT,
-        values.quantized_outputs,
+        structure.quantized_outputs,
         "let the output leave in float: no Q in front of it",
     ),
-    Rule("dangling", "error", TENSORRT, values.dangling, "quantize in pairs, Q then DQ"),
-    Rule(
-        "batch-norm",
-        "error",
-        TENSORRT,
-        values.batch_norm,
-        "fold it into the convolution before calibrating",
-    ),
-    Rule(
-        "batch-norm",
-        "warning",
-        ONNXRUNTIME,
-        values.batch_norm,
-        "fold it into the convolution before calibrating",
-    ),
+    Rule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
+    Rule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
+    Rule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
     Rule(
         "half-quantized",
         "warning",

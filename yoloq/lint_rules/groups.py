@@ -17,18 +17,19 @@ def unequal_scales(graph: Graph) -> Iterator[Hit]:
     added. Only operators whose readers all round, for they alone run in int8; OpenVINO gains
     nothing from shared scales, and ONNX Runtime's Concat rescales for itself.
     """
-    return _unequal(graph, ("Concat", "MaxPool", "Resize", "Upsample"))
+    return _unequal(graph, ("Concat", "MaxPool", "Resize", "Upsample"), of_floats=True)
 
 
 def unequal_pools(graph: Graph) -> Iterator[Hit]:
     """ONNX Runtime pools and resizes integers only where the scales before and after are equal."""
-    return _unequal(graph, ("MaxPool", "Resize", "Upsample"))
+    return _unequal(graph, ("MaxPool", "Resize", "Upsample"), of_floats=False)
 
 
-def _unequal(graph: Graph, kinds: tuple[str, ...]) -> Iterator[Hit]:
+def _unequal(graph: Graph, kinds: tuple[str, ...], of_floats: bool) -> Iterator[Hit]:
+    """`of_floats`: whether an input in float counts as rounded the way its other readers do."""
     demanded = _demanded(graph)
     for node in filter(partial(_hands_on, graph), graph.of(*kinds)):
-        behind = demanded[node.output[0]]
+        behind = demanded.get(node.output[0], set())
         if not behind or None in behind:
             continue
         found = {affine for affine in behind if affine}
@@ -36,8 +37,9 @@ def _unequal(graph: Graph, kinds: tuple[str, ...]) -> Iterator[Hit]:
             dequantize = graph.dequantizer(tensor)
             if dequantize is not None:
                 found.add(graph.affine(dequantize))
-            else:
-                found |= {affine for affine in demanded.get(tensor, ()) if affine}
+            elif of_floats:
+                shared = demanded.get(graph.before(tensor, CASTS), ())
+                found |= {affine for affine in shared if affine}
         if len(found) > 1:
             yield Hit((label(node),), f"scales {listed(found)} around one {kind(node)}")
 
@@ -69,5 +71,5 @@ def _demand(
     if kind(user) == QUANTIZE:
         return {graph.affine(user)}
     if kind(user) in (DEQUANTIZE, *CASTS) or _hands_on(graph, user):
-        return found[user.output[0]]
+        return found.get(user.output[0], set())
     return set() if kind(user) in ("Shape", "Size") else {None}

@@ -20,11 +20,32 @@ def checked(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     try:
         light = _without_weights(model)
-        onnx.checker.check_model(light)
-        return inliner.inline_local_functions(light) if light.functions else light
+        _check(light)
+        light = inliner.inline_local_functions(light) if light.functions else light
+        _check_names(light)
+        return light
     except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise DamagedError(reason or type(error).__name__) from None
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """The ONNX checker, which alone of all readers insists on a shape of inputs and outputs."""
+    infos = (info.type.tensor_type for info in (*model.graph.input, *model.graph.output))
+    shapeless = [info for info in infos if info.elem_type and not info.HasField("shape")]
+    for info in shapeless:
+        info.shape.SetInParent()
+    onnx.checker.check_model(model)
+    for info in shapeless:
+        info.ClearField("shape")
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """Text that is no UTF-8 passes the checker, and comes as bytes."""
+    for node in model.graph.node:
+        for text in (node.name, node.op_type, node.domain, *node.input, *node.output):
+            if not isinstance(text, str):
+                raise DamagedError(f"{text!r} is no text")
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -64,7 +64,7 @@ def _load(tensor: TensorProto, file: Path) -> None:
     try:
         external_data_helper.load_external_data_for_tensor(tensor, str(file.parent))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise UserError(
             f"{file}: the data of {tensor.name} cannot be read ({reason}); "
             "keep the file of external data beside it"
