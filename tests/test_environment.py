@@ -39,6 +39,25 @@ def test_a_package_that_is_not_there_has_no_version():
     assert installed_version("no-such-package-of-yoloq") is None
 
 
+@pytest.mark.parametrize(
+    ("installed", "wanted"),
+    [
+        ({"tensorrt-cu12": "10.16.1.11"}, "10.16.1.11"),
+        ({"tensorrt": "11.4.0.106", "tensorrt-cu13": "11.4.0.106"}, "11.4.0.106"),
+        ({"torch": "2"}, None),
+    ],
+    ids=["of CUDA 12", "the usual one", "none"],
+)
+def test_tensorrt_comes_under_several_names(installed, wanted, monkeypatch):
+    def version(name: str) -> str:
+        if name not in installed:
+            raise module.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(module, "version", version)
+    assert installed_version("tensorrt") == wanted
+
+
 def test_it_does_not_import_what_it_names():
     code = (
         "import sys; from yoloq.environment import environment; environment(); "

@@ -6,7 +6,8 @@ The cases are the files `contract_trt_*.py`; what they can and cannot show is in
 from pathlib import Path
 
 import pytest
-from trt_bindings import VERSIONS, run_pytest
+import trt_bindings
+from trt_bindings import VERSIONS, environment, run_pytest
 
 CASES = sorted(Path(__file__).parent.glob("contract_trt_*.py"))
 
@@ -15,3 +16,13 @@ CASES = sorted(Path(__file__).parent.glob("contract_trt_*.py"))
 @pytest.mark.parametrize("version", VERSIONS)
 def test_contract(version: str, cases: Path, tmp_path: Path) -> None:
     run_pytest(version, cases, tmp_path)
+
+
+def test_skipped_without_a_compiler_or_bindings(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(trt_bindings, "WHEELS", tmp_path)
+    with pytest.raises(pytest.skip.Exception, match=r"TensorRT's bindings are not there; `make t"):
+        environment(VERSIONS[0], tmp_path)
+    (tmp_path / VERSIONS[0] / "tensorrt_bindings").mkdir(parents=True)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(pytest.skip.Exception, match="no C compiler"):
+        environment(VERSIONS[0], tmp_path)

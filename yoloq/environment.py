@@ -1,5 +1,6 @@
 """What a measured figure depends on: versions, processor, instruction sets, threads."""
 
+import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,7 @@ PACKAGES = (
     "pycocotools",
     "faster-coco-eval",
 )
+DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")}  # of one package
 ISA_FLAGS = (  # as Linux names them
     "avx2",
     "avx_vnni",
@@ -54,11 +56,11 @@ def environment() -> dict[str, Any]:
 
 
 def installed_version(package: str) -> str | None:
-    """Version of an installed distribution, without importing it."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    """Version of an installed package, without importing it."""
+    for distribution in DISTRIBUTIONS.get(package, (package,)):
+        with contextlib.suppress(PackageNotFoundError):
+            return version(distribution)
+    return None
 
 
 def isa_flags() -> list[str]:

@@ -73,7 +73,7 @@ def engine_costs(
         from ..profile import int8_costs, measure_layer_times
 
         info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-        source = Source(info, inputs.model, quantized)
+        source = Source(info, inputs.model, quantized, device=config.device)
         threads = config.threads or len(affinity())
         times = measure_layer_times(
             engine, source, config.folder, config.device, threads, config.runs
