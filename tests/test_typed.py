@@ -12,7 +12,7 @@ from torch import nn
 
 from yoloq.errors import PolicyError
 from yoloq.export import export_float
-from yoloq.lowering import lower_tensorrt
+from yoloq.lowering import lower_minimal, lower_tensorrt
 from yoloq.models import FAMILIES
 from yoloq.quant.modules import QuantConv2d
 from yoloq.typed import SMALLEST, to_fp16
@@ -100,6 +100,17 @@ def test_first_layers_agree_closely_with_fp32_types() -> None:
         model.graph.output.append(value)
         found.append([m.astype(np.float32) for m in run(model, IMAGES)])
     assert signal_to_noise(*found) > 40
+
+
+@pytest.mark.parametrize(
+    ("lower", "least"),
+    [(lambda model, net: model, 50), (lower_minimal, 15)],
+    ids=["float", "Q/DQ"],
+)
+def test_graphs_of_other_engines_have_a_typed_variant_too(lower, least: float) -> None:
+    net = network("yolov5", "conv", EVERY_LAYER)
+    model = lower(export_float(net, 64), net)
+    assert signal_to_noise(run(model, IMAGES), run(to_fp16(model), IMAGES)) > least
 
 
 def test_the_model_that_is_given_stays() -> None:

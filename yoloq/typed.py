@@ -27,7 +27,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     by at most 127 * 2**-11, a sixteenth of a step.
 
     Args:
-        model: what `lower_tensorrt` returned; not changed.
+        model: what `export_float` or a lowering to Q/DQ returned; not changed.
 
     Raises:
         PolicyError: a weight, a bias or a scale is out of FP16's range; names it.
@@ -62,7 +62,7 @@ def _shrink_pixels(graph: gs.Graph) -> None:
         weight = weight.inputs[0].inputs[1]  # the scale of its DequantizeLinear
     weight.values = np.asarray(weight.values / np.float32(PIXEL))
 
-    (cast,) = graph.inputs[0].outputs
+    cast = next(node for node in graph.nodes if node.op == "Cast")
     pixels = cast.outputs[0]
     shrunk = gs.Variable(f"{pixels.name}_shrunk", pixels.dtype, pixels.shape)
     for user in list(pixels.outputs):
