@@ -1,80 +1,32 @@
 """Building an engine over the real enums and base classes of one version of TensorRT."""
 
-import functools
 import os
 import signal
-import struct
-import sys
 import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 import tensorrt as trt
-from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
-from trt_world import PLAN, TIMES, Build, pretend_gpu, world
+from tiny_quant import SIZE
+from trt_builds import files, flags, source
+from trt_world import PLAN, TIMES, pretend_gpu
 
 from yoloq.engines import tensorrt as engine
-from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
-from yoloq.errors import EngineError, RunError
+from yoloq.engines.base import BuildOptions
+from yoloq.errors import EngineError
 from yoloq.progress import Phases
 from yoloq.trt import bindings
 from yoloq.trt.cache import save_cache, timing_file, timing_key
 from yoloq.trt.manifest import check_fits, read_engine
 from yoloq.trt.monitor import monitor
-from yoloq.trt.onnx import tensorrt_onnx
 
+pytest_plugins = ["trt_builds"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MAJOR = int(trt.__version__.split(".")[0])
 BUILT = ("fp32", "fp16", "int8-implicit", "int8") if MAJOR == 10 else ("fp32", "fp16", "int8")
-LAYER = "model.2.cv1.conv"
-only_10 = pytest.mark.skipif(MAJOR != 10, reason="TensorRT 10.x alone")
-only_11 = pytest.mark.skipif(MAJOR != 11, reason="TensorRT 11.x alone")
-
-
-def source(images: int = 5, key: str = "images", **options) -> Source:
-    model = tiny_model()
-    info = ModelInfo(model.head, model.names, SIZE)
-    quantized = tiny_quantized(sharing="concat", residual="input")
-    batches = [pictures(images)[i : i + 2] for i in range(0, images, 2)]
-    calibration = Calibration(key, images, lambda: iter(batches))
-    return Source(info, model, quantized, BuildOptions(**options), calibration)
-
-
-@functools.cache
-def exported(precision: str, batch: int, max_batch: int) -> onnx.ModelProto:
-    return tensorrt_onnx(source(batch=batch, max_batch=max_batch), precision)
-
-
-@pytest.fixture
-def build(monkeypatch) -> Build:
-    def quick(source: Source, precision: str) -> onnx.ModelProto:
-        return exported(precision, source.options.batch, source.options.max_batch)
-
-    pretend_gpu(monkeypatch)
-    monkeypatch.setattr(engine, "tensorrt_onnx", quick)
-    return Build()
-
-
-@pytest.fixture
-def fakes(build, monkeypatch):
-    made = world(build)
-    monkeypatch.setitem(sys.modules, "tensorrt", made)
-    bindings.logger.cache_clear()
-    yield made
-    bindings.logger.cache_clear()
-
-
-def files(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
-
-
-def flags(fakes) -> set:
-    return {bound["flag"] for bound in fakes.called("IBuilderConfig", "set_flag")}
 
 
 def test_version_switch():
@@ -282,127 +234,6 @@ def test_monitor_is_driven_as_tensorrt_does():
         ("finish", "b"),
         ("step", "a", 1),
     ]
-
-
-@only_10
-@pytest.mark.parametrize(
-    ("kind", "algorithm"), [("entropy", "ENTROPY_CALIBRATION_2"), ("minmax", "MINMAX_CALIBRATION")]
-)
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.filterwarnings("ignore:Use Implicit batch dimensions")
-def test_calibrator_sees_every_image_once(kind, algorithm, batch, build, fakes, tmp_path):
-    engine.build(source(5, calibrator=kind, batch=batch), "int8-implicit", tmp_path)
-    calibrator = fakes.named("IBuilderConfig")[0].int8_calibrator
-    assert calibrator.get_algorithm() == getattr(trt.CalibrationAlgoType, algorithm)
-    assert trt.IInt8Calibrator.get_batch_size(calibrator) == batch  # through C++
-    assert calibrator.get_batch([]) is None
-    (batches,) = build.images
-    assert {images.shape for images in batches} == {(batch, SIZE, SIZE, 3)}
-    seen = np.concatenate(batches)
-    assert seen.dtype == np.float32
-    # an odd one is filled up with the first
-    assert np.array_equal(seen, pictures(5)[[0, 1, 2, 3, 4, 0][: len(seen)]])
-    assert len(seen) == (5 if batch == 1 else 6)
-
-
-@only_10
-def test_calibrated_ranges_are_kept_under_their_key(build, fakes, tmp_path):
-    for key in ("a", "a", "b", "b"):
-        engine.build(source(2, key=key), "int8-implicit", tmp_path)
-    assert [table is None for table in build.tables] == [True, False, True, False]
-    assert [len(images) for images in build.images] == [2, 0, 2, 0]
-    engine.build(source(2, key="b", calibrator="minmax"), "int8-implicit", tmp_path)
-    assert build.tables[-1] is None
-
-
-@only_10
-def test_images_that_cannot_be_read_end_the_build(build, fakes, tmp_path):
-    def broken():
-        yield pictures(2)
-        raise RunError("images: gone")
-
-    given = replace(source(), calibration=Calibration("key", 4, broken))
-    with pytest.raises(RunError, match="gone"):
-        engine.build(given, "int8-implicit", tmp_path)
-    assert not files(tmp_path)  # no table of two images either
-
-
-@only_10
-def test_no_images_to_calibrate_on(build, fakes, tmp_path):
-    with pytest.raises(EngineError, match="needs calibration images"):
-        engine.build(replace(source(), calibration=None), "int8-implicit", tmp_path)
-
-
-@only_10
-def test_layers_are_kept_in_fp16(build, fakes, tmp_path):
-    engine.build(source(fp16_layers=("model.24", LAYER)), "int8-implicit", tmp_path)
-    assert trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS in flags(fakes)
-    half = trt.DataType.HALF
-    kept = [layer for layer in fakes.named("ILayer") if layer._values.get("precision") == half]
-    assert {layer.name for layer in kept} == {
-        "/net/model.2/cv1/conv/Conv",
-        *(f"/net/model.24/m.{i}/Conv" for i in range(3)),
-    }
-    typed = fakes.called("ILayer", "set_output_type")
-    assert typed == [{"index": 0, "dtype": half}] * 4
-
-
-@only_10
-def test_ranges_by_hand(build, fakes, tmp_path):
-    engine.build(source(2, ranges=("model.2.cv1=2.54",)), "int8-implicit", tmp_path)
-    assert fakes.called("ITensor", "set_dynamic_range") == [{"min": -2.54, "max": 2.54}]
-    levels = [config.builder_optimization_level for config in fakes.named("IBuilderConfig")]
-    assert levels == [0, 3]  # the first only calibrates
-    nodes = build.graphs[-1].graph.node
-    (node,) = (n for n in nodes if n.name == "/net/model.2/cv1/conv/Conv")
-    scale = struct.pack(">f", 0.02).hex()
-    lines = build.tables[-1].decode().splitlines()
-    assert f"{node.input[0]}: {scale}" in lines
-    assert sum(line.endswith("3f800000") for line in lines) == len(lines) - 2
-
-
-@only_10
-@pytest.mark.parametrize(
-    ("options", "wanted"),
-    [
-        ({"fp16_layers": ("model.99",)}, "--fp16-layers: .*matches no convolution; near names"),
-        ({"ranges": ("model.99=1",)}, "--ranges: .*matches no convolution; near names"),
-        ({"ranges": ("model.2=1",)}, "--ranges model.2: holds .* convolutions; name one of"),
-        ({"ranges": ("model.2.cv1=-1",)}, "--ranges model.2.cv1=-1: must be"),
-    ],
-    ids=["layers", "range of nothing", "range of several", "negative range"],
-)
-def test_options_that_do_not_fit(options, wanted, fakes, tmp_path):
-    with pytest.raises(EngineError, match=wanted):
-        engine.build(source(**options), "int8-implicit", tmp_path)
-    assert not files(tmp_path)
-
-
-def test_options_that_this_version_has(fakes):
-    engine.check((), BuildOptions(batch=4, workspace=1.0))
-    if MAJOR == 10:
-        options = BuildOptions(calibrator="minmax", fp16_layers=("x",), ranges=("y=1",))
-        engine.check(("int8-implicit",), options)
-
-
-@only_11
-@pytest.mark.parametrize(
-    ("precision", "options", "wanted"),
-    [
-        ("int8-implicit", {}, "--precisions int8-implicit: .*make ptq"),
-        ("int8", {"calibrator": "minmax"}, "--calibrator: .*make ptq ARGS='--calibrator"),
-        ("int8", {"fp16_layers": ("model.2",)}, "--fp16-layers: .*--keep-float"),
-        ("fp16", {"ranges": ("model.2.cv1=1",)}, "--ranges: .*--amax"),
-    ],
-    ids=["implicit", "calibrator", "layers", "ranges"],
-)
-def test_what_11_has_replaced(precision, options, wanted, fakes, tmp_path):
-    with pytest.raises(EngineError, match=wanted):  # before anything that takes long
-        engine.check((precision,), BuildOptions(**options))
-    with pytest.raises(EngineError, match=wanted) as caught:
-        engine.build(source(**options), precision, tmp_path)
-    assert trt.__version__ in str(caught.value) and "\n" not in str(caught.value)
-    assert not fakes.calls
 
 
 def test_an_engine_fits_where_it_was_built_alone(fakes, tmp_path, monkeypatch):
