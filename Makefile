@@ -12,7 +12,7 @@ FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(DEVICE),--device $(DEVICE))
 STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity auto demo lint-onnx test check bench clean
+.PHONY: help setup $(STAGES) ptq engine sensitivity auto table demo lint-onnx test check bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,8 +23,9 @@ help:
 	@echo "make sensitivity  which layers int8 hurts, and what each costs in time"
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
-	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, torch; auto)"
+	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, torch; auto)"
 	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
+	@echo "make table      FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
 	@echo "make report     one table of all that was measured"
 	@echo "make train      train the built-in checkpoint anew"
 	@echo "make data       make the built-in set, or check DATA"
@@ -47,7 +48,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-ptq engine sensitivity auto: $(READY)
+ptq engine sensitivity auto table: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 lint-onnx: $(READY)

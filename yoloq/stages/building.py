@@ -90,6 +90,11 @@ def calibration(inputs: Inputs, ptq: StageResult) -> Calibration:
     return Calibration(calibration_key(inputs, config, chosen), len(chosen), batches)
 
 
+def title(precision: str) -> str:
+    """What a row of a precision is called, but for int8: that has the name of the stage too."""
+    return "INT8 implicit" if precision == IMPLICIT else precision.upper()
+
+
 def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> list[Variant]:
     """An engine for each precision, and for each int8 model.
 
@@ -100,8 +105,8 @@ def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> l
     variants = []
     for precision in precisions:
         if precision != "int8":
-            title = "INT8 implicit" if precision == IMPLICIT else precision.upper()
-            variants.append(Variant(precision, precision, next(iter(sources.values())), title))
+            first = next(iter(sources.values()))
+            variants.append(Variant(precision, precision, first, title(precision)))
             continue
         keys = (precision, SECOND)
         for key, (stage, source) in zip(keys, sources.items(), strict=False):

@@ -168,10 +168,12 @@ def note(run: str, result: StageResult) -> str:
     return text
 
 
-def rendered(lines: Sequence[dict[str, Any]]) -> list[list[str]]:
+def rendered(
+    lines: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, str]] = COLUMNS
+) -> list[list[str]]:
     """Header and cells as text; the run's column only where there are several runs."""
     several = len({line["run"] for line in lines}) > 1
-    columns = [column for column in COLUMNS if several or column[0] != "run"]
+    columns = [column for column in columns if several or column[0] != "run"]
     table = [[title for _, title, _ in columns]]
     for values in lines:
         table.append([_cell(values[name], form) for name, _, form in columns])
