@@ -10,10 +10,12 @@ from yoloq.heap import keep_freed_memory
 
 EPOCHS = 6
 SEED = 0
-WATCHED = {"freeze_oscillating": 1.0}  # no weight turns back at every step: counts, freezes none
-FOUR_BITS = {"weight_bits": 4}
-TRAINING = {"optimizer": "sgd", "lr": 1e-3, "epochs": EPOCHS}
-SETTINGS = {
+WATCHED: dict[str, Any] = {
+    "freeze_oscillating": 1.0
+}  # no weight turns back at every step: counts, freezes none
+FOUR_BITS: dict[str, Any] = {"weight_bits": 4}
+TRAINING: dict[str, Any] = {"optimizer": "sgd", "lr": 1e-3, "epochs": EPOCHS}
+SETTINGS: dict[str, dict[str, Any]] = {
     "4-bit weights": WATCHED,
     "dampening, --dampen 1": {"dampen": 1.0},
     "dampening, --dampen 100": {"dampen": 100.0},
