@@ -199,6 +199,24 @@ def concat(first: float, second: float, behind: float | None, pairs: bool = Fals
     return draw
 
 
+def concat_of_pairs(first: float, second: float) -> Draw:
+    """Pairs in front of a Concat alone: a convolution reads what it joins as it comes."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        parts = [n.pair(n.silu(n.float_conv("x")), scale) for scale in (first, second)]
+        moved = n.add("MaxPool", n.add("Concat", *parts, axis=1), kernel_shape=[1, 1])
+        return n.model(n.silu(n.conv(moved, n.weight((4, 8, 1, 1)))))
+
+    return draw
+
+
+def half_concat(n: Net) -> onnx.ModelProto:
+    """Only one part of what a convolution reads was rounded."""
+    y = n.silu(n.float_conv("x"))
+    joined = n.add("Concat", n.pair(y), y, axis=1)
+    return n.model(n.silu(n.conv(joined, n.weight((4, 8, 1, 1)))))
+
+
 def handing_on(op: str, before: float, behind: float, explicit: bool = True, **more: Any) -> Draw:
     """MaxPool or Resize of a tensor that a convolution reads as well."""
 

@@ -55,6 +55,7 @@ STATIC = "quantize statically: scales are constants"
 PER_CHANNEL = "quantize a weight along its output channels and write that `axis`"
 PER_TENSOR = "quantize activations per tensor"
 FOLD = "fold it into the convolution before calibrating"
+BOTH_SIDES = "quantize input and weight, or neither"
 SHARE = "calibrate them with one scale"
 RULES = (
     Rule("zero-point", "error", TENSORRT, values.zero_points, SYMMETRIC),
@@ -119,13 +120,8 @@ RULES = (
     Rule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
     Rule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
     Rule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
-    Rule(
-        "half-quantized",
-        "warning",
-        TARGETS,
-        placement.half_quantized,
-        "quantize input and weight, or neither",
-    ),
+    Rule("half-quantized", "warning", (*TENSORRT, *OPENVINO), placement.half_quantized, BOTH_SIDES),
+    Rule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
     Rule(
         "before-activation",
         "warning",

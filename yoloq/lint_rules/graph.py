@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
@@ -16,10 +17,13 @@ from .nodes import (
     CONVOLUTIONS,
     DEQUANTIZE,
     GATES,
+    MOVES,
     PAIR,
     QUANTIZE,
     constant_value,
     inputs_of,
+    joined,
+    joins,
     kind,
     label,
     numbers,
@@ -48,8 +52,9 @@ class Affine:
     def __str__(self) -> str:
         if isinstance(self.scale, str) or isinstance(self.zero_point, str):
             return f"{self.scale}"
-        scale = ", ".join(f"{number:.6g}" for number in self.scale[:1])
-        return f"{scale} from {self.zero_point[0]:.0f}" if any(self.zero_point) else scale
+        scale = ", ".join(str(np.float32(number)) for number in self.scale[:1])
+        shifted = any(self.zero_point)
+        return f"{scale} with zero-point {self.zero_point[0]:.0f}" if shifted else scale
 
 
 class Silu(NamedTuple):
@@ -165,10 +170,21 @@ class Graph:
                     found.append(node)
         return found
 
+    def from_integers(self, tensor: str) -> bool:
+        """Whether all of a tensor was rounded, also behind operators that only hand values on."""
+        seen, waiting = {tensor}, [tensor]
+        while waiting:
+            maker = self.makers.get(self.before(waiting.pop(), (*CASTS, *MOVES)))
+            if maker is None or not (kind(maker) == DEQUANTIZE or joins(maker)):
+                return False
+            if kind(maker) != DEQUANTIZE:
+                waiting += (source for source in joined(maker) if source not in seen)
+                seen.update(maker.input)
+        return True
+
     def sides(self, conv: onnx.NodeProto) -> tuple[bool, bool]:
         """Whether a convolution's input and its weight come from integers."""
-        first, second = (self.dequantizer(tensor) is not None for tensor in conv.input[:2])
-        return first, second
+        return self.from_integers(conv.input[0]), self.dequantizer(conv.input[1]) is not None
 
     def quantized(self, node: onnx.NodeProto | None) -> bool:
         """Whether a node is a convolution that can run in integers."""

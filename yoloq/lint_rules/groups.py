@@ -1,23 +1,22 @@
 """Rules on operators that hand integers on: Concat, MaxPool, nearest Resize."""
 
 from collections.abc import Iterator
-from functools import partial
 
 import onnx
 
 from .graph import Affine, Graph, Hit, listed
-from .nodes import CASTS, DEQUANTIZE, QUANTIZE, attribute, kind, label
+from .nodes import CASTS, DEQUANTIZE, JOINS, QUANTIZE, joined, joins, kind, label
 
 
 def unequal_scales(graph: Graph) -> Iterator[Hit]:
     """TensorRT hands int8 through Concat, MaxPool and nearest Resize where one scale serves all.
 
-    It moves the Q that reads such an operator to the operator's inputs. Where an input is also
-    rounded with another scale, for this operator or for another reader, a pass of rescaling is
-    added. Only operators whose readers all round, for they alone run in int8; OpenVINO gains
-    nothing from shared scales, and ONNX Runtime's Concat rescales for itself.
+    It moves the Q that reads such an operator to the operator's inputs, and a DQ in front of it to
+    its output. Where an input is also rounded with another scale, for this operator or for another
+    reader, a pass of rescaling is added. Only operators whose readers all round, for they alone run
+    in int8. OpenVINO gains nothing from shared scales, ONNX Runtime's Concat rescales for itself.
     """
-    return _unequal(graph, ("Concat", "MaxPool", "Resize", "Upsample"), of_floats=True)
+    return _unequal(graph, JOINS, of_floats=True)
 
 
 def unequal_pools(graph: Graph) -> Iterator[Hit]:
@@ -28,33 +27,26 @@ def unequal_pools(graph: Graph) -> Iterator[Hit]:
 def _unequal(graph: Graph, kinds: tuple[str, ...], of_floats: bool) -> Iterator[Hit]:
     """`of_floats`: whether an input in float counts as rounded the way its other readers do."""
     demanded = _demanded(graph)
-    for node in filter(partial(_hands_on, graph), graph.of(*kinds)):
-        behind = demanded.get(node.output[0], set())
-        if not behind or None in behind:
+    for node in filter(joins, graph.of(*kinds)):
+        found = set(demanded.get(node.output[0], ()))
+        if not graph.readers.get(node.output[0]) or None in found:
             continue
-        found = {affine for affine in behind if affine}
-        for tensor in node.input if kind(node) == "Concat" else node.input[:1]:
+        for tensor in joined(node):
             dequantize = graph.dequantizer(tensor)
             if dequantize is not None:
                 found.add(graph.affine(dequantize))
             elif of_floats:
-                shared = demanded.get(graph.before(tensor, CASTS), ())
-                found |= {affine for affine in shared if affine}
+                found |= demanded.get(graph.before(tensor, CASTS), set()) - {None}
         if len(found) > 1:
-            yield Hit((label(node),), f"scales {listed(found)} around one {kind(node)}")
-
-
-def _hands_on(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a node computes no new values."""
-    if kind(node) in ("Resize", "Upsample"):
-        return attribute(node, "mode", b"nearest") == b"nearest"
-    return kind(node) in ("Concat", "MaxPool") and node.input[0] not in graph.constant
+            scales = listed({affine for affine in found if affine})
+            yield Hit((label(node),), f"scales {scales} around one {kind(node)}")
 
 
 def _demanded(graph: Graph) -> dict[str, set[Affine | None]]:
     """The scales that each tensor is rounded with, None for a reader in float.
 
-    Seen through operators that hand integers on: what their readers demand, they demand.
+    Seen through operators that hand integers on: what their readers demand, they demand. A
+    convolution that reads integers right behind such an operator takes any scale.
     """
     found: dict[str, set[Affine | None]] = {}
     for node in reversed(graph.nodes):
@@ -70,6 +62,6 @@ def _demand(
 ) -> set[Affine | None]:
     if kind(user) == QUANTIZE:
         return {graph.affine(user)}
-    if kind(user) in (DEQUANTIZE, *CASTS) or _hands_on(graph, user):
+    if kind(user) in (DEQUANTIZE, *CASTS) or joins(user):
         return found.get(user.output[0], set())
-    return set() if kind(user) in ("Shape", "Size") else {None}
+    return set() if kind(user) in ("Shape", "Size") or graph.quantized(user) else {None}

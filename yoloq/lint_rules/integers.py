@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx
 
 from .graph import Graph, Hit
-from .nodes import CASTS, QUANTIZE, kind, label
+from .nodes import CASTS, MOVES, QUANTIZE, kind, label
 
 KERNELS = (  # have an integer kernel beside the convolution's
     "Add",
@@ -18,6 +18,18 @@ KERNELS = (  # have an integer kernel beside the convolution's
     "Resize",
     "Sigmoid",
 )
+
+
+def float_inputs(graph: Graph) -> Iterator[Hit]:
+    """A quantized weight gains nothing where the input has no DQ: ONNX Runtime convolves in float.
+
+    The other way round is fine: a layer kept in float that reads what an operator in integers
+    wrote, which has to be dequantized. It moves no DQ through a Concat or a Resize.
+    """
+    for conv in graph.convolutions:
+        around = graph.before(conv.input[0], (*MOVES, "MaxPool"))
+        if graph.dequantizer(conv.input[1]) and not graph.dequantizer(around):
+            yield Hit((label(conv),), "weight is quantized, input is float")
 
 
 def float_outputs(graph: Graph) -> Iterator[Hit]:

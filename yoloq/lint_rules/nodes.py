@@ -12,6 +12,7 @@ QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 PAIR = (QUANTIZE, DEQUANTIZE)
 CASTS = ("Identity", "Cast")  # hand on the values that they read
 MOVES = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split")
+JOINS = ("Concat", "MaxPool", "Resize", "Upsample")  # choose among the values that they read
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 GATES = ("Sigmoid", "HardSigmoid")  # of SiLU and Hardswish, x * gate(x)
 NUMBERS: dict[str, type[np.generic]] = {  # attributes of Constant nodes that are no tensors
@@ -39,6 +40,18 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Value of an attribute."""
     found = (helper.get_attribute_value(a) for a in node.attribute if a.name == name)
     return next(found, default)
+
+
+def joins(node: onnx.NodeProto) -> bool:
+    """Whether a node's values are among those that it reads: also a Resize, if to the nearest."""
+    if kind(node) in ("Resize", "Upsample"):
+        return attribute(node, "mode", b"nearest") == b"nearest"
+    return kind(node) in JOINS
+
+
+def joined(node: onnx.NodeProto) -> list[str]:
+    """The tensors whose values such a node hands on."""
+    return list(node.input) if kind(node) == "Concat" else list(node.input[:1])
 
 
 def inputs_of(node: onnx.NodeProto) -> Iterator[str]:

@@ -24,9 +24,10 @@ READS_INTEGERS = (  # gains from an input in integers, or hands them on
 
 
 def half_quantized(graph: Graph) -> Iterator[Hit]:
-    """A convolution runs in integers where both its sides do; one alone costs time for nothing.
+    """A convolution runs in integers where both its sides are; one alone costs time for nothing.
 
-    Neither side is fine: that is a layer kept in float.
+    Neither side is fine: that is a layer kept in float. What a Concat, pool or resize hands on from
+    DQ is in integers: TensorRT and OpenVINO move the DQ behind them.
     """
 
     def wrong(conv: onnx.NodeProto) -> str | None:
@@ -123,7 +124,7 @@ def float_residual(graph: Graph) -> Iterator[Hit]:
     def wrong(add: onnx.NodeProto) -> str | None:
         if graph.constant.intersection(add.input):
             return None
-        rounded = [graph.dequantizer(tensor) is not None for tensor in add.input]
+        rounded = [graph.from_integers(tensor) for tensor in add.input]
         ways = ((0, 1), (1, 0))
         late = any(not rounded[i] and _around(graph, add.input[i], add.input[j]) for i, j in ways)
         late = late or (not any(rounded) and _projected(graph, add))
