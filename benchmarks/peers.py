@@ -148,8 +148,13 @@ def make_elsewhere(name: str, folder: Path) -> float:
     return float(done.stdout.split()[-1])
 
 
-def make_onnxruntime(folder: Path) -> float:
-    """ONNX Runtime's static quantization after its own preprocessing; it is in this environment."""
+def make_onnxruntime(
+    folder: Path, name: str = "onnxruntime-minmax.onnx", options: dict[str, Any] | None = None
+) -> float:
+    """ONNX Runtime's static quantization after its own preprocessing; it is in this environment.
+
+    `options` are its extra options.
+    """
     from onnxruntime.quantization import CalibrationMethod, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -158,11 +163,12 @@ def make_onnxruntime(folder: Path) -> float:
     quant_pre_process(folder / "fp32.onnx", prepared, skip_symbolic_shape=True)
     quantize_static(
         prepared,
-        folder / "onnxruntime-minmax.onnx",
+        folder / name,
         _Reader(folder / "images.npy"),
         per_channel=True,
         nodes_to_exclude=json.loads((folder / "float.json").read_text(encoding="utf-8")),
         calibrate_method=CalibrationMethod.MinMax,
+        extra_options=options,
     )
     return time.perf_counter() - began
 
