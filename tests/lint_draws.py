@@ -172,6 +172,12 @@ def projected(residual: bool) -> Draw:
     return draw
 
 
+def branches(n: Net) -> onnx.ModelProto:
+    """Two convolutions of one tensor that are added: one layer in training's form."""
+    x = n.pair(n.silu(n.float_conv("x")))
+    return n.model(n.silu(n.add("Add", n.conv(x), n.conv(x))))
+
+
 def added_elsewhere(n: Net) -> onnx.ModelProto:
     """Two float paths that meet, in front of a quantized convolution; and a bias of our own."""
     y = n.add("Add", n.silu(n.float_conv("x")), n.silu(n.float_conv("x")))

@@ -145,10 +145,14 @@ def _around(graph: Graph, residual: str, other: str) -> bool:
 
 
 def _projected(graph: Graph, add: onnx.NodeProto) -> bool:
-    """Whether both inputs end a quantized convolution of their own: a shortcut that has one."""
+    """Whether both inputs end a quantized convolution of their own: a shortcut that has one.
+
+    Two convolutions that read one tensor are branches of one layer, and neither is a shortcut.
+    """
     alone = all(len(graph.users(tensor)) == 1 for tensor in add.input)
-    ends = (_convolution_before(graph, tensor) for tensor in add.input)
-    return alone and all(graph.quantized(conv) for conv in ends)
+    ends = [_convolution_before(graph, tensor) for tensor in add.input]
+    read = {graph.source(conv.input[0]) for conv in ends if conv is not None}
+    return alone and len(read) == 2 and all(graph.quantized(conv) for conv in ends)
 
 
 def _leads(graph: Graph, first: str, last: str) -> bool:
