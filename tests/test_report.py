@@ -1,6 +1,7 @@
 """The report shows what the result files say, in points, milliseconds and megabytes."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,15 @@ def test_text_of_files_is_escaped_in_the_page(tmp_path: Path) -> None:
 def test_an_empty_run_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nothing-here"):
         run(ReportConfig(project=str(tmp_path), name="nothing-here"))
+
+
+@pytest.mark.parametrize("clock", ["wall", "gpu"])
+def test_a_note_says_which_clock(clock: str, tmp_path: Path) -> None:
+    timed = row("fp32", 50.0)
+    assert timed.latency_ms is not None
+    write(
+        tmp_path / "a", "engine-x", replace(timed, latency_ms=timed.latency_ms | {"clock": clock})
+    )
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    text = (tmp_path / "a" / "report.md").read_text()
+    assert ("timed runs, between events on the GPU" in text) is (clock == "gpu")

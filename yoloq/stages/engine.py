@@ -220,7 +220,8 @@ def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
 
 def warn_without_vnni(engine: Engine) -> None:
     """Without VNNI an int8 product pair can saturate int16, and int8 is seldom faster."""
-    if not engine.simulated and isa_flags() and not has_vnni():
+    on_cpu = "cpu" in engine.devices and not engine.simulated
+    if on_cpu and isa_flags() and not has_vnni():
         say(
             "warning: this CPU has no VNNI: int8 may be no faster than FP32, and sums of u8 x s8 "
             "products can saturate; ARGS='--weight-bits 7' of make ptq avoids that"

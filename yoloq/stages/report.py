@@ -165,6 +165,7 @@ def note(run: str, result: StageResult) -> str:
             f"; batch {timed['batch']}, {timed['threads']} threads on cores {timed['affinity']}, "
             f"{timed['warmup']} warm-up and {timed['runs']} timed runs"
         )
+        text += ", between events on the GPU" if timed.get("clock") == "gpu" else ""
     return text
 
 
