@@ -8,7 +8,7 @@ import onnx
 from .graph import Affine, Graph, Hit, hits, listed
 from .nodes import CASTS, CONVOLUTIONS, DEQUANTIZE, GATES, MOVES, PAIR, QUANTIZE, kind, label
 
-ACTIVATIONS = (*GATES, "Relu", "LeakyRelu", "Clip", "HardSwish", "Elu", "PRelu", "Tanh", "Softplus")
+ACTIVATIONS = (*GATES, "Clip", "Elu", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Softplus", "Tanh")
 READS_INTEGERS = (  # gains from an input in integers, or hands them on
     *CONVOLUTIONS,
     *MOVES,
