@@ -46,7 +46,7 @@ def faulty(raws: list[np.ndarray], level: int, channels: slice, by: float) -> li
 def test_equal_maps_do_not_differ() -> None:
     found = differences(HEAD, maps(), maps())
     assert [item.stride for item in found] == [8, 16]
-    assert all(item.boxes >= 5 for item in found)
+    assert all(item.boxes >= 10 for item in found)
     assert [(item.moved, item.scores) for item in found] == [(0, 0), (0, 0)]
 
 
@@ -109,8 +109,8 @@ def engines(request: pytest.FixtureRequest, subject: Any) -> dict[str, Any]:
 def test_healthy_engines_pass_with_a_margin(subject: Any, engines: dict[str, Any]) -> None:
     for key, predictor in engines.items():
         for item in subject.gate.check("x", key, predictor):
-            assert item.boxes >= 5
-            assert item.moved < 0.05 and item.scores < 0.05  # a half of the fixed margin
+            assert item.boxes >= 10
+            assert item.moved < 0.015 and item.scores < 0.015  # a half of the fixed margin
 
 
 def misread(raws: list[np.ndarray], head: Any) -> list[np.ndarray]:
@@ -162,7 +162,7 @@ def test_without_an_onnx_nothing_is_held_against_it(subject: Any) -> None:
         subject.source.info.head, subject.folder, {"onnx-fp32": "model-fp32.onnx"}, IMAGES, 1
     )
     assert gate.check("torch", "int8", lambda images: pytest.fail("ran")) == []
-    assert gate.moved == gate.scores == [0.0] * 3
+    assert gate.moved == gate.scores == 0
 
 
 def run(tiny: TinySet, project: Path, *more: str) -> int:
