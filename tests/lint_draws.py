@@ -43,6 +43,29 @@ def float_weight_between_qdq(n: Net, **options: Any) -> onnx.ModelProto:
     return n.model(n.conv(n.pair("x"), n.dq(n.q(weight, **options), **options)))
 
 
+def weight_zeros_of_another_length(n: Net) -> onnx.ModelProto:
+    integers = n.constant(np.ones((4, 4, 1, 1)), np.int8)
+    scale, zeros = n.constant(np.full(4, 0.01)), n.constant(np.zeros(2), np.int8)
+    weight = n.add("DequantizeLinear", integers, scale, zeros, axis=0)
+    return n.model(n.conv(n.pair("x"), weight))
+
+
+def blocks_of_a_weight(n: Net, dtype: Any = None) -> onnx.ModelProto:
+    """A scale for every two input channels, which opset 21 has."""
+    n.opset = 21
+    dtype = dtype or helper.tensor_dtype_to_np_dtype(TensorProto.INT4)
+    integers = n.constant(np.ones((4, 4, 1, 1)), dtype)
+    scale = np.full((4, 2, 1, 1), 0.01)
+    weight = n.dq(integers, scale, dtype=dtype, axis=1, block_size=2)
+    return n.model(n.conv(n.pair("x"), weight))
+
+
+def float_region(n: Net) -> onnx.ModelProto:
+    """SiLU of a float convolution in front of a quantized one, through a pool."""
+    pooled = n.add("MaxPool", n.pair(n.silu(n.float_conv("x"))), kernel_shape=[1, 1])
+    return n.model(n.pair(n.conv(pooled)))
+
+
 def integer_bias(n: Net) -> onnx.ModelProto:
     bias = n.dq(n.constant(np.zeros(4), np.int32), np.full(4, 0.001), None, axis=0)
     return n.model(n.add("Conv", n.pair("x"), n.weight(), bias))
@@ -179,13 +202,24 @@ def branches(n: Net) -> onnx.ModelProto:
 
 
 def added_elsewhere(n: Net) -> onnx.ModelProto:
-    """Two float paths that meet, in front of a quantized convolution; and a bias of our own."""
+    """Additions of other kinds: of float paths, of a constant, of paths that do not meet before."""
     y = n.add("Add", n.silu(n.float_conv("x")), n.silu(n.float_conv("x")))
-    return n.model(n.add("Add", n.block(y), n.constant(np.ones((1, 4, 1, 1)))))
+    y = n.add("Add", n.block(y), n.constant(np.ones((1, 4, 1, 1))))
+    other = n.silu(n.float_conv("x"))
+    return n.model(n.add("Add", y, n.block(other)), n.block(y))
 
 
-def concat(first: float, second: float, behind: float | None, pairs: bool = False) -> Draw:
-    """Two tensors, each read by a convolution too, and joined; scales of the three readers."""
+def concat(
+    first: float,
+    second: float,
+    behind: float | None,
+    pairs: bool = False,
+    other: str = "",
+) -> Draw:
+    """Two tensors, each read by a convolution too, and joined; scales of the three readers.
+
+    `other` is an operator that reads the joined tensors as well, in float.
+    """
 
     def draw(n: Net) -> onnx.ModelProto:
         parts, ends = [], []
@@ -193,10 +227,11 @@ def concat(first: float, second: float, behind: float | None, pairs: bool = Fals
             y = n.silu(n.float_conv("x"))
             read = n.pair(y, scale)
             ends.append(n.silu(n.conv(read)))
+            ends += [n.add(other, y)] if other else []
             parts.append(read if pairs else y)
         joined = n.add("Concat", *parts, axis=1)
         if behind is None:
-            ends.append(joined)
+            ends.append(n.add("Relu", joined))
         else:
             weight = n.weight((4, 8, 1, 1))
             ends.append(n.silu(n.conv(n.pair(joined, behind), weight)))
@@ -239,17 +274,22 @@ def handing_on(op: str, before: float, behind: float, explicit: bool = True, **m
     return draw
 
 
-def pool_behind_pool(behind: float) -> Draw:
-    """The scale of what a chain of pools ends in reaches back to its start."""
+def pool_behind_pool(behind: float, other: str = "") -> Draw:
+    """The scale of what a chain of pools ends in reaches back to its start.
+
+    `other` is an operator that reads every pool as well.
+    """
 
     def draw(n: Net) -> onnx.ModelProto:
         y = n.silu(n.float_conv("x"))
         pools = [y]
         for _ in range(2):
             pools.append(n.add("MaxPool", pools[-1], kernel_shape=[1, 1]))
+        seen = [n.add(other, pool) for pool in pools] if other else []
         joined = n.add("Concat", *pools, axis=1)
         last = n.conv(n.pair(joined, behind), n.weight((4, 12, 1, 1)))
-        return n.model(n.block(y), n.silu(last))
+        types = [FLOAT] * 2 + [TensorProto.INT64] * len(seen)
+        return n.model(n.block(y), n.silu(last), *seen, types=types)
 
     return draw
 

@@ -11,6 +11,7 @@ from lint_draws import (
     batch_norm,
     behind_conv,
     block,
+    blocks_of_a_weight,
     bottleneck,
     branches,
     computed_scale,
@@ -19,6 +20,7 @@ from lint_draws import (
     conv_reading,
     conv_with,
     float_batch_norm,
+    float_region,
     float_weight_between_qdq,
     gate_of_channels,
     half_concat,
@@ -43,6 +45,7 @@ from lint_draws import (
     typed_head,
     typed_with_shapes,
     unread,
+    weight_zeros_of_another_length,
 )
 from lint_graphs import FLOAT, HALF, Net
 
@@ -79,6 +82,14 @@ CASES = [
     ("zero-point", T_ERROR, 2, conv_reading(zero=None), conv_reading(), "not written"),
     ("zero-point", T_ERROR, 1, conv_with(zero=None), conv_with(), "weight's not written"),
     ("zero-point", T_ERROR, 1, conv_with(zero=[0, 0, 0, 1]), conv_with(zero=[0] * 4), "weight's"),
+    (
+        "zero-point",
+        T_ERROR,
+        1,
+        weight_zeros_of_another_length,
+        blocks_of_a_weight,
+        "fewer than scales",
+    ),
     ("weight-zero-point", {OPENVINO: "warning"}, 1, conv_with(zero=3), conv_with(), "scalar"),
     ("scale-value", ERROR, 2, conv_reading(scale=0.0), conv_reading(scale=1e-30), "zero"),
     ("scale-value", ERROR, 2, conv_reading(scale=-0.1), conv_reading(scale=0.1), "negative"),
@@ -103,7 +114,16 @@ CASES = [
         "float weight",
     ),
     ("scale-length", ERROR, 1, conv_with(axis=7), conv_with(axis=-4), "no such axis"),
+    (
+        "scale-length",
+        ERROR,
+        1,
+        lambda n: blocks_of_a_weight(n, np.int8),
+        blocks_of_a_weight,
+        "blocks of 8 bits",
+    ),
     ("scale-axis", BOTH, 1, conv_with(axis=1), transposed, "input channels"),
+    ("scale-axis", BOTH, 1, conv_with(axis=-3), conv_with(axis=-4), "from the end"),
     ("activation-scale", BOTH, 2, conv_reading(scale=np.ones(4)), conv_reading(scale=[0.1]), ""),
     (
         "integer-operator",
@@ -136,7 +156,7 @@ CASES = [
         "input alone",
     ),
     ("half-quantized", WARNING, 1, half_concat, block, "half of a Concat"),
-    ("half-quantized", ORT_WARNING, 1, concat_of_pairs(0.1, 0.1), block, "behind a Concat"),
+    ("half-quantized", ORT_WARNING, 1, concat_of_pairs(0.1, 0.1), float_region, "behind a Concat"),
     ("before-activation", FUSED, 1, behind_conv("Relu"), two_convs, "ReLU"),
     ("before-activation", FUSED, 1, behind_conv("HardSwish"), two_convs, "HardSwish"),
     ("before-activation", FUSED, 1, gate_of_channels(True), gate_of_channels(False), "Sigmoid"),
@@ -163,6 +183,22 @@ CASES = [
     ("float-residual", T_WARNING, 1, bottleneck(), added_elsewhere, "no bottleneck"),
     ("unequal-scales", T_WARNING, 1, concat(0.1, 0.2, 0.1), concat(0.1, 0.1, 0.1), "Concat"),
     ("unequal-scales", T_WARNING, 1, concat(0.1, 0.2, 0.1), concat(0.1, 0.2, None), "float reader"),
+    (
+        "unequal-scales",
+        T_WARNING,
+        1,
+        concat(0.1, 0.2, 0.1, other="Relu"),
+        concat(0.1, 0.1, 0.1, other="Relu"),
+        "Concat beside a float reader",
+    ),
+    (
+        "unequal-scales",
+        T_WARNING,
+        2,
+        pool_behind_pool(0.2, "Shape"),
+        pool_behind_pool(0.1, "Shape"),
+        "chain whose shape is read",
+    ),
     (
         "unequal-scales",
         T_WARNING,
@@ -206,6 +242,7 @@ CASES = [
     ),
     ("float-output", ORT_WARNING, 1, integer_silu(conv=True), integer_silu(), ""),
     ("float-between", ORT_WARNING, 1, integer_silu(gate=True), integer_silu(), "Sigmoid"),
+    ("float-between", ORT_WARNING, 1, integer_silu(gate=True), float_region, "float region"),
     ("float-between", ORT_WARNING, 1, integer_add(False), integer_add(True), "residual"),
 ]
 
@@ -220,6 +257,21 @@ def test_rule(rule: str, levels: dict[str, str], nodes: int, bad: Draw, good: Dr
         assert {level for level, _, _ in hits} == {levels[target]} if target in levels else not hits
         assert sum(count for _, _, count in hits) == (nodes if target in levels else 0), target
         assert [item for item in found(good, target) if item[1] == rule] == [], target
+
+
+@pytest.mark.parametrize(
+    ("draw", "rule"),
+    [
+        pytest.param(integer_bias, "int32-bias", id="a bias has no zero-point to write"),
+        pytest.param(behind_conv("Relu"), "before-activation", id="no other placement"),
+        pytest.param(silu_with("conv"), "inside-silu", id="no other placement around SiLU"),
+        pytest.param(ROUNDED_TWICE, "two-scales", id="no siblings"),
+        pytest.param(readers(0.1, 0.2), "sibling-scales", id="nothing but siblings"),
+        pytest.param(concat(0.1, 0.2, 0.2, True), "unequal-scales", id="one group"),
+    ],
+)
+def test_one_fault_breaks_one_rule(draw: Draw, rule: str) -> None:
+    assert {finding.rule for finding in lint(drawn(draw), TENSORRT)} == {rule}
 
 
 def test_every_rule_has_a_case() -> None:

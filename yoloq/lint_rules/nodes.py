@@ -60,7 +60,6 @@ def inputs_of(node: onnx.NodeProto) -> Iterator[str]:
     for item in node.attribute:
         for graph in (item.g, *item.graphs):
             yield from (name for inner in graph.node for name in inputs_of(inner))
-            yield from (output.name for output in graph.output)
 
 
 def constant_value(node: onnx.NodeProto) -> TensorProto | None:

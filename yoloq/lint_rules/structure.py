@@ -17,8 +17,8 @@ INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "Q
 def integer_operators(graph: Graph) -> Iterator[Hit]:
     """TensorRT reads quantization from Q/DQ around float operators, not from integer operators.
 
-    OpenVINO convolves them in float, and computes Microsoft's QLinearAdd wrongly (seen with
-    2026.4). ONNX Runtime made them.
+    OpenVINO convolves them in float, and lets sums of Microsoft's QLinearAdd wrap around where they
+    should saturate (seen with 2026.4). ONNX Runtime made them.
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
