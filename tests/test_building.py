@@ -198,7 +198,16 @@ def test_warnings_of_the_linter_are_counted(
     lint_graphs(fake_engine(graph=openvino_graph, target="openvino"), variants_of("int8"), tmp_path)
     [line] = capsys.readouterr().err.splitlines()
     assert "warning: fake int8" in line and "slow (1), a-rule (2)" in line
-    assert "make lint-onnx" in line
+    assert "make lint-onnx" in line and "make ptq" not in line
+
+
+def test_a_placement_for_another_engine_is_said(
+    linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linted["openvino"] = [finding("warning")]
+    row = fake_engine(graph=openvino_graph, target="openvino", sharing="concat")
+    lint_graphs(row, variants_of("int8"), tmp_path)
+    assert "make ptq ENGINE=fake places quantizers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -170,12 +170,25 @@ def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> No
         if findings:
             file = folder / f"{engine.name}-{variant.key}-graph.onnx"
             _save(graph, file)
-            _report(f"{engine.name} {variant.key}", findings, file, engine.target)
+            see = f"all of it: make lint-onnx ONNX={file} TARGET={engine.target}"
+            _report(
+                f"{engine.name} {variant.key}", findings, _placement_hint(engine, variant) + see
+            )
 
 
-def _report(title: str, findings: Sequence[Finding], file: Path, target: str) -> None:
+def _placement_hint(engine: Engine, variant: Variant) -> str:
+    """What to do where quantizers were placed for another engine; empty where they were not."""
+    policy = variant.source.quantized.policy
+    if variant.precision != "int8" or (policy.sharing, policy.residual) == (
+        engine.sharing,
+        engine.residual,
+    ):
+        return ""
+    return f"make ptq ENGINE={engine.name} places quantizers as it wants them; "
+
+
+def _report(title: str, findings: Sequence[Finding], everything: str) -> None:
     """Raise the first error, say the warnings by rule."""
-    everything = f"all of it: make lint-onnx ONNX={file} TARGET={target}"
     for found in findings:
         if found.level == "error":
             node = f" [{found.nodes[0]}]" if found.nodes else ""

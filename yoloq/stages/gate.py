@@ -6,9 +6,9 @@ the two are compared apart, box by box at the same place of the same map, before
 measured, and for every engine: such defects are not TensorRT's alone.
 
 The measure is how much the network itself minds rounding: the difference between its int8 and its
-float ONNX on the level where it is largest. Two correct int8 engines round independently and may be
-as far from each other as that; 16 bits move boxes by an eighth to a quarter of it. What was measured
-(OpenVINO, ONNX Runtime, PyTorch), as 1 - mean IoU of boxes and as mean difference of scores:
+float ONNX on the level where it is largest. Two correct int8 engines round independently and may
+be as far from each other as that; 16 bits move boxes by an eighth to a quarter of it. Measured with
+OpenVINO, ONNX Runtime and PyTorch, as 1 - mean IoU of boxes and as mean difference of scores:
 
     yolov5n, eight photographs     boxes   scores     a random network     boxes   scores
     int8 ONNX against float        0.040    0.055                           0.26     0.49
