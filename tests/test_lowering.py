@@ -287,11 +287,15 @@ def test_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(policy: Policy,
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("sharing", ["siblings", "concat"])
+@pytest.mark.parametrize(
+    "placement",
+    [{"sharing": "siblings"}, {"sharing": "concat"}, {"keep_float": ["model.13.cv1"]}],
+    ids=["siblings", "concat", "one sibling in float"],
+)
 def test_whole_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(
-    family: str, sharing: str
+    family: str, placement: dict
 ) -> None:
-    net = tiny_quantized(family, sharing=sharing, residual="input").model.net
+    net = tiny_quantized(family, residual="input", **placement).model.net
     found = run(lower_tensorrt(export_float(net, 64), net), pictures(2, seed=7))
     assert all(map(np.array_equal, found, minimal(net)))
 

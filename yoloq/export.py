@@ -255,16 +255,22 @@ class QdqGraph:
 
 
 def import_graph(model: onnx.ModelProto) -> gs.Graph:
-    """The graph with a constant of its own for each reader.
+    """The graph with every constant as an initializer, and none behind an Identity.
 
-    The exporter stores equal initializers once, behind Identity nodes.
+    The exporter stores equal initializers once, behind Identity nodes, and small ones in Constant
+    nodes.
     """
     graph = gs.import_onnx(model)
     for node in list(graph.nodes):
-        if node.op == "Identity" and isinstance(node.inputs[0], gs.Constant):
-            copied = gs.Constant(f"{node.outputs[0].name}_value", node.inputs[0].values)
-            for user in list(node.outputs[0].outputs):
-                swap(user, node.outputs[0], copied)
+        if node.op == "Constant":
+            (source,) = node.attrs.values()
+        elif node.op == "Identity" and isinstance(node.inputs[0], gs.Constant):
+            (source,) = node.inputs
+        else:
+            continue
+        copied = gs.Constant(f"{node.outputs[0].name}_value", source.values)
+        for user in list(node.outputs[0].outputs):
+            swap(user, node.outputs[0], copied)
     return graph.cleanup()
 
 

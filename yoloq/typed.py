@@ -44,7 +44,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     _cast_ends(graph)
     typed = gs.export_onnx(graph.cleanup().toposort())
     del typed.graph.value_info[:]  # the types of before
-    onnx.checker.check_model(typed)
+    onnx.checker.check_model(typed, full_check=True)
     return typed
 
 
