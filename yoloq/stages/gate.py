@@ -1,7 +1,7 @@
 """A gate behind every build: the engine's boxes and scores against those of its ONNX file.
 
 TensorRT 11.2 can read a residual as if it were dense where it is a strided part of a Concat
-(NVIDIA/TensorRT issue 4854): silently wrong values, which moved boxes while scores looked right. So
+(NVIDIA/TensorRT#4854): silently wrong values, which moved boxes while scores looked right. So
 the two are compared apart, box by box at the same place of the same map, before anything is
 measured, and for every engine: such defects are not TensorRT's alone.
 
