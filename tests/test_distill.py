@@ -11,6 +11,7 @@ from torch import nn
 from yoloq.errors import CheckpointError
 from yoloq.models import save_model
 from yoloq.models.heads import AnchorHead, DflHead
+from yoloq.train.detections import detection_distance
 from yoloq.train.distill import Distillation, Taps, relative_error
 from yoloq.train.teacher import common_blocks, load_teacher
 
@@ -59,7 +60,7 @@ def test_no_distance_between_equal_maps(head: str, temperature: float) -> None:
     loss.backward()
     assert float(loss) == pytest.approx(0, abs=1e-4)
     assert float(raw.grad.abs().max()) < 1e-5
-    assert list(parts) == ["head"]
+    assert list(parts) == ["head", "detections"]
     further, _ = distance({}, {}, [maps(channels, 1)], [raw.detach()])
     assert float(further) > 0.1
 
@@ -86,7 +87,7 @@ def test_a_batch_is_the_sum_of_its_images(head: str, temperature: float) -> None
 
 def test_softened_scores_against_numpy() -> None:
     ours, theirs, t = maps(16, 0, 1), maps(16, 1, 1), 2.0
-    distance = Distillation(ANCHORS, head_weight=3.0, temperature=t)
+    distance = Distillation(ANCHORS, head_weight=3.0, temperature=t, detection_weight=0.0)
     found, _ = distance({}, {}, [ours], [theirs])
     a, b = (raw.double().numpy().reshape(2, 8, 4, 4) for raw in (ours, theirs))
     boxes = ((a[:, :4] - b[:, :4]) ** 2).sum() / (b[:, :4] ** 2).sum()
@@ -100,9 +101,22 @@ def test_weights_of_the_parts() -> None:
     features, others = {"a": maps(2, 2), "b": maps(2, 3)}, {"a": maps(2, 4), "b": maps(2, 5)}
     head = float(relative_error(ours, theirs))
     blocks = np.mean([float(relative_error(features[n], others[n])) for n in "ab"])
-    total, parts = Distillation(ANCHORS, 2.0, 5.0)(features, others, [ours], [theirs])
+    total, parts = Distillation(ANCHORS, 2.0, 5.0, detection_weight=0.0)(
+        features, others, [ours], [theirs]
+    )
     assert float(total) == pytest.approx(2 * blocks + 5 * head, rel=1e-5)
     assert float(parts["features"]) == pytest.approx(2 * blocks / 3, rel=1e-5), "mean over images"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_detections_are_a_part_of_their_own(head: str) -> None:
+    description, channels = HEADS[head]
+    ours, theirs = maps(channels, 0), maps(channels, 1)
+    wanted = float(detection_distance(description, 0, ours, theirs))
+    total, parts = Distillation(description, detection_weight=4.0)({}, {}, [ours], [theirs])
+    assert float(parts["detections"]) == pytest.approx(4 * wanted / 3, rel=1e-5), "mean over images"
+    without, _ = Distillation(description, detection_weight=0.0)({}, {}, [ours], [theirs])
+    assert float(total) == pytest.approx(float(without) + 4 * wanted, rel=1e-5)
 
 
 def test_taps_take_the_outputs_of_one_pass() -> None:
@@ -125,11 +139,12 @@ def test_blocks_that_are_compared() -> None:
 
 
 def test_a_student_like_its_teacher_has_no_distance() -> None:
-    net, x = tiny_model().net, as_input(pictures(2))
-    taps = Taps(net, ["model.4"])
-    raws, features = net(x), taps.take()
-    total, _ = Distillation(ANCHORS)(features, features, raws, raws)
-    assert float(total) == 0
+    model, x = tiny_model(), as_input(pictures(2))
+    taps = Taps(model.net, ["model.4"])
+    raws, features = model.net(x), taps.take()
+    total, parts = Distillation(model.head)(features, features, raws, raws)
+    assert float(parts["features"]) == float(parts["head"]) == 0
+    assert float(total.detach()) == pytest.approx(0, abs=1e-5)
 
 
 TEACHERS = {

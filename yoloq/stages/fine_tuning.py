@@ -123,8 +123,9 @@ def make_objective(tuning: Tuning, state: RunState, plan: Plan) -> QatObjective:
     if config.distils:
         teacher = tuning.teacher.net.to(tuning.device).requires_grad_(False)
         weights = (config.feature_weight, config.head_weight, config.temperature)
+        distance = Distillation(head, *weights, config.detection_weight)
         blocks = common_blocks(tuning.student, teacher) if config.feature_weight else []
-        imitation = Imitation(teacher, blocks, Distillation(head, *weights))
+        imitation = Imitation(teacher, blocks, distance)
     if config.needs_labels:
         task = loss_for(head, tuning.inputs.imgsz, tuning.device)
     net, total = tuning.student, plan.epochs * plan.steps

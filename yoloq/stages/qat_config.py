@@ -9,7 +9,8 @@ LEARNING_RATES = {"adamw": 2e-5, "sgd": 1e-4}  # 1% of what detectors are traine
 
 NOT_NEGATIVE = (
     *("train_images", "lr", "weight_decay", "warmup", "range_lr", "bn_reestimate", "temperature"),
-    *("feature_weight", "head_weight", "task_weight", "dampen", "freeze_oscillating", "val_images"),
+    *("feature_weight", "head_weight", "detection_weight", "task_weight", "dampen"),
+    *("freeze_oscillating", "val_images"),
 )
 
 
@@ -36,6 +37,7 @@ class QatConfig(StageConfig):
     temperature: float = option(0.0, "soften the teacher's scores; 0: compare logits")
     feature_weight: float = option(1.0, "weight of the blocks' outputs in distillation")
     head_weight: float = option(1.0, "weight of the raw head in distillation")
+    detection_weight: float = option(1.0, "weight of the teacher's boxes in distillation")
     task_weight: float = option(1.0, "weight of the task's loss")
     only: tuple[str, ...] = option((), "layers to train, names or patterns; none: all")
     dampen: float = option(0.0, "weight of oscillation dampening; 0: off")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..models.heads import AnchorHead, DflHead, Head
+from .detections import detection_distance
 
 LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros divides nothing
 
@@ -63,13 +64,14 @@ class Distillation:
 
     `temperature` 0 compares the raw head's logits; above 0 it compares probabilities of scores and
     boxes' distributions softened by it (Hinton et al. 2015, arXiv 1503.02531), which weights sure
-    background less.
+    background less. `detection_weight` is of the part that only counts the teacher's boxes.
     """
 
     head: Head
     feature_weight: float = 1.0
     head_weight: float = 1.0
     temperature: float = 0.0
+    detection_weight: float = 1.0
 
     def __call__(
         self,
@@ -91,6 +93,10 @@ class Distillation:
             parts["features"] = self.feature_weight * torch.stack(errors).mean()
         levels = [self._level(*pair) for pair in zip(raws, teacher_raws, strict=True)]
         parts["head"] = self.head_weight * torch.stack(levels).mean()
+        if self.detection_weight:
+            pairs = enumerate(zip(raws, teacher_raws, strict=True))
+            found = [detection_distance(self.head, level, *pair) for level, pair in pairs]
+            parts["detections"] = self.detection_weight * torch.stack(found).mean()
         total = torch.stack(list(parts.values())).sum()
         return total, {name: part.detach() / count for name, part in parts.items()}
 
