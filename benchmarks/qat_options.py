@@ -8,7 +8,7 @@ from subject import Subject, main
 
 from yoloq.heap import keep_freed_memory
 
-EPOCHS = 6
+EPOCHS = 4
 SEED = 0
 WATCHED: dict[str, Any] = {
     "freeze_oscillating": 1.0
