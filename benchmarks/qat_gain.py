@@ -39,8 +39,9 @@ HOW = (
     "Simulated int8 in PyTorch on {images} val images; mean and, in brackets, least to largest "
     "over the seeds, which draw the calibration images and the batches. PTQ calibrates on 128 "
     "images; QAT starts from it and distils from the FP32 model on {train} images of train, "
-    "{epochs} epochs, and keeps the best epoch by fidelity on val, epoch 0 (PTQ) included: with "
-    "the figures on the same images that is slightly optimistic. 4-bit weights are stored in int8 "
+    "{epochs} epochs, and keeps the best epoch by fidelity on the first {chosen} val images, epoch "
+    "0 (PTQ) included: where these are all of them, the figure of the best of several is slightly "
+    "optimistic. The gain from PTQ to QAT is on all images. 4-bit weights are stored in int8 "
     "and claim no speed. The engine is OpenVINO on the CPU.",
 )
 
