@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ..models.heads import AnchorHead, DflHead, Head
 
 LEAST = 1e-9  # area of a union, in cells
-BACKGROUND = 1e-3  # objectness below which a place is left out: of photographs all but one in twenty
+BACKGROUND = 1e-3  # objectness; below it nothing is compared: on photographs 19 places of 20
 
 
 def detection_distance(head: Head, level: int, ours: Tensor, theirs: Tensor) -> Tensor:
