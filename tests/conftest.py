@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
+
+from yoloq.device import has_gpu
 
 
 def pytest_configure() -> None:
@@ -23,6 +26,15 @@ def coco_mini() -> Path:
     if not folder:
         pytest.skip("YOLOQ_COCO_MINI is not set: tests on real images need that folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_machine() -> None:
+    """Skips what builds real TensorRT engines where that cannot be done."""
+    if importlib.util.find_spec("tensorrt") is None:
+        pytest.skip("the package tensorrt is not installed: no engine can be built")
+    if not has_gpu():
+        pytest.skip("torch sees no NVIDIA GPU: no engine can be built")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Real engines of a tiny network in every precision, where there are TensorRT and an NVIDIA GPU."""
 
-import importlib.util
 import os
 import signal
 from dataclasses import replace
@@ -10,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_quant import SIZE, as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from tiny_quant import as_input, pictures, signal_to_noise
+from trt_source import source
 
-from yoloq.device import has_gpu
 from yoloq.engines import get_engine
-from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
+from yoloq.engines.base import Calibration, Source
 from yoloq.errors import EngineError
 from yoloq.models import FAMILIES
 from yoloq.progress import Phases
@@ -23,26 +22,10 @@ from yoloq.trt.build import build_plan
 from yoloq.trt.manifest import read_engine, write_engine
 from yoloq.trt.runtime import open_engine
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("one_thread")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("tensorrt_machine", "one_thread")]
 
 IMAGES = pictures(3, seed=7)
 PRECISIONS = ("fp32", "fp16", "int8-implicit", "int8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _machine() -> None:
-    if importlib.util.find_spec("tensorrt") is None:
-        pytest.skip("the package tensorrt is not installed: no engine can be built")
-    if not has_gpu():
-        pytest.skip("torch sees no NVIDIA GPU: no engine can be built")
-
-
-def source(family: str = "yolov5", **options) -> Source:
-    model = tiny_model(family)
-    info = ModelInfo(model.head, model.names, SIZE)
-    quantized = tiny_quantized(family, sharing="concat", residual="input")
-    calibration = Calibration("pictures", 8, lambda: iter([pictures(8)]))
-    return Source(info, model, quantized, BuildOptions(**options), calibration)
 
 
 def build(made: Source, precision: str, folder: Path) -> Path:

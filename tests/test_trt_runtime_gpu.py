@@ -1,45 +1,21 @@
 """Real engines on a real GPU: built, held against their ONNX, timed, profiled."""
 
-import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from tiny_quant import SIZE, pictures, signal_to_noise, tiny_model, tiny_quantized
+from tiny_quant import pictures, signal_to_noise
+from trt_source import source
 
-from yoloq.device import has_gpu
 from yoloq.engines import get_engine
-from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
 from yoloq.models import FAMILIES
 from yoloq.profile import layer_times
 from yoloq.stages.building import write_onnx
 from yoloq.stages.gate import Gate, run_onnx
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("tensorrt_machine")]
 
 IMAGES = pictures(5, seed=7)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def machine() -> None:
-    """Skips where nothing here can run."""
-    if importlib.util.find_spec("tensorrt") is None:
-        pytest.skip("TensorRT is not installed")
-    if not has_gpu():
-        pytest.skip("no NVIDIA GPU that torch can use")
-
-
-def source(family: str = "yolov5", **options) -> Source:
-    model = tiny_model(family)
-    quantized = tiny_quantized(family, sharing="concat", residual="input")
-
-    def batches() -> Iterator[NDArray[np.uint8]]:
-        yield pictures(8)
-
-    info = ModelInfo(model.head, model.names, SIZE)
-    return Source(info, model, quantized, BuildOptions(**options), Calibration("k", 8, batches))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
