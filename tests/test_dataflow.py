@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from yoloq.models import new_model
 from yoloq.models.yolov5 import v6_spec
-from yoloq.quant.dataflow import Op, concat_groups, conv_inputs, sibling_groups, trace
+from yoloq.quant.dataflow import (
+    Op,
+    concat_groups,
+    conv_inputs,
+    residual_adds,
+    sibling_groups,
+    trace,
+)
+from yoloq.quant.modules import Add
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -117,3 +125,31 @@ def test_focus_stem_reads_slices_of_the_image() -> None:
     assert first.name == "model.0.conv.conv"
     assert first.inputs == slices.outputs
     assert len(slices.inputs) == 4
+
+
+class Shortcuts(nn.Module):
+    """Additions of several kinds; `beside` reads the residual of `longer` too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.beside, self.c, self.d, self.e = (nn.Conv2d(3, 3, 1) for _ in range(4))
+        self.plain, self.longer, self.outputs = Add(), Add(), Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = self.plain(x, self.a(x))
+        beside = self.beside(x)
+        x = self.longer(x, self.c(self.b(x) + 1.0).relu())
+        return self.outputs(self.d(x), self.e(beside)) + x
+
+
+def test_residual_additions_and_where_their_branches_begin() -> None:
+    # `outputs` adds two convolutions, neither of which is computed from the other
+    assert residual_adds(trace(Shortcuts())) == {"plain": "a", "longer": "b"}
+
+
+def test_residual_additions_of_yolov5n(yolov5n: list[Op]) -> None:
+    blocks = ["2.m.0", "4.m.0", "4.m.1", "6.m.0", "6.m.1", "6.m.2", "8.m.0"]
+    want = {f"model.{block}.add": f"model.{block}.cv1.conv" for block in blocks}
+    assert residual_adds(yolov5n) == want

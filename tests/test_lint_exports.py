@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MODELS = [(family, "conv") for family in FAMILIES] + [("yolov5", "focus")]
 each_model = pytest.mark.parametrize(("family", "stem"), MODELS)
+PACKAGE = ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 ASYMMETRIC = {"activation": QuantSpec(symmetric=False)}
 CLOSED: dict[str, Any] = {"sharing": "concat", "residual": "input"}  # as TensorRT wants it
 
@@ -53,6 +54,15 @@ def test_tensorrt(family: str, stem: str, precision: str, max_batch: int) -> Non
 def test_tensorrt_with_other_placements(family: str, stem: str, placement: dict[str, Any]) -> None:
     source = source_of(tiny_quantized(family, stem, **CLOSED | placement))
     assert lint(tensorrt_onnx(source, "int8"), "tensorrt") == []
+
+
+@pytest.mark.parametrize("name", PACKAGE)
+def test_the_package_s_other_models(name: str) -> None:
+    source = source_of(tiny_quantized(name, **CLOSED))
+    for precision in ("fp16", "int8"):
+        assert lint(tensorrt_onnx(source, precision), "tensorrt") == []
+    model = tiny_quantized(name)
+    assert lint(lower_minimal(exported(model), model.model.net), "openvino") == []
 
 
 @each_model

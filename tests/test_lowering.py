@@ -1,8 +1,10 @@
 """Q/DQ graphs against the fake quantizers that they stand for."""
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +27,13 @@ from yoloq.lowering import (
 )
 from yoloq.models import FAMILIES
 from yoloq.models.fuse import fuse_batch_norm
+from yoloq.models.residuals import name_residuals
+from yoloq.models.ultralytics import import_ultralytics
 from yoloq.models.yolov5_layers import C3, SPPF, Conv, Focus
 from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.dataflow import sibling_groups, trace
-from yoloq.quant.modules import quantizers, switched
+from yoloq.quant.modules import QuantAdd, quantizers, switched
 from yoloq.quant.placement import Policy, Rule, apply, conv_layers, resolve
 from yoloq.quant.statistics import collect
 
@@ -79,10 +83,25 @@ class Shallow(nn.Module):
         return [self.head(self.pool(self.c3(self.stem(x))))]
 
 
+class Attentive(nn.Module):
+    """Residual branches that begin with other names than a bottleneck's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import_ultralytics()
+        blocks = sys.modules["ultralytics.nn.modules.block"]
+        self.stem, self.head = Conv(3, 64, 6, 4, 2), nn.Conv2d(64, 4, 1)
+        self.blocks = nn.Sequential(blocks.C2PSA(64, 64), blocks.CIB(64, 64))
+        name_residuals(self.blocks)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.head(self.blocks(self.stem(x)))]
+
+
 def shallow(policy: Policy | None, stem: str = "conv") -> tuple[nn.Module, Ranges]:
     """A float or calibrated network, and its output ranges."""
     torch.manual_seed(0)
-    net = Shallow(stem).eval()
+    net = (Attentive() if stem == "attention" else Shallow(stem)).eval()
     fuse_batch_norm(net)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -92,7 +111,7 @@ def shallow(policy: Policy | None, stem: str = "conv") -> tuple[nn.Module, Range
     images = as_input(pictures(4))
     seen = collect(net, sibling_groups(ops), [images], images=len(images))
     if policy:
-        placement = resolve(policy, net, ops)
+        placement = resolve(policy, ops)
         apply(net, placement, policy.residual)
         calibrate(net, placement, seen.inputs, "max")
     return net, seen.outputs
@@ -115,6 +134,21 @@ def test_minimal_graph_computes_what_torch_simulates(policy: Policy, stem: str) 
     loss = signal_to_noise(outputs(shallow(None, stem)[0]), simulated)
     found = signal_to_noise(simulated, minimal(net))
     assert found >= 45 > 36 >= loss or policy == POLICIES["nothing"]
+
+
+@pytest.mark.parametrize("lower", [lower_minimal, lower_tensorrt])
+@pytest.mark.parametrize("residual", ["input", "both"])
+def test_attention_computes_what_torch_simulates(lower: Any, residual: str) -> None:
+    net, _ = shallow(Policy((ALL,), sharing="concat", residual=residual), "attention")
+    assert sum(isinstance(module, QuantAdd) for module in net.modules()) == 3
+    model = lower(export_float(net, 64), net)
+    found = signal_to_noise(outputs(net), run(model, pictures(2, seed=7)))
+    plain = signal_to_noise(outputs(net), outputs(shallow(None, "attention")[0]))
+    assert found >= 45 > 36 >= plain
+    graph = Lookup(model)
+    adds = [n for n in graph.nodes if n.op_type == "Add" and "/add" in n.name]
+    sides = [sum(graph.makers[t].op_type == "DequantizeLinear" for t in n.input) for n in adds]
+    assert sides == [2 if residual == "both" else 1] * 3
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

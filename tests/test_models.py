@@ -14,6 +14,7 @@ from yoloq.errors import CheckpointError
 from yoloq.models import FAMILIES, load_model, new_model, save_model
 from yoloq.models.activations import activation
 from yoloq.models.heads import head_from_json
+from yoloq.models.residuals import name_residuals
 from yoloq.models.ultralytics import build, import_ultralytics, package_spec
 from yoloq.models.yolov5 import SIZES, YOLOv5, v6_spec
 from yoloq.quant.modules import Add
@@ -122,8 +123,7 @@ def test_fused_model_equals_unfused_and_can_be_saved(model, images, tmp_path):
 def test_residual_additions_are_modules(model):
     adds = [name for name, module in model.net.named_modules() if isinstance(module, Add)]
     assert len(adds) == 7  # an n backbone repeats its bottlenecks 1 + 2 + 3 + 1 times
-    parents = [model.net.get_submodule(name.rpartition(".")[0]) for name in adds]
-    assert all(name.endswith(".add") for name in adds)
+    parents = [model.net.get_submodule(name.partition(".add")[0]) for name in adds]
     assert all({"cv1", "cv2"} <= set(dict(parent.named_children())) for parent in parents)
 
 
@@ -207,6 +207,37 @@ def test_package_checkpoint_gives_the_package_s_own_boxes(name, tmp_path, images
             chosen = found.classes == c
             np.testing.assert_allclose(found.boxes[chosen], boxes, atol=0.05)
             np.testing.assert_allclose(found.scores[chosen], want[4 + c], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "count"),
+    [
+        ("Bottleneck", (64, 64), 1),
+        ("Bottleneck", (64, 32), 0),
+        ("RepBottleneck", (64, 64), 1),
+        ("GhostBottleneck", (64, 64), 1),
+        ("GhostBottleneck", (64, 64, 3, 2), 0),
+        ("CIB", (64, 64), 1),
+        ("CIB", (64, 64, False), 0),
+        ("PSABlock", (64,), 2),
+        ("ABlock", (64, 2), 2),
+        ("PSA", (128, 128), 2),
+        ("SPPF", (64, 64, 5, 3, True), 1),
+        ("SPPF", (64, 64), 0),
+    ],
+)
+def test_named_additions_leave_a_block_as_it_was(kind, arguments, count):
+    torch.manual_seed(0)
+    import_ultralytics()
+    block = getattr(sys.modules["ultralytics.nn.modules.block"], kind)
+    net = nn.Sequential(block(*arguments)).eval()
+    randomise(net)
+    x = torch.randn(2, arguments[0], 8, 8)
+    names, want = list(net.state_dict()), raw(net, x)
+    name_residuals(net)
+    assert list(net.state_dict()) == names
+    assert torch.equal(raw(net, x), want)
+    assert sum(isinstance(module, Add) for module in net.modules()) == count
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_both_quantized(conv: nn.Conv2d, sides: str, enabled: bool, want: bool) 
     [pytest.param(False, 2.0 + 9.9, id="residual"), pytest.param(True, 2.0 + 2.0, id="both")],
 )
 def test_quantized_addition(both: bool, want: float) -> None:
-    add = QuantAdd(activation_quantizer(2.0), both)
+    add = QuantAdd(activation_quantizer(2.0), both, "cv1.conv")
     assert float(add(torch.tensor(9.0), torch.tensor(9.9))) == pytest.approx(want)
     assert type(add.float_add()) is Add
     assert float(add.float_add()(torch.tensor(1.0), torch.tensor(2.0))) == 3.0

@@ -30,7 +30,7 @@ LAYERS = ["model.0", "model.1", "model.2", "model.24"]
 
 def placed(policy: Policy):
     net = tiny_model().net
-    placement = resolve(policy, net, trace(net))
+    placement = resolve(policy, trace(net))
     apply(net, placement, policy.residual)
     return net, placement
 
@@ -85,7 +85,7 @@ def test_float_layers_of_the_default_policy() -> None:
 def test_more_first_layers_than_there_are_leaves_all_in_float() -> None:
     net = tiny_model().net
     policy = default_policy(conv_layers(net), float_first=99)
-    assert len(resolve(policy, net, trace(net)).float_layers) == 60
+    assert len(resolve(policy, trace(net)).float_layers) == 60
 
 
 def test_later_rule_wins() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from yoloq.models import FAMILIES, LoadedModel, fused, new_model
+from yoloq.models.ultralytics import package_spec
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.dataflow import sibling_groups, trace
 from yoloq.quant.placement import Policy, conv_layers, default_policy
@@ -46,6 +47,8 @@ def as_input(images: NDArray[np.uint8]) -> Tensor:
 def tiny_model(family: str = "yolov5", stem: str = "conv") -> LoadedModel:
     """A fused model of a family with random weights; `stem` "focus" is that of YOLOv5 v5.0.
 
+    `family` may also be one of the ultralytics package's models, such as `yolo11n`, in full width.
+
     Its activations are small, where SiLU is nearly linear: deep random networks of other scales are
     chaotic, and then no two correct engines agree on one.
     """
@@ -55,7 +58,11 @@ def tiny_model(family: str = "yolov5", stem: str = "conv") -> LoadedModel:
 @functools.cache
 def _model(family: str, stem: str) -> LoadedModel:
     torch.manual_seed(0)
-    spec: dict[str, Any] = FAMILIES[family].spec("n", len(NAMES)) | NARROW[family]
+    spec: dict[str, Any]
+    if family in FAMILIES:
+        spec = FAMILIES[family].spec("n", len(NAMES)) | NARROW[family]
+    else:
+        spec, family = package_spec(family, len(NAMES)), "ultralytics"
     if stem == "focus":
         first, second, pool = FOCUS_STEM
         spec["backbone"] = [first, second, *spec["backbone"][2:-1], pool]

@@ -48,11 +48,11 @@ def _policy_pairs(graph: QdqGraph) -> Pairs:
         if is_on(conv.input_quantizer):
             affine = graph.affine(node, conv.input_quantizer)
             _join(pairs, node.inputs[0], affine, node)
-    for name, module in graph.net.named_modules():
+    for module in graph.net.modules():
         if isinstance(module, QuantAdd) and is_on(module.residual_quantizer):
-            first = graph.convolutions[f"{name.rpartition('.')[0]}.cv1.conv"]
-            affine = graph.affine(first, module.residual_quantizer)
-            _quantize_residual(pairs, first.inputs[0], affine, module.both)
+            reader = graph.convolutions[module.reader]
+            affine = graph.affine(reader, module.residual_quantizer)
+            _quantize_residual(pairs, reader.inputs[0], affine, module.both)
     return pairs
 
 
@@ -68,7 +68,7 @@ def _join(pairs: Pairs, tensor: gs.Variable, affine: Affine, user: gs.Node) -> N
 
 
 def _quantize_residual(pairs: Pairs, residual: gs.Variable, affine: Affine, both: bool) -> None:
-    """Quantize the inputs of the Add beside a bottleneck's first convolution."""
+    """Quantize the inputs of the Add beside the first convolution of its branch."""
     add = next(node for node in residual.outputs if node.op == "Add")
     _join(pairs, residual, affine, add)
     if both:

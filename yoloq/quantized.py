@@ -36,7 +36,7 @@ def quantize_model(model: LoadedModel, policy: Policy) -> QuantizedModel:
     Raises:
         PolicyError: a pattern of the policy matches no convolution.
     """
-    placement = resolve(policy, model.net, trace(model.net))
+    placement = resolve(policy, trace(model.net))
     apply(model.net, placement, policy.residual)
     return QuantizedModel(model, policy, placement, {})
 

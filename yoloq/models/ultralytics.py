@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointError
-from ..quant.modules import Add
 from . import checkpoint
 from .activations import activation
 from .heads import DflHead
 from .layered import LayeredNet
+from .residuals import name_residuals
 from .unpickle import Stub
 
 CLASSES = (
@@ -64,18 +64,6 @@ class RawDetect(nn.Module):
         return torch.cat((self.cv2[index](x), self.cv3[index](x)), 1)
 
 
-class Residual(nn.Module):
-    """A bottleneck with shortcut, its addition a module that a quantizer can sit on."""
-
-    def __init__(self, bottleneck: Any) -> None:
-        super().__init__()
-        self.cv1, self.cv2 = bottleneck.cv1, bottleneck.cv2
-        self.add = Add()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.add(x, self.cv2(self.cv1(x)))
-
-
 class UltralyticsNet(LayeredNet):
     """A network of the package, ending at the raw head: maps (N, 4 * reg_max + nc, H, W)."""
 
@@ -94,20 +82,10 @@ def build(spec: Mapping[str, Any]) -> nn.Module:
     tasks = import_ultralytics()
     package = tasks.DetectionModel(copy.deepcopy(dict(spec)), ch=3, nc=spec["nc"], verbose=False)
     layers = package.model
-    detect = layers[-1]
-    raw = RawDetect(detect)
-    raw.f = detect.f
-    layers[-1] = raw
-    _replace_residuals(layers)
-    return UltralyticsNet(layers, [layer.f for layer in layers])
-
-
-def _replace_residuals(net: nn.Module) -> None:
-    """Swap each of the package's bottlenecks that adds its input for a `Residual`."""
-    for parent in list(net.modules()):
-        for name, child in parent.named_children():
-            if type(child).__name__ == "Bottleneck" and child.add:
-                setattr(parent, name, Residual(child))
+    sources = [layer.f for layer in layers]
+    layers[-1] = RawDetect(layers[-1])
+    name_residuals(layers)
+    return UltralyticsNet(layers, sources)
 
 
 def head(net: nn.Module) -> DflHead:

@@ -1,7 +1,8 @@
 """Which tensor each convolution reads, found by watching one forward pass.
 
 Watching the operators that run needs no knowledge of a model family: convolutions, concatenations,
-poolings and additions are seen wherever a module's code calls them.
+poolings and additions are seen wherever a module's code calls them. Residual additions are modules
+of their own (`Add`), so that they have names.
 """
 
 from collections import defaultdict
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .modules import Add
+
 aten = torch.ops.aten
 
 
@@ -21,7 +24,7 @@ class Op:
     """One operator; `inputs` and `output` number the tensors of the pass."""
 
     kind: str  # conv, concat, maxpool, upsample, add, other
-    name: str  # module of a conv, else ""
+    name: str  # module of a conv, or the `Add` of an add; else ""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
 
@@ -44,6 +47,7 @@ class _Recorder(TorchDispatchMode):
         self.numbers: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id is unique only while its tensor lives
         self.ops: list[Op] = []
+        self.entered = ""  # the `Add` that runs now
 
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self.numbers:
@@ -62,6 +66,8 @@ class _Recorder(TorchDispatchMode):
         if kind == "conv":
             name = self.weights.get(id(args[1]), "")
             inputs = inputs[:1]
+        elif kind == "add":
+            name, self.entered = self.entered, ""
         outputs = result if isinstance(result, list | tuple) else [result]
         kept = [t for t in outputs if isinstance(t, Tensor)]
         if kind == "maxpool":
@@ -82,9 +88,18 @@ def trace(net: nn.Module, size: int = 64) -> list[Op]:
     device = next(net.parameters()).device
     weights = {id(m.weight): n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     recorder = _Recorder(weights)
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, args, name=name: setattr(recorder, "entered", name)
+        )
+        for name, module in net.named_modules()
+        if isinstance(module, Add)
+    ]
     # in inference mode a convolution reaches the recorder undecomposed
     with torch.inference_mode(False), torch.no_grad(), recorder:
         net(torch.zeros(1, 3, size, size, device=device))
+    for hook in hooks:
+        hook.remove()
     return recorder.ops
 
 
@@ -108,6 +123,31 @@ def sibling_groups(ops: Sequence[Op]) -> list[list[str]]:
     for name, tensor in conv_inputs(ops).items():
         groups.setdefault(tensor, []).append(name)
     return list(groups.values())
+
+
+def residual_adds(ops: Sequence[Op]) -> dict[str, str]:
+    """Residual additions by their modules, and the convolution with which each one's branch begins.
+
+    The branch begins where a convolution reads the residual and the addition's other input is
+    computed from it; the first one, where there are several. Without one the addition is left out.
+    """
+    makers = {tensor: op for op in ops for tensor in op.outputs}
+    result = {}
+    for add in ops:
+        if add.kind != "add" or not add.name:
+            continue
+        residual, other = add.inputs
+        waiting, seen = [other], {residual}
+        while waiting:
+            tensor = waiting.pop()
+            if tensor not in seen:
+                seen.add(tensor)
+                waiting.extend(makers[tensor].inputs if tensor in makers else ())
+        branch = (o for o in ops if o.kind == "conv" and o.inputs[0] == residual)
+        first = next((o.name for o in branch if seen.intersection(o.outputs)), None)
+        if first:
+            result[add.name] = first
+    return result
 
 
 def concat_groups(ops: Sequence[Op], quantized: set[str]) -> list[list[str]]:

@@ -70,12 +70,19 @@ class Add(nn.Module):
 
 
 class QuantAdd(nn.Module):
-    """A residual addition whose residual input, or both inputs, are quantized."""
+    """A residual addition whose residual input, or both inputs, are quantized.
 
-    def __init__(self, quantizer: TensorQuantizer, both: bool) -> None:
+    Args:
+        quantizer: that of `reader`'s input.
+        both: quantize the other input as well.
+        reader: name of a convolution that reads the same residual.
+    """
+
+    def __init__(self, quantizer: TensorQuantizer, both: bool, reader: str) -> None:
         super().__init__()
         self.residual_quantizer = quantizer
         self.both = both
+        self.reader = reader
 
     def forward(self, residual: Tensor, y: Tensor) -> Tensor:
         if self.both:

@@ -16,8 +16,8 @@ from torch import nn
 from ..errors import PolicyError
 from .affine import ACTIVATION, WEIGHT, QuantSpec
 from .calibrators import CALIBRATORS
-from .dataflow import Op, concat_groups, sibling_groups
-from .modules import Add, QuantAdd, QuantConv2d
+from .dataflow import Op, concat_groups, residual_adds, sibling_groups
+from .modules import QuantAdd, QuantConv2d
 from .quantizer import TensorQuantizer
 
 Sharing = Literal["siblings", "concat"]
@@ -62,7 +62,7 @@ class Policy:
 
     `sharing`: `siblings` (one quantizer for the convolutions that read one tensor) or `concat`
     (closed over Concat, MaxPool and Resize as well: TensorRT). `residual`: whether the quantizer of
-    a bottleneck's input also serves its Add: not at all, on the residual input, or on both.
+    a residual branch's input also serves its Add: not at all, on the residual input, or on both.
 
     Raises:
         ValueError: `sharing` or `residual` is none of these.
@@ -129,7 +129,7 @@ class Placement:
 
     layers: dict[str, LayerPlan]
     members: dict[str, tuple[str, ...]]
-    adds: dict[str, str] = field(default_factory=dict)  # Add module -> its bottleneck's first conv
+    adds: dict[str, str] = field(default_factory=dict)  # Add module -> its branch's first conv
 
     @property
     def float_layers(self) -> list[str]:
@@ -181,8 +181,8 @@ def default_policy(
     return Policy((Rule("*", weight, activation), *kept), sharing, residual)
 
 
-def resolve(policy: Policy, net: nn.Module, ops: Sequence[Op]) -> Placement:
-    """Decide for every convolution of `net`; `ops` is its trace (`dataflow.trace`).
+def resolve(policy: Policy, ops: Sequence[Op]) -> Placement:
+    """Decide for every convolution of a network; `ops` is its trace (`dataflow.trace`).
 
     Raises:
         PolicyError: a pattern matches no convolution; near names are listed.
@@ -200,7 +200,9 @@ def resolve(policy: Policy, net: nn.Module, ops: Sequence[Op]) -> Placement:
         plan = chosen[name] or KEEP_FLOAT
         layers[name] = LayerPlan(plan.weight, plan.activation, group_of[name], plan.calibrator)
     members = {group[0]: tuple(group) for group in groups}
-    return Placement(layers, members, _residual_adds(policy, net, layers))
+    found = {} if policy.residual == "none" else residual_adds(ops)
+    adds = {add: first for add, first in found.items() if layers[first].activation}
+    return Placement(layers, members, adds)
 
 
 def _last_match(rules: Iterable[Rule], name: str) -> Rule | None:
@@ -238,20 +240,6 @@ def _merge(groups: list[list[str]], wider: list[list[str]]) -> list[list[str]]:
     return list(merged.values())
 
 
-def _residual_adds(
-    policy: Policy, net: nn.Module, layers: Mapping[str, LayerPlan]
-) -> dict[str, str]:
-    """Residual additions and the convolution whose input quantizer each shares."""
-    if policy.residual == "none":
-        return {}
-    result = {}
-    for name, module in net.named_modules():
-        first = f"{name.rpartition('.')[0]}.cv1.conv"
-        if isinstance(module, Add | QuantAdd) and first in layers and layers[first].activation:
-            result[name] = first
-    return result
-
-
 def apply(net: nn.Module, placement: Placement, residual: Residual = "none") -> None:
     """Replace the planned convolutions and additions by quantized ones, in place, uncalibrated."""
     inputs: dict[tuple[str, QuantSpec], TensorQuantizer] = {}
@@ -269,7 +257,7 @@ def apply(net: nn.Module, placement: Placement, residual: Residual = "none") -> 
     for name, first in placement.adds.items():
         shared = net.get_submodule(first).input_quantizer
         assert isinstance(shared, TensorQuantizer)
-        replace(net, name, QuantAdd(shared, residual == "both"))
+        replace(net, name, QuantAdd(shared, residual == "both", first))
 
 
 def replace(net: nn.Module, name: str, module: nn.Module) -> None:

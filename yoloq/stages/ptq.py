@@ -124,7 +124,7 @@ def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
     flag = f"--policy {config.policy}" if config.policy else "--keep-float"
     try:
         policy = policy_of_file(config.policy) if config.policy else policy_of_flags(config, model)
-        placement = resolve(policy, model.net, trace(model.net))
+        placement = resolve(policy, trace(model.net))
     except PolicyError as error:
         raise PolicyError(f"{flag}: {error}") from None
     if len(placement.float_layers) == len(placement.layers):

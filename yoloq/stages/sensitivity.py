@@ -128,7 +128,7 @@ def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> 
     policy = Policy.from_json(ptq.notes["policy"])
     policy = replace(policy, rules=(*policy.rules, *rules))
     try:
-        resolve(policy, inputs.model.net, trace(inputs.model.net))
+        resolve(policy, trace(inputs.model.net))
     except PolicyError as error:
         raise PolicyError(f"--include: {error}") from None
     made = config_of(config, ptq)
