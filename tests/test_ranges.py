@@ -244,7 +244,10 @@ def test_learning_rates_of_scales_are_relative_to_their_size() -> None:
     groups = make_optimizer(net, "adamw", 1.0, 0.1, steps, 2.0).param_groups
     assert len(groups) == 2 + len(steps)
     for group in groups[2:]:
-        assert group["factor"] == pytest.approx(2 * float(group["params"][0].detach().mean()))
+        (step,) = group["params"]
+        assert group["factor"] == pytest.approx(
+            2 * float(step.detach().norm()) / step.numel() ** 0.5
+        )
         assert group["weight_decay"] == 0
     counted = sum(len(group["params"]) for group in groups)
     assert counted == sum(1 for _ in net.parameters())

@@ -16,7 +16,7 @@ from yoloq.models.heads import AnchorHead
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit, forward, supervised
 from yoloq.train.loss_classic import ClassicLoss
-from yoloq.train.optimizer import Schedule, make_optimizer
+from yoloq.train.optimizer import Schedule, make_optimizer, set_learning_rate
 from yoloq.train.samples import Pictures, Sizes, TrainBatch, batches, collate, steps
 from yoloq.train.state import RunState, table
 
@@ -215,6 +215,31 @@ def test_weights_decay_and_biases_do_not():
     assert {p.ndim for p in groups[1]["params"]} == {1}
     with pytest.raises(ValueError, match="neither"):
         make_optimizer(Tiny(), "lion", 0.1, 0.5)
+
+
+def test_a_relative_rate_is_a_share_of_a_layer_s_weights():
+    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1, bias=False), nn.ReLU())
+    nn.init.constant_(net[0].weight, -0.5)
+    nn.init.constant_(net[1].weight, 0.0)
+    optimizer = make_optimizer(net, "adamw", 0.1, 0.5, relative=True)
+    found = [(g["factor"], g["weight_decay"], g["params"]) for g in optimizer.param_groups]
+    (weight, bias), second = net[0].parameters(), net[1].weight
+    assert found == [(0.5, 0.5, [weight]), (0.5, 0.0, [bias]), (1e-3, 0.5, [second])]
+    set_learning_rate(optimizer, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1, 2e-4])
+    of_sgd = make_optimizer(net, "sgd", 0.1, 0.5, relative=True).param_groups
+    assert [group["factor"] for group in of_sgd] == [1.0, 1.0], "its steps follow the gradient"
+
+
+@pytest.mark.parametrize(("updates", "want"), [(0, 100.0), (1, 100.0), (20, 81.0)])
+def test_an_average_over_the_last_updates(updates, want):
+    """Of 1, 2 ... 100; with weights that fall by 1 / 20 a step the mean age is 19."""
+    net = nn.Linear(1, 1, bias=False)
+    average = WeightAverage.over(net, updates)
+    for value in range(1, 101):
+        nn.init.constant_(net.weight, float(value))
+        average.update(net)
+    assert average.net.weight.item() == pytest.approx(want, abs=0.3)
 
 
 def test_the_average_follows_by_the_published_rule():

@@ -64,14 +64,16 @@ def start_state(tuning: Tuning) -> RunState:
     """The run's state: fresh, or that of an interrupted run with the same settings."""
     config, net = tuning.config, tuning.student
     rate, decay = config.learning_rate, config.weight_decay
+    scales = learned_steps(net)
     optimizer = make_optimizer(
-        net, config.optimizer, rate, decay, learned_steps(net), config.range_lr
+        net, config.optimizer, rate, decay, scales, config.range_lr, relative=True
     )
+    total = config.epochs * steps(len(tuning.pictures), config.batch_size)
     state = RunState(
         config.folder / STATE,
         tuning.key,
         net,
-        WeightAverage(net, config.average),
+        WeightAverage.over(net, config.average * total),
         optimizer,
         settings=settings(tuning),
         writes=tuning.processes.first,

@@ -20,6 +20,12 @@ class WeightAverage:
         self.ramp = ramp
         self.updates = 0
 
+    @classmethod
+    def over(cls, net: nn.Module, updates: float) -> "WeightAverage":
+        """An average over about the last `updates`; 1 or less: the present weights."""
+        span = max(updates, 1.0)
+        return cls(net, 1 - 1 / span, ramp=span / 4)
+
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         """Move a step towards the network's present weights."""

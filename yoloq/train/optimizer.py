@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MOMENTUM = 0.937  # YOLOv5's for SGD, and the first beta of AdamW
+SMALLEST = 1e-3  # least size for a relative rate: weights of zero move as well (Adafactor's)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def make_optimizer(
     weight_decay: float,
     scales: Sequence[nn.Parameter] = (),
     scale_rate: float = 1.0,
+    relative: bool = False,
 ) -> torch.optim.Optimizer:
     """`sgd` (Nesterov) or `adamw`; biases, norm weights and scales are not decayed.
 
@@ -47,26 +49,49 @@ def make_optimizer(
     of the `scales` gets a rate of `scale_rate` times its own size. SGD needs none: the gradient of
     LSQ is scaled already.
 
+    Args:
+        relative: AdamW's rate is a share of the size of a layer's weights, their root mean square
+            (Shazeer and Stern 2018, arXiv 1804.04235, section 8); the bias goes with them. With
+            batch norm folded one layer's weights are fifty times another's, and one rate for both
+            leaves the first as it is or ruins the second.
+
     Raises:
         ValueError: the kind is neither.
     """
-    apart = {id(scale) for scale in scales}
-    trained = [p for p in net.parameters() if p.requires_grad and id(p) not in apart]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    if kind not in ("sgd", "adamw"):
+        raise ValueError(f"optimizer {kind!r} is neither sgd nor adamw")
+    adaptive = kind == "adamw"
+    groups = _groups(net, {id(scale) for scale in scales}, weight_decay, relative and adaptive)
     for scale in scales:
-        factor = scale_rate * float(scale.detach().mean()) if kind == "adamw" else 1.0
+        factor = scale_rate * _size(scale) if adaptive else 1.0
         groups.append({"params": [scale], "weight_decay": 0.0, "factor": factor})
-    if kind == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True)
-    if kind == "adamw":
+    if adaptive:
         return torch.optim.AdamW(groups, lr=learning_rate, betas=(MOMENTUM, 0.999))
-    raise ValueError(f"optimizer {kind!r} is neither sgd nor adamw")
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=MOMENTUM, nesterov=True)
+
+
+def _groups(
+    net: nn.Module, apart: set[int], weight_decay: float, relative: bool
+) -> list[dict[str, Any]]:
+    """Parameters with and without decay, of the whole network or layer by layer."""
+    groups = []
+    for layer in net.modules() if relative else (net,):
+        own = list(layer.parameters(recurse=not relative))
+        factor = max(_size(own[0]), SMALLEST) if relative and own else 1.0  # the weight is first
+        trained = [p for p in own if p.requires_grad and id(p) not in apart]
+        for decay, decayed in ((weight_decay, True), (0.0, False)):
+            chosen = [p for p in trained if (p.ndim > 1) is decayed]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    return groups
+
+
+def _size(tensor: Tensor) -> float:
+    """Root mean square."""
+    return float(tensor.detach().square().mean().sqrt())
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give all parameter groups one learning rate, times the group's `factor` where it has one."""
+    """Give all parameter groups one learning rate, times the group's `factor`."""
     for group in optimizer.param_groups:
-        group["lr"] = value * group.get("factor", 1.0)
+        group["lr"] = value * group["factor"]
