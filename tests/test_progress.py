@@ -58,6 +58,22 @@ def test_phases_are_drawn_below_their_title(monkeypatch):
     assert "2/3" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("name", ["fastest tactic for {ForeignNode[/a]}", "[bold]x", "[b"])
+def test_names_are_shown_as_they_are(name, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("TERM", "xterm")
+    with phases(f"build {name}") as drawn:
+        drawn.start(name, None, 2)
+        drawn.step(name, 1)
+        drawn.bar.refresh()
+    with progress(f"run {name}", 1) as advance:
+        advance(1)
+    for text in (f"build {name}", f"  {name}", f"run {name}"):
+        assert text in terminal.getvalue()
+
+
 def test_phases_are_one_line_elsewhere(capsys):
     with phases("build") as drawn:
         drawn.start("outer", None, 2)

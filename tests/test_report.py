@@ -76,6 +76,17 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "report.md").is_file()
 
 
+def test_a_run_is_printed_as_it_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "run[a]", "[bold]b"
+    for name in names:
+        write(tmp_path / name, "ptq", row("int8", None))
+    run(ReportConfig(runs=tuple(str(tmp_path / name) for name in names)))
+    table = capsys.readouterr().out
+    assert all(name in table for name in names)
+
+
 def test_text_of_files_is_escaped_in_the_page(tmp_path: Path) -> None:
     write(tmp_path / "a", "ptq", Row("<b>", "int8", "openvino", 0.3, 0.5))
     run(ReportConfig(project=str(tmp_path), name="a"))

@@ -46,7 +46,7 @@ def _bar(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callable[[i
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
@@ -113,7 +113,8 @@ def phases(title: str) -> Iterator[Phases]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        # TensorRT names phases after nodes, in brackets: "... {ForeignNode[/net/model.9/Concat]}"
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

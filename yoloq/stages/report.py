@@ -240,7 +240,7 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
 
 def show(table: Sequence[Sequence[str]]) -> None:
     """Print the table on stdout; a narrow terminal gets fewer columns, a file all of them."""
-    console = Console()
+    console = Console(markup=False)  # a run's folder may have brackets in its name
     starred = [[cell.replace(SIMULATED, "*") for cell in cells] for cells in table]
     caption = FOOTNOTE if starred != table else None
     table = starred
@@ -252,7 +252,7 @@ def show(table: Sequence[Sequence[str]]) -> None:
                 break
             shown = [i for i in shown if table[0][i] != title]
     else:
-        console = Console(width=sum(widths))
+        console = Console(markup=False, width=sum(widths))
     printed = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption)
     for index in shown:
         printed.add_column(table[0][index], justify="right", no_wrap=True)
