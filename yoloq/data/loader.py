@@ -11,6 +11,7 @@ import numpy as np
 
 from ..boxes import Image, Letterbox, letterbox
 from ..detections import Ints
+from ..environment import affinity
 from ..errors import DataError, UserError
 from .images import read_image
 
@@ -113,7 +114,7 @@ class _Files:
 def _loader(images: Sequence[Path], imgsz: int, batch_size: int, workers: int) -> Any:
     from torch.utils.data import DataLoader
 
-    workers = min(workers, len(images))
+    workers = min(workers, len(images), len(affinity()))  # torch warns of more
     waiting = (2 * workers + 1) * batch_size * 3 * imgsz**2
     return DataLoader(
         _Files(images, imgsz),  # type: ignore[arg-type]
