@@ -1,6 +1,7 @@
 """The graphs that TensorRT parses: every precision of every family, static and dynamic batches."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -75,6 +76,22 @@ def test_dynamic_batch_gives_what_each_image_gives(family: str, precision: str) 
         assert signal_to_noise([one_by_one], [whole]) > (15 if precision == "int8" else 50)
 
 
+@pytest.mark.parametrize("name", ["yolov10n", "yolo12n", "yolo26n"])
+def test_attention_takes_any_number_of_images(name: str) -> None:
+    """Beside a residual, a shape of one image would only fail with the second."""
+    model = tiny_model(name)
+    sources = (replace(source("yolov5", options), model=model) for options in (ONE, DYNAMIC))
+    one, any_number = (tensorrt_onnx(made, "fp32") for made in sources)
+    apart = [
+        np.concatenate(maps) for maps in zip(*(run(one, i[None]) for i in IMAGES), strict=True)
+    ]
+    for count in (1, 2, 3):
+        together = run(any_number, IMAGES[:count])
+        for whole, level in zip(together, apart, strict=True):
+            assert np.abs(level).max() > 0.01
+            assert np.allclose(whole, level[:count], atol=1e-6)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_static_batch_computes_what_torch_does(family: str, precision: str) -> None:
@@ -137,21 +154,34 @@ def test_zero_points_are_refused_in_int8_alone() -> None:
         tensorrt_onnx(made, "int8")
 
 
-class Fixed(nn.Module):
-    """A network that only takes the batch it was traced with."""
+class Counting(nn.Module):
+    """A network that writes the number of images that it was traced with into its graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, use: Callable[[Tensor, int], Tensor]) -> None:
         super().__init__()
         self.conv = nn.Conv2d(3, 8, 3)
+        self.use = use
 
     def forward(self, x: Tensor) -> list[Tensor]:
         y: Tensor = self.conv(x)
-        return [y.reshape([int(n) for n in y.shape])]
+        return [y + self.use(y, len(y))]  # beside which a shape of one image would spread
 
 
-def test_a_network_with_a_fixed_batch_is_refused_a_dynamic_one() -> None:
-    made = source("yolov5", DYNAMIC)
-    fixed = replace(made, model=replace(made.model, net=Fixed().eval()))
-    with pytest.raises(EngineError, match=r"--max-batch.*raw0") as caught:
-        tensorrt_onnx(fixed, "fp32")
+def counting(use: Callable[[Tensor, int], Tensor], options: BuildOptions) -> onnx.ModelProto:
+    made = source("yolov5", options)
+    return tensorrt_onnx(replace(made, model=replace(made.model, net=Counting(use).eval())), "fp32")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda y, n: y.reshape(int(n), 8, -1).reshape(y.shape), id="what is left"),
+        pytest.param(lambda y, n: y + torch.arange(float(n)).reshape(-1, 1, 1, 1), id="constant"),
+        pytest.param(lambda y, n: torch.cat([y[i : i + 1] for i in range(n)]), id="nodes"),
+    ],
+)
+def test_a_network_that_holds_the_number_of_images_is_refused_others(use) -> None:
+    assert first_axes(counting(use, ONE)) == {1}
+    with pytest.raises(EngineError, match=r"--max-batch: \S+ of this network holds") as caught:
+        counting(use, DYNAMIC)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,11 @@
 """The ONNX graph that TensorRT's parser reads, for each precision."""
 
+from itertools import zip_longest
+
+import numpy as np
 import onnx
+from onnx import numpy_helper
+from torch import nn
 
 from ..engines.base import METADATA, Source
 from ..errors import EngineError
@@ -9,6 +14,7 @@ from ..lowering import lower_tensorrt
 from ..typed import to_fp16
 
 BATCH = "batch"  # name of the first axis where it is dynamic
+COUNTS = (2, 3)  # images to find it by; not 1, for which the exporter may leave something out
 
 
 def tensorrt_onnx(source: Source, precision: str) -> onnx.ModelProto:
@@ -24,14 +30,15 @@ def tensorrt_onnx(source: Source, precision: str) -> onnx.ModelProto:
         PolicyError: TensorRT does not run the policy in int8, or a value is out of FP16's range.
         EngineError: the network can not have a dynamic batch.
     """
-    options, net = source.options, source.net(precision)
-    model = lower_tensorrt(export_float(net, source.info.imgsz, options.batch), net)
+    options, net, imgsz = source.options, source.net(precision), source.info.imgsz
+    if options.max_batch > options.batch:
+        model = _for_any_batch(net, imgsz)
+    else:
+        model = lower_tensorrt(export_float(net, imgsz, options.batch), net)
     if precision in ("fp16", "int8"):
         model = to_fp16(model)
     if precision == "int8-implicit":
         _take_floats(model)
-    if options.max_batch > options.batch:
-        _free_batch(model)
     onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
     return model
 
@@ -49,19 +56,44 @@ def _take_floats(model: onnx.ModelProto) -> None:
     images.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
-def _free_batch(model: onnx.ModelProto) -> None:
-    """Make the first axis of the input and of the outputs dynamic, in place.
+def _for_any_batch(net: nn.Module, imgsz: int) -> onnx.ModelProto:
+    """The graph with a dynamic first axis.
+
+    The exporter writes the number of images into the shapes that attention asks for, as a factor
+    of an axis (YOLO12 puts areas of an image there as well). So the graphs for two numbers are
+    compared: they may differ in such an axis alone, and it becomes -1, what the others leave.
 
     Raises:
-        EngineError: a constant of the network holds the batch it was exported with.
+        EngineError: they differ in something else; names it.
     """
+    model, other = (lower_tensorrt(export_float(net, imgsz, count), net) for count in COUNTS)
     graph = model.graph
+    pairs = (
+        *zip_longest(graph.node, other.graph.node),
+        *zip_longest(graph.initializer, other.graph.initializer),
+    )
+    for part, twin in pairs:
+        if part != twin and not _free_axis(graph, part, twin):
+            raise EngineError(
+                f"--max-batch: {(part or twin).name} of this network holds the number of images; "
+                "leave it out"
+            )
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
     del graph.value_info[:]  # shapes of before
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    for value in inferred.graph.output:
-        if value.type.tensor_type.shape.dim[0].dim_param != BATCH:
-            raise EngineError(
-                f"--max-batch: {value.name} of this network has a fixed batch; leave it out"
-            )
+    return model
+
+
+def _free_axis(graph: onnx.GraphProto, part: object, twin: object) -> bool:
+    """Put -1 where a Reshape's shape differs from its twin in one axis; False where it is none."""
+    if not (isinstance(part, onnx.TensorProto) and isinstance(twin, onnx.TensorProto)):
+        return False
+    readers = [node for node in graph.node if part.name in node.input]
+    shape, other = numpy_helper.to_array(part).copy(), numpy_helper.to_array(twin)
+    if any(node.op_type != "Reshape" or node.input[1] != part.name for node in readers):
+        return False
+    if shape.shape != other.shape or -1 in shape or np.count_nonzero(shape != other) != 1:
+        return False
+    shape[shape != other] = -1
+    part.CopyFrom(numpy_helper.from_array(shape, part.name))
+    return True
