@@ -1,5 +1,6 @@
 """Every rule of the linter on a graph that breaks it and on one that does not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,11 +49,13 @@ from lint_draws import (
     weight_zeros_of_another_length,
 )
 from lint_graphs import FLOAT, HALF, Net
+from onnx import helper, numpy_helper
 
 from yoloq.errors import UserError
 from yoloq.lint import RULES, TARGETS, Finding, lint
 
 TENSORRT, OPENVINO, ONNXRUNTIME = TARGETS
+Change = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
 def drawn(draw: Draw, **options: Any) -> onnx.ModelProto:
@@ -132,6 +135,14 @@ CASES = [
         microsoft("QLinearAdd"),
         microsoft("Unknown"),
         "Microsoft's",
+    ),
+    (
+        "plugin",
+        T_WARNING,
+        1,
+        microsoft("Unknown"),
+        microsoft("EfficientNMS_TRT", "TRT"),
+        "not TensorRT's own",
     ),
     ("int32-bias", T_ERROR, 1, integer_bias, conv_reading(), ""),
     ("quantized-output", T_ERROR, 1, quantized_output, block, ""),
@@ -275,7 +286,7 @@ def test_one_fault_breaks_one_rule(draw: Draw, rule: str) -> None:
 
 
 def test_every_rule_has_a_case() -> None:
-    elsewhere = {"opset", "opset-fp16", "fp32-node"}
+    elsewhere = {"opset", "opset-fp16", "fp32-node", "unknown-operator"}
     assert {rule.name for rule in RULES} == {case[0] for case in CASES} | elsewhere
 
 
@@ -286,6 +297,69 @@ def test_graphs_are_valid(case: Any) -> None:
         for output in model.graph.output:
             output.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
+
+
+def without_import(domain: str) -> Change:
+    """Takes the import of a domain from a model."""
+
+    def change(model: onnx.ModelProto) -> onnx.ModelProto:
+        left = [each for each in model.opset_import if each.domain != domain]
+        del model.opset_import[:]
+        model.opset_import.extend(left)
+        return model
+
+    return change
+
+
+def in_a_branch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Puts the last node into a branch of an If."""
+    node = model.graph.node.pop()
+    value = helper.make_tensor_value_info(node.output[0], FLOAT, None)
+    branch = helper.make_graph([node], "branch", [], [value])
+    condition = numpy_helper.from_array(np.array(True), "condition")
+    model.graph.initializer.append(condition)
+    both = {"then_branch": branch, "else_branch": branch}
+    model.graph.node.append(helper.make_node("If", ["condition"], node.output, "if", **both))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("domain", "change", "refused"),
+    [
+        pytest.param("", without_import("none"), True, id="ONNX's own domain"),
+        pytest.param("ai.onnx.ml", without_import("none"), True, id="ONNX's second domain"),
+        pytest.param("TRT", without_import("TRT"), True, id="a domain that is not imported"),
+        pytest.param("TRT", without_import("none"), False, id="a domain that is imported"),
+        pytest.param("", in_a_branch, True, id="in a branch"),
+    ],
+)
+@pytest.mark.parametrize("op", ["EfficientNMS_TRT", "Convolve"])
+def test_the_rest_of_a_graph_with_a_plugin(
+    op: str, domain: str, change: Change, refused: bool
+) -> None:
+    """Only the other engines refuse an operator that ONNX does not have, and all see the rest."""
+    n = Net()
+    model = change(n.model(n.add(op, n.conv(n.pair("x", np.nan)), domain=domain)))
+    before = model.SerializeToString()
+    for target in TARGETS:
+        rules = {finding.rule: finding for finding in lint(model, target)}
+        assert rules["scale-value"].level == "error"
+        assert ("unknown-operator" in rules) == (refused and target != TENSORRT)
+        assert ("plugin" in rules) == (op == "Convolve" and target == TENSORRT)
+        for rule in rules.keys() & {"unknown-operator", "plugin"}:
+            assert op in rules[rule].message and rules[rule].nodes
+    assert model.SerializeToString() == before
+
+
+@pytest.mark.parametrize("target", FUSED)
+def test_the_other_name_of_the_default_domain(target: str) -> None:
+    def graph(domain: str) -> onnx.ModelProto:
+        n = Net()
+        return n.model(n.add("Relu", n.pair(n.conv(n.pair("x"))), domain=domain))
+
+    findings = lint(graph(""), target)
+    assert findings
+    assert lint(without_import("ai.onnx")(graph("ai.onnx")), target) == findings
 
 
 @pytest.mark.parametrize("target", [TENSORRT, OPENVINO])

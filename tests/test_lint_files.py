@@ -87,6 +87,10 @@ def without_names(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def plugin(n: Net) -> onnx.ModelProto:
+    return n.model(n.add("EfficientNMS_TRT", n.conv(n.pair("x", np.nan))))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -105,6 +109,7 @@ def without_names(model: onnx.ModelProto) -> onnx.ModelProto:
         pytest.param(float_weight_between_qdq, set(), id="none, float weight"),
         pytest.param(conv_reading(**U8), {"zero-point"}, id="zero-point"),
         pytest.param(conv_with(scale=np.ones(3)), {"scale-length"}, id="length"),
+        pytest.param(plugin, {"scale-value"}, id="plugin"),
         pytest.param(silu_with("gate"), {"inside-silu"}, id="silu"),
         pytest.param(bottleneck(), {"float-residual"}, id="residual"),
         pytest.param(concat(0.1, 0.2, 0.2), {"unequal-scales"}, id="concat"),
@@ -266,8 +271,10 @@ def unsorted(n: Net) -> onnx.ModelProto:
     return model
 
 
-def unknown_operator(n: Net) -> onnx.ModelProto:
-    return n.model(n.add("Convolve", "x"))
+def without_opset(n: Net) -> onnx.ModelProto:
+    model = block(n)
+    del model.opset_import[:]
+    return model
 
 
 def scale_of_too_few_bytes(n: Net) -> onnx.ModelProto:
@@ -282,8 +289,21 @@ def name_in_another_encoding(n: Net) -> onnx.ModelProto:
     return onnx.ModelProto.FromString(content)
 
 
+def domain_in_another_encoding(n: Net) -> onnx.ModelProto:
+    model = n.model(n.add("Plugin", "x", domain="local"))
+    content = model.SerializeToString().replace(b"local", b"l\xffcal")
+    return onnx.ModelProto.FromString(content)
+
+
 @pytest.mark.parametrize(
-    "draw", [unsorted, unknown_operator, scale_of_too_few_bytes, name_in_another_encoding]
+    "draw",
+    [
+        unsorted,
+        without_opset,
+        scale_of_too_few_bytes,
+        name_in_another_encoding,
+        domain_in_another_encoding,
+    ],
 )
 def test_a_damaged_model_is_an_error(draw: Draw) -> None:
     for target in TARGETS:

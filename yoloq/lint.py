@@ -1,7 +1,8 @@
 """Does an ONNX graph have Q/DQ where an engine wants them: a table of rules, each a predicate.
 
-What an engine refuses or computes wrongly is an error, what only costs time a warning. Why a rule
-holds for some engines and not for others stands with its predicate.
+What an engine refuses or computes wrongly is an error, what only costs time a warning; so is an
+operator that TensorRT has to have a plugin for. Why a rule holds for some engines and not for
+others stands with its predicate.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +26,8 @@ class Finding:
     """What is wrong with a graph, and where.
 
     Attributes:
-        level: `error`: the engine refuses it or computes something else; `warning`: it is slow.
+        level: `error`: the engine refuses it or computes something else; `warning`: it is slow, or
+            needs a plugin.
         rule: name of a rule.
         nodes: names of the nodes to mend; none where it is about the whole graph.
         message: what is wrong with each of them.
@@ -88,6 +90,20 @@ RULES = (
         "activation-scale", "error", (*TENSORRT, *ONNXRUNTIME), values.activation_scales, PER_TENSOR
     ),
     Rule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
+    Rule(
+        "unknown-operator",
+        "error",
+        (*OPENVINO, *ONNXRUNTIME),
+        structure.unknown_operators,
+        "write it with operators of ONNX, or import the domain of an extension that has it",
+    ),
+    Rule(
+        "plugin",
+        "warning",
+        TENSORRT,
+        structure.plugins,
+        "load the plugin of that name before the graph is parsed, or mend the name",
+    ),
     Rule(
         "integer-operator",
         "error",

@@ -71,13 +71,17 @@ class Graph:
     Args:
         model: an ONNX model; local functions are unfolded. Not changed.
 
+    Attributes:
+        unimported: domains of nodes that the model does not import.
+
     Raises:
         DamagedError: the ONNX checker refuses it.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.model = model = checked(model)
+        self.model, self.unimported = checked(model)
+        model = self.model
         graph = model.graph
         self.nodes = list(graph.node)
         self.outputs = {output.name for output in graph.output}

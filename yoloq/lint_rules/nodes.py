@@ -1,6 +1,6 @@
 """Single nodes of an ONNX graph: operator, name, attributes, inputs; and values of constants."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,15 @@ def joins(node: onnx.NodeProto) -> bool:
 def joined(node: onnx.NodeProto) -> list[str]:
     """The tensors whose values such a node hands on."""
     return list(node.input) if kind(node) == "Concat" else list(node.input[:1])
+
+
+def every(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those of their subgraphs."""
+    for node in nodes:
+        yield node
+        for item in node.attribute:
+            for graph in (item.g, *item.graphs):
+                yield from every(graph.node)
 
 
 def inputs_of(node: onnx.NodeProto) -> Iterator[str]:

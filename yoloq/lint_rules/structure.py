@@ -6,7 +6,8 @@ import onnx
 from onnx import TensorProto
 
 from .graph import Graph, Hit, hits
-from .nodes import DEQUANTIZE, MOVES, QUANTIZE, kind, label
+from .nodes import DEQUANTIZE, MOVES, PAIR, QUANTIZE, every, kind, label
+from .operators import UNKNOWN
 from .values import is_bias
 
 PER_CHANNEL = 13  # the first opset whose Q/DQ have an axis
@@ -21,11 +22,38 @@ def integer_operators(graph: Graph) -> Iterator[Hit]:
     should saturate (seen with 2026.4). ONNX Runtime made them.
     """
 
-    def wrong(node: onnx.NodeProto) -> str | None:
-        op = node.op_type
-        return op if op.startswith("QLinear") or op in INTEGER_OPERATORS else None
+    return hits(graph.nodes, lambda node: node.op_type if _is_integer(node) else None)
 
-    return hits(graph.nodes, wrong)
+
+def unknown_operators(graph: Graph) -> Iterator[Hit]:
+    """OpenVINO and ONNX Runtime refuse an operator that no opset of the model has.
+
+    One of another domain that the model imports may be of an extension that the user loads.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        if node.domain == UNKNOWN:
+            return f"{node.op_type} is no operator of ONNX's opset {graph.opset}"
+        missing = node.domain in graph.unimported
+        return f"{node.op_type}: domain {node.domain} is not imported" if missing else None
+
+    return hits(every(graph.nodes), wrong)
+
+
+def plugins(graph: Graph) -> Iterator[Hit]:
+    """TensorRT looks for an operator that it does not know among its plugins, by its name alone.
+
+    The domain and its import do not matter. Plugins on `_TRT` (EfficientNMS_TRT) come with it.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        is_known = not node.domain or kind(node) in PAIR or _is_integer(node)
+        comes_along = node.op_type.endswith("_TRT")
+        if is_known or comes_along:
+            return None
+        return f"{node.op_type} is no operator of ONNX's opset {graph.opset}"
+
+    return hits(every(graph.nodes), wrong)
 
 
 def integer_bias(graph: Graph) -> Iterator[Hit]:
@@ -86,6 +114,10 @@ def batch_norm(graph: Graph) -> Iterator[Hit]:
     if any(graph.pairs):
         for node in graph.of("BatchNormalization"):
             yield Hit((label(node),), "batch norm in a quantized graph")
+
+
+def _is_integer(node: onnx.NodeProto) -> bool:
+    return node.op_type.startswith("QLinear") or node.op_type in INTEGER_OPERATORS
 
 
 def _moved(graph: Graph, tensor: str) -> set[str]:

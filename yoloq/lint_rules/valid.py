@@ -5,6 +5,9 @@ import math
 import onnx
 from onnx import TensorProto, helper, inliner
 
+from .nodes import every
+from .operators import set_apart
+
 READ_WHOLE = 1 << 16  # elements; larger tensors are weights, of which type and shape are enough
 
 
@@ -12,18 +15,24 @@ class DamagedError(Exception):
     """A model that is no valid ONNX; the text is one line."""
 
 
-def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+def checked(model: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
     """The model without its weights' bytes, found valid by the ONNX checker, functions unfolded.
+
+    Operators that ONNX does not have are in a domain of their own (`operators.UNKNOWN`).
+
+    Returns:
+        The model, and the domains that it uses and does not import.
 
     Raises:
         DamagedError: it is not valid; says why.
     """
     try:
         light = _without_weights(model)
+        _check_names(light)
+        unimported = set_apart(light)
         _check(light)
         light = inliner.inline_local_functions(light) if light.functions else light
-        _check_names(light)
-        return light
+        return light, unimported
     except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         raise DamagedError(reason or type(error).__name__) from None
@@ -42,7 +51,8 @@ def _check(model: onnx.ModelProto) -> None:
 
 def _check_names(model: onnx.ModelProto) -> None:
     """Text that is no UTF-8 passes the checker, and comes as bytes."""
-    for node in model.graph.node:
+    in_functions = (node for function in model.functions for node in function.node)
+    for node in every((*model.graph.node, *in_functions)):
         for text in (node.name, node.op_type, node.domain, *node.input, *node.output):
             if not isinstance(text, str):
                 raise DamagedError(f"{text!r} is no text")
