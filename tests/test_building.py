@@ -187,7 +187,7 @@ def test_an_error_of_the_linter_stops_the_build(linted: Any, tmp_path: Path) -> 
     text = str(caught.value)
     assert text.startswith("fake int8: a-rule: is wrong [node 1]; mend it") and "\n" not in text
     file = tmp_path / "fake-int8-graph.onnx"
-    assert f"make lint-onnx ONNX={file} TARGET=openvino" in text
+    assert f"make lint-onnx ONNX={file} TARGET=openvino ARGS=--all" in text
     assert onnx.load(file).graph.output[0].name == "raw0"
 
 

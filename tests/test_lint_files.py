@@ -1,6 +1,8 @@
 """The linter on one graph written in many ways, on damaged ones, and from the command line."""
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,7 +185,8 @@ def saved(draw: Draw, folder: Path) -> Path:
             0,
             [
                 "warning  half-quantized: weight is quantized, input is float "
-                "[Conv_1, Conv_3, Conv_5 and 2 more]; fix: quantize input and weight, or neither",
+                "[Conv_1, Conv_3, Conv_5 and 2 more: --all]; fix: quantize input and weight, "
+                "or neither",
                 "0 errors, 1 warning",
             ],
             id="warning",
@@ -202,6 +205,27 @@ def test_command(
     assert linted(file, "--target", target) == code
     *findings, last = lines
     assert capsys.readouterr().out.splitlines() == [*findings, f"{file} for {target}: {last}"]
+
+
+def test_all_nodes_are_named_on_demand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = saved(lambda n: n.model(*(n.conv("x") for _ in range(5))), tmp_path)
+    assert linted(file, "--target", "openvino", "--all") == 0
+    assert "[Conv_1, Conv_3, Conv_5, Conv_7, Conv_9]" in capsys.readouterr().out
+
+
+def test_the_exit_codes_of_the_script(tmp_path: Path) -> None:
+    """1 for findings and 2 for bad input, which `make` answers alike."""
+    root = Path(__file__).resolve().parent.parent
+    files = {
+        0: saved(block, tmp_path),
+        1: tmp_path / "bad.onnx",
+        2: tmp_path / "missing.onnx",
+    }
+    onnx.save(drawn(conv_reading(zero=1)), files[1])
+    for code, file in files.items():
+        script = [sys.executable, root / "scripts" / "lint_onnx.py", "--onnx", file]
+        done = subprocess.run([*script, "--target", "tensorrt"], capture_output=True, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
 
 
 def test_command_reads_scales_that_lie_beside_the_file(tmp_path: Path) -> None:

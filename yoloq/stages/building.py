@@ -170,7 +170,7 @@ def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> No
         if findings:
             file = folder / f"{engine.name}-{variant.key}-graph.onnx"
             _save(graph, file)
-            see = f"all of it: make lint-onnx ONNX={file} TARGET={engine.target}"
+            see = f"all of it: make lint-onnx ONNX={file} TARGET={engine.target} ARGS=--all"
             _report(
                 f"{engine.name} {variant.key}", findings, _placement_hint(engine, variant) + see
             )

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..lint import TARGETS, Finding, lint
 from ..lint_rules.valid import READ_WHOLE, size
 
-SHOWN = 3  # nodes named in a finding's line
+SHOWN = 3  # nodes named in a finding's line, without --all
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class LintConfig:
 
     onnx: str = option("", "ONNX file to check, of any tool")
     target: str = option(TARGETS[0], "engine that is to run it", TARGETS)
+    all: bool = option(False, "name all nodes of a finding")
 
 
 def run(config: LintConfig) -> int:
@@ -35,7 +36,7 @@ def run(config: LintConfig) -> int:
     file = Path(config.onnx)
     findings = lint(read_model(file), config.target)
     for finding in findings:
-        print(describe(finding))
+        print(describe(finding, len(finding.nodes) if config.all else SHOWN))
     print(summary(file, config.target, findings))
     return int(any(finding.level == "error" for finding in findings))
 
@@ -73,17 +74,17 @@ def _load(tensor: TensorProto, file: Path) -> None:
     del tensor.external_data[:]
 
 
-def describe(finding: Finding) -> str:
-    """One line: level, rule, what is wrong, where, and the fix."""
-    text = f"{finding.level:8} {finding.rule}: {finding.message}{_where(finding.nodes)}"
+def describe(finding: Finding, shown: int = SHOWN) -> str:
+    """One line: level, rule, what is wrong, where (so many nodes), and the fix."""
+    text = f"{finding.level:8} {finding.rule}: {finding.message}{_where(finding.nodes, shown)}"
     return _one_line(f"{text}; fix: {finding.fix}")
 
 
-def _where(nodes: Sequence[str]) -> str:
+def _where(nodes: Sequence[str], shown: int) -> str:
     if not nodes:
         return ""
-    more = f" and {len(nodes) - SHOWN} more" if len(nodes) > SHOWN else ""
-    return f" [{', '.join(nodes[:SHOWN])}{more}]"
+    more = f" and {len(nodes) - shown} more: --all" if len(nodes) > shown else ""
+    return f" [{', '.join(nodes[:shown])}{more}]"
 
 
 def _one_line(text: str) -> str:
