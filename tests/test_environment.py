@@ -27,6 +27,25 @@ def test_it_is_json_and_names_what_the_figures_depend_on():
     assert found["cpu"]
 
 
+@pytest.mark.parametrize(
+    ("device", "wanted"),
+    [("auto", "GPU 0"), ("cuda", "GPU 0"), ("cuda:1", "GPU 1"), ("1", "GPU 1"), ("cpu", None)],
+)
+def test_the_gpu_is_the_one_that_is_used(device, wanted, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d=None: f"GPU {(d and d.index) or 0}")
+    assert environment(device)["gpu"] == wanted
+
+
+def test_without_a_gpu_none_is_named():
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert environment()["gpu"] is environment("cpu")["gpu"] is None
+
+
 def test_processor_is_read_from_the_system(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CPUINFO", tmp_path / "cpuinfo")
     assert isa_flags() == []

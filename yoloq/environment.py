@@ -34,14 +34,20 @@ ISA_FLAGS = (  # as Linux names them
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str = "auto") -> dict[str, Any]:
     """Versions and machine data as JSON types; a package that is not installed is None.
 
     `isa` lists those of `ISA_FLAGS` that the processor has; empty where the system does not tell.
+    `gpu` names the GPU that a stage with that device uses; None where it uses none.
+
+    Raises:
+        EngineError: the device is not there.
     """
     import torch
 
-    cuda = torch.cuda.is_available()
+    from .device import torch_device
+
+    used = torch_device(device)
     fields = _cpuinfo()
     return {
         "python": platform.python_version(),
@@ -49,7 +55,7 @@ def environment() -> dict[str, Any]:
         "versions": {package: installed_version(package) for package in PACKAGES},
         "cpu": fields.get("model name") or platform.processor() or platform.machine(),
         "isa": isa_flags(),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "gpu": torch.cuda.get_device_name(used) if used.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "affinity": affinity(),
     }

@@ -88,7 +88,7 @@ def run(config: EngineConfig) -> StageResult:
     models = chosen_models(inputs, ptq, config.of)
     stage = f"engine-{engine.name}"
     keys = {made.stage: made.key for made in models}
-    gpu = environment()["gpu"]
+    gpu = environment(config.device)["gpu"]
     key = inputs.key(stage, quantized=keys, precisions=precisions, gpu=gpu)
     done = finished(config.folder, stage, key, config.force)
     if done is not None:

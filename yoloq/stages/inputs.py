@@ -88,7 +88,7 @@ class Inputs:
             stage=stage,
             key=key,
             config=asdict(config),
-            environment=environment(),
+            environment=environment(config.device),
             weights={"path": str(config.weights), "sha256": self.model.sha256},
             data={
                 "path": str(config.data),
