@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorrt as trt
+import torch
 from tiny_quant import SIZE, pictures
 from trt_builds import files, flags, source
 
@@ -63,6 +64,32 @@ def test_images_that_cannot_be_read_end_the_build(build, fakes, tmp_path):
     with pytest.raises(RunError, match="gone"):
         engine.build(given, "int8-implicit", tmp_path)
     assert not files(tmp_path)  # no table of two images either
+
+
+@only_10
+@pytest.mark.parametrize("where", ["buffer", "images"])
+def test_memory_is_too_little_for_the_images(where, build, fakes, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    given = source(batch=2)
+    if where == "buffer":
+        monkeypatch.setattr(torch, "empty", full)
+    else:
+        given = replace(given, calibration=replace(given.calibration, batches=full))
+    wanted = r"int8-implicit: no memory for 2 images at once \(CUDA out of memory. Tried.*--batch"
+    with pytest.raises(EngineError, match=wanted) as caught:
+        engine.build(given, "int8-implicit", tmp_path)
+    assert "\n" not in str(caught.value) and not files(tmp_path)
+
+
+@only_10
+def test_layers_are_looked_up_for_options_alone(build, fakes, tmp_path):
+    fakes.behaviours["INetworkDefinition.num_layers"] = 0
+    engine.build(source(2), "int8-implicit", tmp_path)
+    for options in ({"fp16_layers": (LAYER,)}, {"ranges": (f"{LAYER}=1",)}):
+        with pytest.raises(EngineError, match=f"no layer of its own for {LAYER}; leave it out"):
+            engine.build(source(2, **options), "int8-implicit", tmp_path)
 
 
 @only_10

@@ -191,6 +191,20 @@ def test_what_tensorrt_refuses_is_one_line(key, words, world):
     assert "\n" not in str(caught.value)
 
 
+def test_memory_is_too_little_for_the_buffers(world, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    predictor = world.open()
+    monkeypatch.setattr(torch, "zeros", full)
+    wanted = (
+        r"cannot run 1 images at once \(CUDA out of memory. Tried.*\); free memory.*--max-batch"
+    )
+    with pytest.raises(EngineError, match=wanted) as caught:
+        predictor(images(1))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_plan_that_cannot_be_read(world, monkeypatch):
     original = engine_world
 

@@ -6,7 +6,7 @@ import struct
 import sys
 import threading
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,26 @@ def test_foreign_file(content, tmp_path: Path):
         file.write_bytes(content)
     with pytest.raises(EngineError, match=r"x.engine: (is no engine file|cannot be read).*--force"):
         read_engine(file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"gpu": None}, id="no GPU"),
+        pytest.param({"plan_bytes": None}, id="no size"),
+        pytest.param({"cores": 4}, id="more than we know"),
+        pytest.param({"model": "{}"}, id="another model"),
+        pytest.param({"model": "5"}, id="no model"),
+    ],
+)
+def test_engine_file_of_another_version(change, tmp_path: Path):
+    data = {"format": "yoloq-tensorrt-1", "plan_bytes": len(PLAN), **asdict(manifest()), **change}
+    text = json.dumps({key: value for key, value in data.items() if value is not None}).encode()
+    file = tmp_path / "x.engine"
+    file.write_bytes(struct.pack("<I", len(text)) + text + PLAN)
+    with pytest.raises(EngineError, match=r"x.engine: is of another version .*--force") as caught:
+        read_engine(file)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("left", [0, 1, 3, 4, 100, -len(PLAN), -1])

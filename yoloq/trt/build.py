@@ -51,7 +51,13 @@ def build_plan(
     cancelled = threading.Event()
     with phases(f"tensorrt {precision}: build") as drawn:
         job = Job(trt, source, precision, graph, folder, device, drawn, cancelled)
-        return cancellable(lambda: _build(job), cancelled)
+        try:
+            return cancellable(lambda: _build(job), cancelled)
+        except torch.OutOfMemoryError as error:  # of the images that it calibrates on
+            raise EngineError(
+                f"tensorrt {precision}: no memory for {source.options.batch} images at once "
+                f"({one_line(str(error))}); free the GPU, or take a smaller --batch"
+            ) from None
 
 
 def _build(job: Job) -> bytes:

@@ -1,7 +1,7 @@
 """Implicit INT8 of TensorRT 10.x: a calibrator, layers kept in FP16, ranges set by hand."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ def configure(job: Job, network: Any, config: Any, ranges: Mapping[str, float]) 
     trt = job.trt
     config.set_flag(trt.BuilderFlag.INT8)
     config.set_flag(trt.BuilderFlag.FP16)
-    layers = convolutions(job, network)
     kept = fp16_layers(job)
+    layers = convolutions(job, network, {*kept, *ranges}) if kept or ranges else {}
     if kept:
         config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     for name in kept:
@@ -53,8 +53,12 @@ def configure(job: Job, network: Any, config: Any, ranges: Mapping[str, float]) 
     return feed
 
 
-def convolutions(job: Job, network: Any) -> dict[str, Any]:
-    """Name of each convolution -> its layer in the parsed network."""
+def convolutions(job: Job, network: Any, wanted: Collection[str]) -> dict[str, Any]:
+    """Name of each convolution -> its layer in the parsed network.
+
+    Raises:
+        EngineError: the network has no layer for a wanted one.
+    """
     names = job.source.quantized.placement.layers
     layers = (network.get_layer(index) for index in range(network.num_layers))
     found = {
@@ -62,8 +66,11 @@ def convolutions(job: Job, network: Any) -> dict[str, Any]:
         for layer in layers
         if layer.type == job.trt.LayerType.CONVOLUTION
     }
-    if missing := [name for name in names if name not in found]:
-        raise RuntimeError(f"the parsed network has no convolution {', '.join(missing)}")
+    if missing := [name for name in names if name in wanted and name not in found]:
+        raise EngineError(
+            f"--fp16-layers, --ranges: TensorRT {job.trt.__version__} has no layer of its own for "
+            f"{', '.join(missing)}; leave it out"
+        )
     return found
 
 

@@ -80,7 +80,7 @@ def read_engine(file: Path) -> tuple[Manifest, bytes]:
     """The two parts of a file that `write_engine` wrote.
 
     Raises:
-        EngineError: it is missing, another kind of file, or not whole.
+        EngineError: it is missing, another kind of file, not whole, or of another version.
     """
     try:
         content = file.read_bytes()
@@ -89,10 +89,15 @@ def read_engine(file: Path) -> tuple[Manifest, bytes]:
     data, plan = _split(content)
     if data is None or data.pop("format", None) != FORMAT:
         raise EngineError(f"{file}: is no engine file of this project; {REBUILD}")
-    wanted = data.pop("plan_bytes")
+    try:
+        wanted = data.pop("plan_bytes")
+        manifest = Manifest(**data)
+        ModelInfo.from_json(manifest.model)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise EngineError(f"{file}: is of another version ({error}); {REBUILD}") from None
     if len(plan) != wanted:
         raise EngineError(f"{file}: is cut off ({len(plan)} of {wanted} bytes); {REBUILD}")
-    return Manifest(**data), plan
+    return manifest, plan
 
 
 def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..engines.base import ModelInfo
 from ..errors import EngineError
-from .bindings import create, gpu, logger, tensorrt
+from .bindings import create, gpu, logger, one_line, tensorrt
 from .inspector import LayerInfo, read_layers
 from .manifest import REBUILD, Manifest, check_fits, read_engine
 
@@ -87,8 +87,7 @@ class TensorRtPredictor:
         self.device = device
         self._trt = trt
         with torch.cuda.device(device):
-            self._runtime = create(trt, trt.Runtime)  # the engine does not keep it alive
-            self._engine = self._runtime.deserialize_cuda_engine(plan)
+            self._engine = create(trt, trt.Runtime).deserialize_cuda_engine(plan)
             self.stream = torch.cuda.Stream(device)
         if self._engine is None:
             reason = logger(trt).messages.reason()
@@ -182,32 +181,42 @@ class TensorRtPredictor:
         Raises:
             EngineError: the GPU has too little memory left for them.
         """
-        with torch.cuda.device(self.device):
-            names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
-            mode = self._trt.TensorIOMode.INPUT
-            [name] = [name for name in names if self._engine.get_tensor_mode(name) == mode]
-            shape = (count, *tuple(self._engine.get_tensor_shape(name))[1:])
-            context = self._engine.create_execution_context()
-            if context is None or not context.set_input_shape(name, shape):
-                reason = logger(self._trt).messages.reason()
-                raise EngineError(
-                    f"TensorRT cannot run {count} images at once ({reason}); free memory of the "
-                    "GPU or build with a smaller --batch or --max-batch"
-                )
-            outputs = sorted(each for each in names if each != name)
-            shapes = [tuple(context.get_tensor_shape(each)) for each in outputs]
-            device_in = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-            takes_bytes = self._engine.get_tensor_dtype(name) == self._trt.DataType.UINT8
-            floats = None if takes_bytes else torch.zeros(shape, device=self.device)
-            device_out = [torch.empty(s, device=self.device) for s in shapes]
-            read = device_in if floats is None else floats
-            for each, tensor in zip([name, *outputs], [read, *device_out], strict=True):
-                context.set_tensor_address(each, tensor.data_ptr())
-            host_in = torch.zeros(shape, dtype=torch.uint8).pin_memory()
-            host_out = [torch.empty(s).pin_memory() for s in shapes]
-            # the buffers are filled on another stream than they are used on
-            torch.cuda.synchronize(self.device)
+        try:
+            with torch.cuda.device(self.device):
+                slot = self._allocated(count)
+                # the buffers are filled on another stream than they are used on
+                torch.cuda.synchronize(self.device)
+                return slot
+        except torch.OutOfMemoryError as error:
+            raise _too_large(count, one_line(str(error))) from None
+
+    def _allocated(self, count: int) -> Slot:
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        mode = self._trt.TensorIOMode.INPUT
+        [name] = [name for name in names if self._engine.get_tensor_mode(name) == mode]
+        shape = (count, *tuple(self._engine.get_tensor_shape(name))[1:])
+        context = self._engine.create_execution_context()
+        if context is None or not context.set_input_shape(name, shape):
+            raise _too_large(count, logger(self._trt).messages.reason())
+        outputs = sorted(each for each in names if each != name)
+        shapes = [tuple(context.get_tensor_shape(each)) for each in outputs]
+        device_in = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+        takes_bytes = self._engine.get_tensor_dtype(name) == self._trt.DataType.UINT8
+        floats = None if takes_bytes else torch.zeros(shape, device=self.device)
+        device_out = [torch.empty(s, device=self.device) for s in shapes]
+        read = device_in if floats is None else floats
+        for each, tensor in zip([name, *outputs], [read, *device_out], strict=True):
+            context.set_tensor_address(each, tensor.data_ptr())
+        host_in = torch.zeros(shape, dtype=torch.uint8).pin_memory()
+        host_out = [torch.empty(s).pin_memory() for s in shapes]
         return Slot(context, self.stream, device_in, device_out, host_in, host_out, floats)
+
+
+def _too_large(count: int, reason: str) -> EngineError:
+    return EngineError(
+        f"TensorRT cannot run {count} images at once ({reason}); free memory of the GPU or build "
+        "with a smaller --batch or --max-batch"
+    )
 
 
 def layer_recorder(trt: ModuleType) -> Any:
