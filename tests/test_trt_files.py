@@ -173,6 +173,16 @@ def test_feed_stops_when_cancelled_and_keeps_no_table(tmp_path: Path):
     assert made.load() is None
 
 
+def test_a_table_that_ranges_went_into_is_not_kept(tmp_path: Path):
+    table = b"TRT-101601-EntropyCalibration2\n/a: 3c010a14\n"
+    feed(tmp_path, [], torch.zeros(1)).save(table)
+    changed = feed(tmp_path, [], torch.zeros(1), ranges={"/a": 127.0})
+    loaded = changed.load()
+    assert loaded == table.replace(b"3c010a14", b"3f800000")
+    changed.save(loaded)
+    assert feed(tmp_path, [], torch.zeros(1)).load() == table
+
+
 def test_ranges_go_into_a_table():
     head = b"TRT-8601-EntropyCalibration2\n/a/Conv_output_0: 3c010a14\n"
     table = head + b"odd: name: 3f800000\n/a: 0\n"

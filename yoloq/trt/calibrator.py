@@ -49,6 +49,7 @@ class Feed:
         self.cancelled = cancelled
         self.report = report
         self.failure: BaseException | None = None
+        self.loaded = False
 
     def next(self) -> list[int] | None:
         """Address of the next batch on the GPU; None where there is none."""
@@ -69,12 +70,16 @@ class Feed:
     def load(self) -> bytes | None:
         """The calibration table of the same images, network and version, with `ranges` in it."""
         table = load_cache(self.file, self.key)
+        self.loaded = table is not None
         return None if table is None else with_ranges(table, self.ranges)
 
     def save(self, table: bytes) -> None:
-        """Keep a calibration table, unless it is of a part of the images."""
+        """Keep a calibration table, unless it is of a part of the images or came from `load`.
+
+        That one has `ranges` in it, which the key says nothing of.
+        """
         try:
-            if self.failure is None and not self.cancelled.is_set():
+            if self.failure is None and not self.loaded and not self.cancelled.is_set():
                 save_cache(self.file, self.key, table)
         except BaseException as error:
             self.failure = error
