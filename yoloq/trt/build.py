@@ -131,15 +131,19 @@ def _configure(job: Job, builder: Any, network: Any, config: Any, level: int) ->
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the layer report
     config.progress_monitor = monitor(trt, job.drawn, job.cancelled)
     if options.max_batch > options.batch:
-        profile = builder.create_optimization_profile()
-        images = network.get_input(0)
-        low, best, high = (
-            (count, *tuple(images.shape)[1:]) for count in (1, options.batch, options.max_batch)
-        )
-        profile.set_shape(images.name, min=low, opt=best, max=high)
+        images, batch = network.get_input(0), options.batch
+        profile = _profile(builder, images, 1, batch, options.max_batch)
         config.add_optimization_profile(profile)
-        if job.precision == IMPLICIT:
-            config.set_calibration_profile(profile)
+        if job.precision == IMPLICIT:  # its own: TensorRT writes the best over the other two
+            config.set_calibration_profile(_profile(builder, images, batch, batch, batch))
+
+
+def _profile(builder: Any, images: Any, *counts: int) -> Any:
+    """A profile of the least, the best and the largest number of images."""
+    profile = builder.create_optimization_profile()
+    low, best, high = ((count, *tuple(images.shape)[1:]) for count in counts)
+    profile.set_shape(images.name, min=low, opt=best, max=high)
+    return profile
 
 
 def _failure(job: Job) -> EngineError:
