@@ -165,9 +165,17 @@ def test_parser_errors_are_shown(build, fakes, tmp_path):
             {"workspace": 0.001},
             r"fits into --workspace 0.001 GiB .*smaller --batch",
         ),
+        (
+            (
+                "an error",
+                "Error Code 10: (Could not find any implementation for node {Foreign\n[/a]})",
+            ),
+            {},
+            r"has no kernel for a layer \(.*node {Foreign \[/a\]}\)\); leave fp16 out with --prec",
+        ),
         (("Error Code 9: Skipping\n this", "later"), {}, r"build failed \(.*Skipping this\)"),
     ],
-    ids=["GPU is full", "small workspace", "another"],
+    ids=["GPU is full", "small workspace", "no kernel", "another"],
 )
 def test_failed_build_says_why(errors, options, wanted, build, fakes, tmp_path):
     build.errors = errors
@@ -175,6 +183,26 @@ def test_failed_build_says_why(errors, options, wanted, build, fakes, tmp_path):
         engine.build(source(**options), "fp16", tmp_path)
     assert "\n" not in str(caught.value)
     assert not files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (
+            "Could not find any implementation for node /net/Conv.",
+            "fits into the GPU's free memory",
+        ),
+        ("Skipping this", "build failed"),
+    ],
+    ids=["no kernel fits", "another"],
+)
+def test_a_kernel_that_does_not_fit_is_a_warning(error, wanted, build, fakes, tmp_path):
+    text = "Tactic Device request: 3296MB Available: 2500MB. Device memory is insufficient to use"
+    log = bindings.logger(fakes)
+    build.during = lambda config: trt.ILogger.log(log, trt.ILogger.WARNING, text)
+    build.errors = (error,)
+    with pytest.raises(EngineError, match=wanted):
+        engine.build(source(), "fp16", tmp_path)
 
 
 def test_the_reason_is_not_what_was_said_of_the_timing_cache(build, fakes, tmp_path):

@@ -27,9 +27,11 @@ OUT_OF_MEMORY = (  # in TensorRT's messages, in lower case
     "outofmemory",
     "out of memory",
     "insufficient memory",
+    "memory is insufficient",
+    "enough free memory",
     "sufficient workspace",
-    "could not find any implementation",  # what is left when no kernel's scratch memory fits
 )
+NO_KERNEL = "could not find any implementation"  # in the same; names the layer
 
 
 def build_plan(
@@ -147,13 +149,20 @@ def _profile(builder: Any, images: Any, *counts: int) -> Any:
 
 
 def _failure(job: Job) -> EngineError:
-    messages = logger(job.trt).messages
-    text, reason = " ".join(messages.errors).lower(), messages.reason()
-    if any(hint in text for hint in OUT_OF_MEMORY):
-        workspace = job.options.workspace
+    messages, workspace = logger(job.trt).messages, job.options.workspace
+    no_kernel = [text for text in messages.errors if NO_KERNEL in text.lower()]
+    # a kernel that did not fit is a warning: another may have
+    texts = [*messages.errors, *(messages.warnings if no_kernel else ())]
+    short = any(hint in text.lower() for text in texts for hint in OUT_OF_MEMORY)
+    if short or (no_kernel and workspace):
         limit = f"--workspace {workspace:g} GiB" if workspace else "the GPU's free memory"
         return EngineError(
-            f"tensorrt {job.precision}: no kernel fits into {limit} ({reason}); give more with "
-            "--workspace, free the GPU, or take a smaller --batch"
+            f"tensorrt {job.precision}: no kernel fits into {limit} ({messages.reason()}); give "
+            "more with --workspace, free the GPU, or take a smaller --batch"
         )
-    return EngineError(f"tensorrt {job.precision}: the build failed ({reason})")
+    if no_kernel:
+        return EngineError(
+            f"tensorrt {job.precision}: TensorRT has no kernel for a layer "
+            f"({one_line(no_kernel[0])}); leave {job.precision} out with --precisions"
+        )
+    return EngineError(f"tensorrt {job.precision}: the build failed ({messages.reason()})")
