@@ -47,6 +47,12 @@ def test_the_nodes_of_a_layer_come_from_its_metadata_or_its_name(sample: Callabl
     assert layers[3].nodes == ("/net/model.2/cv1/conv/Conv", "/net/model.2/cv2/conv/Conv")
 
 
+def test_control_characters_need_not_be_escaped() -> None:
+    raw = version_10().replace("\\u001f", "\x1f")
+    assert raw != version_10()
+    assert read_layers(raw) == read_layers(version_10())
+
+
 def test_layers_of_which_only_the_name_is_told() -> None:
     layers = read_layers(names_only())
     assert layers[1].name == STEM

@@ -1,7 +1,7 @@
 """Engines: build every precision of one, hold each against the baseline, time them in turn."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ..detections import Detections
 from ..engines import ENGINES, get_engine
 from ..engines.base import BuildOptions, Engine, ModelInfo, Predictor, Source, engine_files
 from ..environment import affinity, environment, has_vnni, isa_flags
-from ..errors import EngineError, RunError
+from ..errors import EngineError, RunError, UserError
 from ..quant.hand_set import parse_amax
 from ..quantized import load_quantized
 from ..results import Row, StageResult
@@ -106,10 +106,12 @@ def run(config: EngineConfig) -> StageResult:
     predictors, built = building.build(engine, variants, config, config.cores)
     gated = gate.check_all(inputs, engine.name, predictors, files, config.gate, config.cores)
     files |= building.artifact_names(built)
-    files |= layers.write_layers(engine, variants, predictors, config.folder)
+    files |= or_warn(
+        "list of layers",
+        lambda: layers.write_layers(engine, variants, predictors, config.folder),
+    )
     rows = measure_rows(inputs, engine, variants, predictors, built)
     gate.warn_if_off(rows, expected_map(variants, baseline, models))
-    layers.warn_if_slow(engine, variants, built, rows, config.device, config.cores)
     newest = models[-1]
     result = inputs.result(
         stage,
@@ -125,7 +127,24 @@ def run(config: EngineConfig) -> StageResult:
         },
     )
     result.write(config.folder / f"{stage}.json")
+    or_warn(
+        "comparison of layers",
+        lambda: layers.warn_if_slow(engine, variants, built, rows, config.device, config.cores),
+    )
     return result
+
+
+def or_warn(what: str, report: Callable[[], dict[str, str] | None]) -> dict[str, str]:
+    """Names of the files that a report wrote; a warning where it fails.
+
+    No report is worth the engines and figures that it is about.
+    """
+    try:
+        return report() or {}
+    except Exception as error:  # it reads what libraries write, in whatever form
+        named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        say(f"warning: no {what}: {named}{' '.join(str(error).split())}")
+        return {}
 
 
 def open_sources(

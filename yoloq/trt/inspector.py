@@ -88,7 +88,8 @@ def read_layers(text: str) -> list[LayerInfo]:
         EngineError: it is no such JSON.
     """
     try:
-        return [_layer(item) for item in json.loads(text)["Layers"]]
+        # not strict: the metadata's parts stand apart by a control character
+        return [_layer(item) for item in json.loads(text, strict=False)["Layers"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(
             f"TensorRT's layer information cannot be read ({type(error).__name__}: {error}); "

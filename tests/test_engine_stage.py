@@ -1,0 +1,66 @@
+"""`make engine` as a whole: what is written, and what is not lost where something goes wrong."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_set import TinySet
+
+from yoloq import cli
+from yoloq.errors import EngineError
+from yoloq.stages import engine, layers
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(tiny: TinySet, project: Path, *more: str) -> int:
+    flags = ("--engine", "onnxruntime", "--runs", "1", "--threads", "1", *more)
+    return cli.main(engine.EngineConfig, engine.run, tiny.flags(project, *flags))
+
+
+@pytest.fixture(scope="module")
+def built(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the engines of ONNX Runtime."""
+    project = tmp_path_factory.mktemp("runs")
+    pytest.importorskip("onnxruntime")
+    assert run(tiny, project) == 0
+    return project
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(built / "run", tmp_path / "run")
+    return tmp_path
+
+
+def result(project: Path) -> dict[str, Any]:
+    return json.loads((project / "run" / "engine-onnxruntime.json").read_text())
+
+
+def raising(error: Exception) -> Any:
+    def report(*_: Any) -> Any:
+        raise error
+
+    return report
+
+
+def test_a_report_that_fails_costs_no_result(
+    tiny: TinySet,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (project / "run" / "engine-onnxruntime.json").unlink()
+    unknown = EngineError("its layers cannot be read; use 10.x")
+    monkeypatch.setattr(layers, "write_layers", raising(unknown))
+    monkeypatch.setattr(layers, "warn_if_slow", raising(KeyError("model.0.conv")))
+    assert run(tiny, project) == 0
+    assert [row["precision"] for row in result(project)["rows"]] == ["fp32", "int8"]
+    warnings = [w for w in capsys.readouterr().err.splitlines() if w.startswith("warning: no ")]
+    assert warnings == [
+        "warning: no list of layers: its layers cannot be read; use 10.x",
+        "warning: no comparison of layers: KeyError: 'model.0.conv'",
+    ]
