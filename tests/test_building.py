@@ -83,6 +83,8 @@ def test_an_option_of_another_engine(option: dict[str, Any], flag: str) -> None:
         pytest.param(["--batch", "4", "--max-batch", "2"], "--max-batch 2", id="fewer than batch"),
         pytest.param(["--workspace", "-1"], "--workspace -1.0", id="workspace"),
         pytest.param(["--workspace", "nan"], "--workspace nan", id="no number"),
+        pytest.param(["--workspace", "inf"], "--workspace inf: must be 0 (all", id="no end"),
+        pytest.param(["--workspace", "1e300"], "--workspace 1e+300", id="beyond any GPU"),
         pytest.param(["--level", "6"], "--level 6: must be 0 to 5", id="level"),
         pytest.param(["--gate", "-1"], "--gate -1", id="gate"),
         pytest.param(["--ranges", "model.1"], "--ranges model.1", id="no range"),

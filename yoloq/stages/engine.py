@@ -29,6 +29,7 @@ from .qat import run as run_qat
 from .rows import BASELINE, accuracy, describe, find, timing
 
 CHOICES = ("auto", "ptq", "qat", "both")
+LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
 _BUILD = BuildOptions()
 
 
@@ -61,7 +62,8 @@ class EngineConfig(StageConfig):
         require(self.batch >= 1, "--batch", self.batch, "1 or more")
         most = self.max_batch
         require(most == 0 or most >= self.batch, "--max-batch", most, "0, or --batch or more")
-        require(self.workspace >= 0, "--workspace", self.workspace, "0 (all there is) or more")
+        want = f"0 (all there is) to {LARGEST} GiB"
+        require(0 <= self.workspace <= LARGEST, "--workspace", self.workspace, want)
         require(0 <= self.level <= 5, "--level", self.level, "0 to 5")
         parse_amax(self.ranges, "--ranges")
 
