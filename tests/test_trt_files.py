@@ -202,14 +202,34 @@ def test_work_runs_on_another_thread_and_its_errors_come_back():
 
 def test_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(EngineError, match="its package is not installed; pip install tensorrt"):
+    with pytest.raises(EngineError, match=r"its package is not installed; .venv/bin/pip inst"):
         bindings.tensorrt()
 
 
-def test_get_engine_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(
+    ("gpus", "device", "wanted"),
+    [
+        (
+            1,
+            "auto",
+            "--engine tensorrt: its package is not installed; .venv/bin/pip install tensor",
+        ),
+        (1, "cpu", "--device cpu: the tensorrt engine needs an NVIDIA GPU"),
+        (1, "cuda:1", "--device cuda:1: this machine has 1 CUDA devices"),
+        (0, "auto", "--device auto: torch sees no NVIDIA GPU"),
+        (0, "cpu", "--device cpu: the tensorrt engine needs an NVIDIA GPU"),
+    ],
+    ids=["GPU", "GPU, CPU wanted", "GPU, another wanted", "no GPU", "no GPU, CPU wanted"],
+)
+def test_the_gpu_is_asked_for_before_gigabytes_are(gpus, device, wanted, monkeypatch):
+    no_cuda(monkeypatch, None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EngineError, match="--engine tensorrt: its package is not installed; pip"):
-        get_engine("tensorrt")
+    with pytest.raises(EngineError) as caught:
+        get_engine("tensorrt", device)
+    assert str(caught.value).startswith(wanted) and "\n" not in str(caught.value)
+    assert ("driver r580" in str(caught.value)) == ("install" in wanted)
 
 
 def test_native_libraries_are_missing(monkeypatch, tmp_path: Path):
@@ -233,7 +253,7 @@ def test_version_that_is_neither_10_nor_11(version, monkeypatch):
     module = types.ModuleType("tensorrt")
     module.__version__ = version
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    with pytest.raises(EngineError, match=f"version {version} is not 10.x or 11.x; pip install"):
+    with pytest.raises(EngineError, match=rf"version {version} is not 10.x or 11.x; .venv/"):
         bindings.tensorrt()
 
 

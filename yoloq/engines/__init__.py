@@ -5,7 +5,7 @@ import importlib.util
 
 from ..device import has_gpu
 from ..errors import EngineError
-from .base import Engine
+from .base import PIP, Engine
 
 ENGINES = {  # name -> module; imported when used, since each pulls in its runtime
     "openvino": "openvino",
@@ -15,17 +15,22 @@ ENGINES = {  # name -> module; imported when used, since each pulls in its runti
 }
 
 
-def get_engine(name: str) -> Engine:
+def get_engine(name: str, device: str = "auto") -> Engine:
     """The engine of a name; `auto` is the fastest that is installed for this machine.
 
+    Args:
+        device: that it is wanted for.
+
     Raises:
-        EngineError: the name is not known, or its package is missing.
+        EngineError: the name is not known, it does not run on the device, or its package is
+            missing.
     """
     engine = engine_row(name)
+    if engine.check_device is not None:
+        engine.check_device(device)
     if importlib.util.find_spec(engine.name) is None:
-        raise EngineError(
-            f"--engine {engine.name}: its package is not installed; pip install {engine.name}"
-        )
+        install = engine.install or f"{PIP} {engine.name}"
+        raise EngineError(f"--engine {engine.name}: its package is not installed; {install}")
     return engine
 
 

@@ -17,6 +17,7 @@ from ..quant.placement import Residual, Sharing
 from ..quantized import QuantizedModel
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
+PIP = ".venv/bin/pip install"
 
 
 @dataclass(frozen=True)
@@ -148,8 +149,11 @@ class Engine:
     `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
     it builds from, and `target` what the linter calls it: nothing is linted without both.
     `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
-    `devices` is where it runs: cpu, cuda. `check(precisions, options)` raises an EngineError for
-    what the installed version does not understand, before anything is built.
+    `devices` is where it runs: cpu, cuda. `check_device(device)` raises an EngineError where it
+    does not run on that: asked before its package, which may be gigabytes, is found missing.
+    `install` says how to get that, where its name alone does not. `check(precisions, options)`
+    raises an EngineError for what the installed version does not understand, before anything is
+    built.
     """
 
     name: str
@@ -165,6 +169,8 @@ class Engine:
     sharing: Sharing = "siblings"
     residual: Residual = "none"
     devices: tuple[str, ...] = ("cpu",)
+    check_device: Callable[[str], object] | None = None
+    install: str = ""
     check: Callable[[Sequence[str], BuildOptions], None] | None = None
 
 

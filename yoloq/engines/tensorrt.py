@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..files import sha256_text
-from ..trt.bindings import gpu, has_builder_precision, tensorrt
+from ..trt.bindings import INSTALL, gpu, has_builder_precision, tensorrt
 from ..trt.build import build_plan
 from ..trt.job import IMPLICIT, check_options
 from ..trt.manifest import Manifest, capability, gpu_name, write_engine
@@ -110,5 +110,7 @@ ENGINE = Engine(
     sharing="concat",
     residual="input",
     devices=("cuda",),
+    check_device=gpu,
+    install=INSTALL,
     check=check,
 )

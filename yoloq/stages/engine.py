@@ -81,7 +81,7 @@ def run(config: EngineConfig) -> StageResult:
             engine does not compute what its ONNX says.
     """
     began = time.perf_counter()
-    engine = get_engine(config.engine)
+    engine = get_engine(config.engine, config.device)
     options = building.build_options(engine, config)
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)

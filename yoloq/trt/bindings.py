@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from ..device import has_gpu, torch_device
+from ..engines.base import PIP
 from ..errors import EngineError
 
 MAJORS = (10, 11)  # that this package builds and runs engines with
 INSTALL = (
-    "pip install tensorrt (11.x: CUDA 13, driver r580 or newer) or tensorrt-cu12==10.16.1.11 "
-    "(driver r535 or newer)"
+    f"{PIP} tensorrt (11.x: CUDA 13, driver r580 or newer) or tensorrt-cu12==10.16.1.11 (driver "
+    "r535 or newer)"
 )
 OTHERS = "--engine openvino and onnxruntime run on the CPU"
 KEPT = 50  # messages of each kind

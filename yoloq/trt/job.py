@@ -7,7 +7,7 @@ from types import ModuleType
 
 import torch
 
-from ..engines.base import BuildOptions, Source
+from ..engines.base import PIP, BuildOptions, Source
 from ..errors import EngineError, PolicyError
 from ..progress import Phases
 from ..quant.hand_set import only_layer, parse_amax
@@ -69,7 +69,7 @@ def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> Non
     if flag is not None and not has_builder_precision(trt):
         raise EngineError(
             f"{flag}: TensorRT {trt.__version__} takes precision from the ONNX graph alone; "
-            f"{INSTEAD[flag]}, or install tensorrt-cu12==10.16.1.11"
+            f"{INSTEAD[flag]}, or {PIP} tensorrt-cu12==10.16.1.11"
         )
 
 
