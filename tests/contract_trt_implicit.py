@@ -13,6 +13,8 @@ from trt_builds import files, flags, source
 from yoloq.engines import tensorrt as engine
 from yoloq.engines.base import BuildOptions, Calibration
 from yoloq.errors import EngineError, RunError
+from yoloq.stages.building import build_options
+from yoloq.stages.engine import EngineConfig
 
 pytest_plugins = ["trt_builds"]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -143,11 +145,32 @@ def test_options_that_do_not_fit(options, wanted, fakes, tmp_path):
     assert not files(tmp_path)
 
 
+IMPLICIT_ALONE = ("calibrator", "fp16_layers", "ranges")
+
+
 def test_options_that_this_version_has(fakes):
-    engine.check((), BuildOptions(batch=4, workspace=1.0))
+    engine.check((), ("batch", "workspace"))
+    engine.check(("int8",), ("batch", "workspace"))
     if MAJOR == 10:
-        options = BuildOptions(calibrator="minmax", fp16_layers=("x",), ranges=("y=1",))
-        engine.check(("int8-implicit",), options)
+        engine.check((), IMPLICIT_ALONE)
+        engine.check(("int8", "int8-implicit"), IMPLICIT_ALONE)
+
+
+@only_10
+@pytest.mark.parametrize("name", IMPLICIT_ALONE)
+def test_options_that_no_precision_uses(name, fakes):
+    flag = f"--{name.replace('_', '-')}"
+    wanted = f"{flag}: is of int8-implicit alone, which --precisions fp16 int8 leaves out; add"
+    with pytest.raises(EngineError, match=wanted):
+        engine.check(("fp16", "int8"), ("batch", name))
+
+
+@only_11
+@pytest.mark.parametrize("kind", ["entropy", "minmax"])
+def test_a_calibrator_of_11_is_an_error_also_where_it_is_the_default(kind, fakes):
+    with pytest.raises(EngineError, match=r"--calibrator: .*make ptq ARGS='--calibrator"):
+        build_options(engine.ENGINE, EngineConfig(calibrator=kind))
+    assert build_options(engine.ENGINE, EngineConfig()) == BuildOptions()
 
 
 @only_11
@@ -163,7 +186,7 @@ def test_options_that_this_version_has(fakes):
 )
 def test_what_11_has_replaced(precision, options, wanted, fakes, tmp_path):
     with pytest.raises(EngineError, match=wanted):  # before anything that takes long
-        engine.check((precision,), BuildOptions(**options))
+        engine.check((precision,), options)
     with pytest.raises(EngineError, match=wanted) as caught:
         engine.build(source(**options), precision, tmp_path)
     assert trt.__version__ in str(caught.value) and "\n" not in str(caught.value)

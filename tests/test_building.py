@@ -64,6 +64,7 @@ def test_an_engine_is_told_its_options() -> None:
         ({"tf32": True}, "--tf32"),
         ({"level": 5}, "--level"),
         ({"calibrator": "minmax"}, "--calibrator"),
+        ({"calibrator": "entropy"}, "--calibrator"),
         ({"fp16_layers": ("model.1",)}, "--fp16-layers"),
         ({"ranges": ("model.1=2",)}, "--ranges"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from tiny_set import TinySet
 
 from yoloq import cli
+from yoloq.engines import engine_row
 from yoloq.errors import EngineError
 from yoloq.stages import engine, layers
 
@@ -38,6 +40,29 @@ def project(built: Path, tmp_path: Path) -> Path:
 
 def result(project: Path) -> dict[str, Any]:
     return json.loads((project / "run" / "engine-onnxruntime.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--fp16-layers", "model.99"], "--fp16-layers: pattern 'model.99'", id="fp16"),
+        pytest.param(["--ranges", "model.99=1"], "--ranges: pattern 'model.99'", id="range"),
+    ],
+)
+def test_a_slip_in_the_name_of_a_layer_is_found_before_any_stage_runs(
+    flags: list[str],
+    words: str,
+    tiny: TinySet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = replace(engine_row("tensorrt"), check=None, precisions=lambda device: ("fp32",))
+    monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
+    assert run(tiny, tmp_path, *flags) == 2
+    [error] = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ") and words in error
+    assert not (tmp_path / "run").exists()
 
 
 def raising(error: Exception) -> Any:

@@ -15,10 +15,10 @@ import torch
 from tiny_quant import SIZE, pictures, tiny_model
 
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.base import BuildOptions, ModelInfo
 from yoloq.engines.tensorrt import ENGINE
 from yoloq.errors import EngineError
-from yoloq.stages.building import build_options
+from yoloq.stages.building import build_options, check_names
 from yoloq.stages.engine import EngineConfig
 from yoloq.trt import bindings
 from yoloq.trt.cache import load_cache, save_cache
@@ -301,14 +301,35 @@ def test_torch_without_cuda(monkeypatch):
 
 
 def test_a_stage_asks_first_what_the_version_understands():
-    def check(precisions, options) -> None:
-        raise EngineError(f"asked for {precisions} and level {options.level}")
+    def check(precisions, given) -> None:
+        raise EngineError(f"asked for {precisions} and {', '.join(given)}")
 
     row = replace(ENGINE, check=check)
-    config = EngineConfig(level=5, precisions=("int8-implicit",))
-    with pytest.raises(EngineError, match=r"asked for \('int8-implicit',\) and level 5"):
+    config = EngineConfig(level=5, precisions=("int8-implicit",), calibrator="entropy")
+    with pytest.raises(EngineError, match=r"asked for \('int8-implicit',\) and level, calibrator"):
         build_options(row, config)
     assert build_options(replace(row, check=None), config).level == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"fp16_layers": ("model.0", "model.99")}, "--fp16-layers: .*'model.99' matches no conv"),
+        ({"ranges": ("model.0=1", "model.99=1")}, "--ranges: .*'model.99' matches no convolution"),
+        ({"ranges": ("model.2=1",)}, "--ranges model.2: holds .* convolutions; name one of"),
+        ({"fp16_layers": ("model.2",), "ranges": ("model.0=1", "model.2.cv1=2")}, None),
+        ({}, None),
+    ],
+    ids=["layers", "range of nothing", "range of several", "fine", "none"],
+)
+def test_names_of_layers_are_checked_on_the_network_alone(options, wanted):
+    net = tiny_model().net
+    if wanted is None:
+        check_names(ENGINE, BuildOptions(**options), net)
+    else:
+        with pytest.raises(EngineError, match=wanted) as caught:
+            check_names(ENGINE, BuildOptions(**options), net)
+        assert "\n" not in str(caught.value)
 
 
 def test_cpu_is_no_device():

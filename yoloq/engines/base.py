@@ -1,7 +1,7 @@
 """What an engine is: it builds a file from a model, and loads that file as a predictor."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -151,9 +151,10 @@ class Engine:
     `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
     `devices` is where it runs: cpu, cuda. `check_device(device)` raises an EngineError where it
     does not run on that: asked before its package, which may be gigabytes, is found missing.
-    `install` says how to get that, where its name alone does not. `check(precisions, options)`
-    raises an EngineError for what the installed version does not understand, before anything is
-    built.
+    `install` says how to get that, where its name alone does not. `check(precisions, given)` raises
+    an EngineError where a precision or an option that is set (by its name) is none of the installed
+    version, or the option none of the precisions that are asked for (none: all of them).
+    `check_names(options, convolutions)` raises one where an option names no convolution.
     """
 
     name: str
@@ -171,7 +172,8 @@ class Engine:
     devices: tuple[str, ...] = ("cpu",)
     check_device: Callable[[str], object] | None = None
     install: str = ""
-    check: Callable[[Sequence[str], BuildOptions], None] | None = None
+    check: Callable[[Sequence[str], Collection[str]], None] | None = None
+    check_names: Callable[[BuildOptions, Sequence[str]], None] | None = None
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

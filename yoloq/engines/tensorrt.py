@@ -1,7 +1,7 @@
 """TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,10 +10,10 @@ import torch
 from ..files import sha256_text
 from ..trt.bindings import INSTALL, gpu, has_builder_precision, tensorrt
 from ..trt.build import build_plan
-from ..trt.job import IMPLICIT, check_options
+from ..trt.job import IMPLICIT, check_given, check_names, check_options
 from ..trt.manifest import Manifest, capability, gpu_name, write_engine
 from ..trt.onnx import tensorrt_onnx
-from .base import BuildOptions, Engine, NodeTime, Predictor, Source
+from .base import Engine, NodeTime, Predictor, Source
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -27,14 +27,13 @@ def precisions(device: str) -> tuple[str, ...]:
     return ("fp32", "fp16", *implicit, "int8")
 
 
-def check(precisions: Sequence[str], options: BuildOptions) -> None:
-    """Find options that the installed version has no more.
+def check(precisions: Sequence[str], given: Collection[str]) -> None:
+    """Find options that the installed version has no more, or that none of the precisions uses.
 
     Raises:
         EngineError: there is one; says what replaced it.
     """
-    for precision in precisions or ("fp32",):
-        check_options(tensorrt(), precision, options)
+    check_given(tensorrt(), precisions, given)
 
 
 def build(source: Source, precision: str, folder: Path) -> Path:
@@ -113,4 +112,5 @@ ENGINE = Engine(
     check_device=gpu,
     install=INSTALL,
     check=check,
+    check_names=check_names,
 )

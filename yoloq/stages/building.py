@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from torch import nn
 
 from ..config import StageConfig
 from ..data.loader import iterate
@@ -27,6 +28,7 @@ from ..export import check_exportable, export_float
 from ..files import replace_when_whole
 from ..lint import Finding, lint
 from ..lowering import lower_minimal
+from ..quant.dataflow import conv_inputs, trace
 from ..results import StageResult
 from .inputs import Inputs, say
 from .ptq import calibration_images, calibration_key, config_of
@@ -57,21 +59,32 @@ def build_options(engine: Engine, config: Any) -> BuildOptions:
     """The options of a build among those of a stage.
 
     Raises:
-        EngineError: one is set that the engine does not have (names the engines that do), or that
-            its installed version does not.
+        EngineError: one is set that the engine does not have (names the engines that do), that its
+            installed version does not, or that none of the precisions uses.
     """
-    options = BuildOptions(**{f.name: getattr(config, f.name) for f in fields(BuildOptions)})
-    for field in fields(BuildOptions):
-        name = field.name
-        if getattr(options, name) != field.default and name not in engine.options:
+    defaults = {field.name: field.default for field in fields(config)}
+    names = [field.name for field in fields(BuildOptions)]
+    given = {n: value for n in names if (value := getattr(config, n)) != defaults[n]}
+    for name in given:
+        if name not in engine.options:
             having = ", ".join(each for each in ENGINES if name in engine_row(each).options)
             flag = name.replace("_", "-")
             raise EngineError(
                 f"--{flag}: the {engine.name} engine has no such option; {having or 'none'} has"
             )
     if engine.check is not None:
-        engine.check(config.precisions, options)
-    return options
+        engine.check(config.precisions, given)
+    return BuildOptions(**given)
+
+
+def check_names(engine: Engine, options: BuildOptions, net: nn.Module) -> None:
+    """Find slips in the names of layers before hours of calibrating and building.
+
+    Raises:
+        EngineError: an option names no convolution of the network; near names are listed.
+    """
+    if engine.check_names is not None:
+        engine.check_names(options, list(conv_inputs(trace(net))))
 
 
 def calibration(inputs: Inputs, ptq: StageResult) -> Calibration:

@@ -49,7 +49,7 @@ class EngineConfig(StageConfig):
     tf32: bool = option(_BUILD.tf32, "let FP32 convolutions round their inputs to TF32")
     level: int = option(_BUILD.level, "how long to search for fast kernels, 0 to 5")
     calibrator: str = option(
-        _BUILD.calibrator, f"of {IMPLICIT}, the engine's own", ("entropy", "minmax")
+        "", f"of {IMPLICIT}, the engine's own; none: {_BUILD.calibrator}", ("entropy", "minmax")
     )
     fp16_layers: tuple[str, ...] = option((), f"patterns of what {IMPLICIT} keeps in FP16")
     ranges: tuple[str, ...] = option((), f"ranges for {IMPLICIT}: model.8.cv1=4.2 is +-4.2")
@@ -85,6 +85,7 @@ def run(config: EngineConfig) -> StageResult:
     options = building.build_options(engine, config)
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)
+    building.check_names(engine, options, inputs.model.net)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=engine.name)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     models = chosen_models(inputs, ptq, config.of)

@@ -1,6 +1,7 @@
 """One build of an engine, and which of its options a version of TensorRT understands."""
 
 import threading
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -44,33 +45,65 @@ class Job:
         return self.source.options
 
 
+FLAGS = {"calibrator": "--calibrator", "fp16_layers": "--fp16-layers", "ranges": "--ranges"}
 INSTEAD = {  # what 10.x calls its own -> what replaced it
-    "--precisions int8-implicit": "int8 is the Q/DQ graph that make ptq calibrates",
+    f"--precisions {IMPLICIT}": "int8 is the Q/DQ graph that make ptq calibrates",
     "--calibrator": "make ptq ARGS='--calibrator NAME' calibrates the Q/DQ graph",
     "--fp16-layers": "make ptq ARGS='--keep-float PATTERN' leaves layers in FP16",
     "--ranges": "make ptq ARGS='--amax LAYER=VALUE' sets ranges in the Q/DQ graph",
 }
 
 
-def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> None:
-    """Find out before anything is built what this version's builder no longer takes.
+def check_given(trt: ModuleType, precisions: Sequence[str], given: Collection[str]) -> None:
+    """Find out before anything is built what will not be used.
+
+    Args:
+        precisions: that were asked for; none: all.
+        given: names of the `BuildOptions` that were set.
 
     Raises:
-        EngineError: TensorRT 11 was asked for a calibrator, types of layers, or ranges; says what
-            replaced it.
+        EngineError: TensorRT 11 was asked for a calibrator, types of layers, or ranges, or 10.x
+            for these without the precision that they are of; says what to use.
     """
-    asked = {
-        "--precisions int8-implicit": precision == IMPLICIT,
-        "--calibrator": options.calibrator != BuildOptions.calibrator,
-        "--fp16-layers": bool(options.fp16_layers),
-        "--ranges": bool(options.ranges),
-    }
-    flag = next((name for name, was_asked in asked.items() if was_asked), None)
-    if flag is not None and not has_builder_precision(trt):
+    _check_version(trt, IMPLICIT in precisions, given)
+    flag = next((flag for name, flag in FLAGS.items() if name in given), None)
+    if flag is not None and precisions and IMPLICIT not in precisions:
+        raise EngineError(
+            f"{flag}: is of {IMPLICIT} alone, which --precisions {' '.join(precisions)} leaves "
+            f"out; add it, or: {INSTEAD[flag]}"
+        )
+
+
+def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> None:
+    """Find out before one engine is built what this version's builder no longer takes.
+
+    Raises:
+        EngineError: as `check_given`, of TensorRT 11.
+    """
+    default = BuildOptions()
+    given = [name for name in FLAGS if getattr(options, name) != getattr(default, name)]
+    _check_version(trt, precision == IMPLICIT, given)
+
+
+def _check_version(trt: ModuleType, implicit: bool, given: Collection[str]) -> None:
+    flags = [f"--precisions {IMPLICIT}"] * implicit
+    flags += [flag for name, flag in FLAGS.items() if name in given]
+    if flags and not has_builder_precision(trt):
+        flag = flags[0]
         raise EngineError(
             f"{flag}: TensorRT {trt.__version__} takes precision from the ONNX graph alone; "
             f"{INSTEAD[flag]}, or {PIP} tensorrt-cu12==10.16.1.11"
         )
+
+
+def check_names(options: BuildOptions, convolutions: Sequence[str]) -> None:
+    """Find slips in names of layers.
+
+    Raises:
+        EngineError: as `fp16_layers` and `ranges`.
+    """
+    _matching(options, convolutions)
+    _ranges(options, convolutions)
 
 
 def fp16_layers(job: Job) -> list[str]:
@@ -79,12 +112,15 @@ def fp16_layers(job: Job) -> list[str]:
     Raises:
         EngineError: a pattern matches none; near names are listed.
     """
-    patterns, names = job.options.fp16_layers, list(job.source.quantized.placement.layers)
+    return _matching(job.options, list(job.source.quantized.placement.layers))
+
+
+def _matching(options: BuildOptions, names: Sequence[str]) -> list[str]:
     try:
-        check_patterns(patterns, names)
+        check_patterns(options.fp16_layers, names)
     except PolicyError as error:
         raise EngineError(f"--fp16-layers: {error}") from None
-    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
+    return [name for name in names if any(matches(name, each) for each in options.fp16_layers)]
 
 
 def ranges(job: Job) -> dict[str, float]:
@@ -93,11 +129,12 @@ def ranges(job: Job) -> dict[str, float]:
     Raises:
         EngineError: one is no number above 0, or names no convolution or several.
     """
-    names = list(job.source.quantized.placement.layers)
-    result = {}
+    return _ranges(job.options, list(job.source.quantized.placement.layers))
+
+
+def _ranges(options: BuildOptions, names: Sequence[str]) -> dict[str, float]:
     try:
-        for pattern, amax in parse_amax(job.options.ranges, "--ranges").items():
-            result[only_layer(pattern, names, "--ranges")] = amax
+        given = parse_amax(options.ranges, "--ranges")
+        return {only_layer(name, names, "--ranges"): amax for name, amax in given.items()}
     except PolicyError as error:
         raise EngineError(str(error)) from None
-    return result
