@@ -1,5 +1,6 @@
 """The gate: engines that compute what their ONNX says pass, planted faults are named."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,15 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
+import torch
+from tiny_quant import SIZE, as_input, pictures, tiny_model, tiny_quantized
 from tiny_set import TinySet
 
 from yoloq import cli
+from yoloq.config import ROOT
+from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Source
 from yoloq.errors import EngineError
-from yoloq.models import FAMILIES
+from yoloq.models import FAMILIES, load_model
 from yoloq.models.heads import AnchorHead
+from yoloq.quant.calibrate import calibrate
+from yoloq.quant.dataflow import sibling_groups, trace
+from yoloq.quant.placement import conv_layers, default_policy
+from yoloq.quant.statistics import collect
+from yoloq.quantized import QuantizedModel, quantize_model
 from yoloq.results import Row
 from yoloq.stages import building, engine
 from yoloq.stages.building import write_onnx
@@ -142,6 +151,56 @@ def test_a_planted_fault_is_named(
     assert "\n" not in text
     assert f"openvino {key}: its {word} are not those of model-{key}.onnx" in text
     assert "--precisions" in text and "at stride" in text
+
+
+def test_poor_ranges_of_an_engine_s_own_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Entropy's for every convolution, as TensorRT calibrates; nothing is computed wrongly."""
+    model = load_model(ROOT / "weights" / "yolov5n.pt")
+    drawn = [draw_example(np.random.default_rng(i), 320)[0] for i in range(4)]
+    images = np.ascontiguousarray(np.stack(drawn)[..., ::-1])  # they are BGR
+    groups, batches = sibling_groups(trace(model.net)), [as_input(images)]
+    inputs = collect(model.net, groups, batches, len(images)).inputs
+
+    def quantized(calibrator: str, **placement: Any) -> QuantizedModel:
+        own = replace(model, net=copy.deepcopy(model.net))
+        made = quantize_model(own, default_policy(conv_layers(own.net), **placement))
+        calibrate(own.net, made.placement, inputs, calibrator)
+        return made
+
+    source = Source(ModelInfo(model.head, model.names, 320), model, quantized("mse"))
+    gate = Gate(model.head, tmp_path, write_onnx({"ptq": source}, True, tmp_path), images, 1)
+    implicit = quantized("entropy", float_first=0, float_head=False).model.net
+
+    def run(images: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [raw.numpy() for raw in implicit(as_input(images))]
+
+    found = gate.check("tensorrt", "int8-implicit", run)
+    assert found[0].scores > 4 * gate.scores + 0.05
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "warning: tensorrt int8-implicit: its scores are not those of model-fp32"
+    )
+    for text in ("mean IoU 0.9", f"scores differ by {found[0].scores:.2f}, ", "--calibrator"):
+        assert text in line
+    with pytest.raises(EngineError, match="computes wrongly, nothing was recorded; leave int8 out"):
+        gate.check("tensorrt", "int8", run)
+
+
+@pytest.mark.parametrize("key", ["fp32", "int8", "int8-implicit"])
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "has NaN or Inf"), (np.inf, "has NaN or Inf"), (0, "is 0 every")]
+)
+def test_a_useless_map_stops_every_engine(key: str, value: float, words: str, subject: Any) -> None:
+    raws = [raw.copy() for raw in subject.gate.raws["onnx-fp32"]]
+    raws[1][:] = value
+    stride = subject.source.info.head.strides[1]
+    with pytest.raises(EngineError) as caught:
+        subject.gate.check("tensorrt", key, lambda images: raws)
+    assert f"tensorrt {key}: its map of stride {stride} {words}" in str(caught.value)
+    assert "--precisions" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_gate_goes_by_the_onnx_of_the_same_precision(subject: Any) -> None:
