@@ -216,6 +216,26 @@ def test_the_reason_is_not_what_was_said_of_the_timing_cache(build, fakes, tmp_p
         engine.build(source(), "fp16", tmp_path)
 
 
+def test_warnings_are_counted_and_the_first_are_shown_once(build, fakes, tmp_path, capsys):
+    def warned(config) -> None:
+        log = bindings.logger(fakes)
+        for text in ("Missing scale for\n/net/a", "Missing scale for /net/b") * 40 + ("c", "d"):
+            trt.ILogger.log(log, trt.ILogger.WARNING, text)
+
+    build.during = warned
+    for _ in range(2):  # those of one build are not counted with the next
+        engine.build(source(), "fp16", tmp_path)
+        lines = capsys.readouterr().err.splitlines()
+        start = lines.index(
+            "warning: tensorrt fp16: TensorRT gave 82 warnings, 4 different; the first:"
+        )
+        shown = ["  Missing scale for /net/a", "  Missing scale for /net/b", "  c"]
+        assert lines[start + 1 :] == shown
+    build.during = lambda config: None
+    engine.build(source(), "fp16", tmp_path)
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_the_build_and_leaves_nothing(build, fakes, tmp_path):
     steps = []
 

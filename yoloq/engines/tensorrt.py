@@ -1,19 +1,22 @@
 """TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
 
 import json
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ..files import sha256_text
-from ..trt.bindings import INSTALL, gpu, has_builder_precision, tensorrt
+from ..trt.bindings import INSTALL, gpu, has_builder_precision, logger, one_line, tensorrt
 from ..trt.build import build_plan
 from ..trt.job import IMPLICIT, check_given, check_names, check_options
 from ..trt.manifest import Manifest, capability, gpu_name, write_engine
 from ..trt.onnx import tensorrt_onnx
 from .base import Engine, NodeTime, Predictor, Source
+
+LISTED = 3  # warnings of TensorRT's that are shown behind a build
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -45,10 +48,21 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     trt, device = tensorrt(), gpu(source.device)
     check_options(trt, precision, source.options)
     graph = tensorrt_onnx(source, precision).SerializeToString()
+    messages = logger(trt).messages
+    messages.take_warned()
     plan = build_plan(trt, source, precision, graph, folder, device)
+    _tell(precision, messages.take_warned())
     file = folder / f"tensorrt-{precision}.engine"
     write_engine(file, manifest(source, precision, str(trt.__version__), device), plan)
     return file
+
+
+def _tell(precision: str, warned: Mapping[str, int]) -> None:
+    """Print how many warnings TensorRT gave, and the first ones, each once."""
+    if warned:
+        first = [f"  {one_line(text)}" for text in warned][:LISTED]
+        title = f"warning: tensorrt {precision}: TensorRT gave {sum(warned.values())} warnings"
+        print(f"{title}, {len(warned)} different; the first:", *first, sep="\n", file=sys.stderr)
 
 
 def manifest(source: Source, precision: str, version: str, device: torch.device) -> Manifest:

@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections import deque
+from collections import Counter, deque
 from types import ModuleType
 from typing import Any
 
@@ -65,16 +65,30 @@ def has_builder_precision(trt: ModuleType) -> bool:
 
 
 class Messages:
-    """The latest errors and warnings of TensorRT, for the texts of our own errors."""
+    """The latest errors and warnings of TensorRT, for the texts of our own errors.
+
+    `warned` counts all warnings, those that were forgotten too, until they are taken.
+    """
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=KEPT)
         self.warnings: deque[str] = deque(maxlen=KEPT)
+        self.warned: Counter[str] = Counter()
 
     def clear(self) -> None:
         """Forget them, before something whose messages are of interest."""
         self.errors.clear()
         self.warnings.clear()
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
+        self.warned[text] += 1
+
+    def take_warned(self) -> Counter[str]:
+        """How often each warning came since the last call, the first to come first."""
+        taken, self.warned = self.warned, Counter()
+        return taken
 
     def reason(self) -> str:
         """The first error since `clear`, which those behind it follow from, in one line."""
@@ -94,7 +108,7 @@ def logger(trt: ModuleType) -> Any:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.messages.errors.append(msg)
             elif severity == trt.ILogger.WARNING:
-                self.messages.warnings.append(msg)
+                self.messages.warn(msg)
 
     return Logger()
 
