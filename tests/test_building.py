@@ -295,10 +295,20 @@ def warn(capsys: pytest.CaptureFixture[str], engine_row: Engine, *rows: Row) -> 
     return capsys.readouterr().err.splitlines()
 
 
-def test_slow_int8_is_named_with_its_dearest_layers(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = row("fp32", 9.0), row("fp16", 5.0), row("int8", 6.0)
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [
+        ("int8", "in float (make ptq ARGS='--keep-float ...')"),
+        ("int8-implicit", "in FP16 (--fp16-layers)"),
+    ],
+)
+def test_slow_int8_is_named_with_its_dearest_layers(
+    precision: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = row("fp32", 9.0), row("fp16", 5.0), row(precision, 6.0)
     [line] = warn(capsys, fake_engine(profile=profile(3.0)), *rows)
-    assert line.startswith("warning: fake int8 takes 6.00 ms, fp16 5.00: int8 is slower")
+    assert line.startswith(f"warning: fake {precision} takes 6.00 ms, fp16 5.00: int8 is slower")
+    assert line.endswith(f"; keep those {advice}")
     assert "model.3.conv (+2.000 ms), model.12 (+0.250 ms)" in line
     assert "model.5" not in line
 

@@ -87,19 +87,24 @@ def warn_if_slow(
                     nodes = engine.profile(files[key], precision, device, threads, PROFILED)
                     layers = variant.source.quantized.placement.layers
                     profiles[key] = layer_times(nodes, layers, tensor_readers(variant.source))
+        named = dearest(profiles[variant.key], profiles[other]) if profiles else []
         say(
             f"warning: {engine.name} {variant.key} takes {times[variant.key]:.2f} ms, {other} "
             f"{times[other]:.2f}: int8 is slower here"
-            + (dearest(profiles[variant.key], profiles[other]) if profiles else "")
+            + (f"; it costs most at {', '.join(named)}; {_keep_out(variant)}" if named else "")
         )
 
 
-def dearest(int8: LayerTimes, other: LayerTimes) -> str:
-    """The convolutions and blocks that take longer in int8, the worst first."""
+def _keep_out(variant: Variant) -> str:
+    """How to keep layers out of int8: an engine that calibrates itself knows of no policy."""
+    if variant.precision == IMPLICIT:
+        return "keep those in FP16 (--fp16-layers)"
+    return "keep those in float (make ptq ARGS='--keep-float ...')"
+
+
+def dearest(int8: LayerTimes, other: LayerTimes) -> list[str]:
+    """The convolutions and blocks that take longest in int8, with how much, the worst first."""
     lost = {name: ms - other.layers[name] for name, ms in int8.layers.items()}
     lost |= {name: ms - other.others.get(name, 0.0) for name, ms in int8.others.items()}
     worst = sorted((name for name in lost if lost[name] > 0), key=lambda name: -lost[name])
-    if not worst:
-        return ""
-    named = ", ".join(f"{name} ({lost[name]:+.3f} ms)" for name in worst[:NAMED])
-    return f"; it costs most at {named}; keep those in float (make ptq ARGS='--keep-float ...')"
+    return [f"{name} ({lost[name]:+.3f} ms)" for name in worst[:NAMED]]
