@@ -125,6 +125,17 @@ def test_timing_cache_serves_the_next_build(fakes, tmp_path):
     assert [bound["ignore_mismatch"] for bound in used] == [False, False]
 
 
+def test_caches_may_lie_apart_from_the_engine(fakes, tmp_path):
+    kept, apart = tmp_path / "kept", [tmp_path / "a", tmp_path / "b"]
+    for folder in (kept, *apart):
+        folder.mkdir()
+    for folder in apart:
+        engine.build(replace(source(), caches=kept), "fp32", folder)
+        assert files(folder) == {"tensorrt-fp32.engine"}
+    assert len(files(kept)) == 1
+    assert caches(fakes) == [b"", TIMES]
+
+
 @pytest.mark.parametrize("damage", ["cut off", "another GPU", "refused"])
 def test_timing_cache_that_cannot_be_used(damage, build, fakes, tmp_path, monkeypatch):
     device = engine.gpu("auto")

@@ -125,8 +125,7 @@ def test_two_int8_engines_of_one_run_have_files_of_their_own(tmp_path: Path) -> 
     first = source()
     second = replace(first, quantized=tiny_quantized(float_first=3))
     variants = make_variants(("fp32", "int8"), {"ptq": first, "qat": second})
-    config = engine.EngineConfig(project=str(tmp_path), name=".")
-    loaded, files = build(fake_engine(), variants, config, 1)
+    loaded, files = build(fake_engine(), variants, tmp_path, "cpu", 1)
     assert list(files) == list(loaded) == ["fp32", "int8", "int8-qat"]
     floats = [len(s.quantized.placement.float_layers) for s in (first, second)]
     assert floats[0] < floats[1]
@@ -138,6 +137,26 @@ def test_two_int8_engines_of_one_run_have_files_of_their_own(tmp_path: Path) -> 
     assert files["int8-qat"].name == "fake-int8-qat.txt"
     assert (tmp_path / "fake-int8-qat.bin").read_text() == f"weights of int8 of {floats[1]}"
     assert building.artifact_names(files)["int8-qat.bin"] == "fake-int8-qat.bin"
+
+
+def test_a_published_engine_takes_the_place_of_an_earlier_one_with_its_weights(
+    tmp_path: Path,
+) -> None:
+    made, folder = tmp_path / "made", tmp_path / "run"
+    for where, text in ((made, "new"), (folder, "old")):
+        where.mkdir()
+        for name in ("x-int8.xml", "x-int8.bin", "x-fp32.onnx"):
+            (where / name).write_text(text)
+    (folder / "x-fp16.xml").write_text("old")
+    files = {"int8": made / "x-int8.xml", "fp32": made / "x-fp32.onnx"}
+    assert building.publish(files, folder) == {
+        "int8": folder / "x-int8.xml",
+        "fp32": folder / "x-fp32.onnx",
+    }
+    found = {file.name: file.read_text() for file in folder.iterdir()}
+    kept = {"x-fp16.xml": "old"}
+    assert found == kept | dict.fromkeys(("x-int8.xml", "x-int8.bin", "x-fp32.onnx"), "new")
+    assert not list(made.iterdir())
 
 
 def test_calibration_has_the_images_and_the_key_of_ptq(tiny: TinySet, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tiny_set import TinySet
 from yoloq import cli
 from yoloq.engines import engine_row
 from yoloq.errors import EngineError
-from yoloq.stages import engine, layers
+from yoloq.stages import engine, gate, layers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,6 +70,29 @@ def raising(error: Exception) -> Any:
         raise error
 
     return report
+
+
+def test_what_the_gate_refuses_is_not_kept(
+    tiny: TinySet,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = project / "run"
+    before = {file.name for file in folder.iterdir()} - {"onnxruntime-fp32.onnx"}
+    (folder / "onnxruntime-fp32.onnx").unlink()
+    (folder / "onnxruntime-int8.onnx").write_bytes(b"earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(gate, "check_all", raising(EngineError("its boxes are not those")))
+        assert run(tiny, project, "--force") == 2
+    assert "its boxes are not those" in capsys.readouterr().err
+    assert {file.name for file in folder.iterdir()} == before
+    assert (folder / "onnxruntime-int8.onnx").read_bytes() == b"earlier"
+    assert run(tiny, project) == 0
+    sizes = [row["size_bytes"] for row in result(project)["rows"]]
+    names = ["onnxruntime-fp32.onnx", "onnxruntime-int8.onnx"]
+    assert sizes == [(folder / name).stat().st_size for name in names]
+    assert {file.name for file in folder.iterdir()} == before | set(names)
 
 
 def test_a_report_that_fails_costs_no_result(

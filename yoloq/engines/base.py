@@ -97,7 +97,8 @@ class Calibration:
 class Source:
     """What an engine is built from: the fused float model and its calibrated counterpart.
 
-    `device` is where an engine is built that measures kernels to choose from them.
+    `device` is where an engine is built that measures kernels to choose from them. `caches` is the
+    folder for what its next build can use, such as those times; None: beside the engine.
     """
 
     info: ModelInfo
@@ -106,6 +107,7 @@ class Source:
     options: BuildOptions = BuildOptions()
     calibration: Calibration | None = None
     device: str = "auto"
+    caches: Path | None = None
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""

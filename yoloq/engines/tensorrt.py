@@ -40,7 +40,7 @@ def check(precisions: Sequence[str], given: Collection[str]) -> None:
 
 
 def build(source: Source, precision: str, folder: Path) -> Path:
-    """Build an engine for the GPU of this machine; caches for the next build lie beside it.
+    """Build an engine for the GPU of this machine.
 
     Raises:
         EngineError: TensorRT cannot be used or cannot build the network; says why.
@@ -50,7 +50,7 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     graph = tensorrt_onnx(source, precision).SerializeToString()
     messages = logger(trt).messages
     messages.take_warned()
-    plan = build_plan(trt, source, precision, graph, folder, device)
+    plan = build_plan(trt, source, precision, graph, source.caches or folder, device)
     _tell(precision, messages.take_warned())
     file = folder / f"tensorrt-{precision}.engine"
     write_engine(file, manifest(source, precision, str(trt.__version__), device), plan)

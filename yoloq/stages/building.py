@@ -11,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from ..config import StageConfig
 from ..data.loader import iterate
 from ..engines import ENGINES, engine_row
 from ..engines.base import (
@@ -214,9 +213,9 @@ def _report(title: str, findings: Sequence[Finding], everything: str) -> None:
 
 
 def build(
-    engine: Engine, variants: Sequence[Variant], config: StageConfig, threads: int
+    engine: Engine, variants: Sequence[Variant], folder: Path, device: str, threads: int
 ) -> tuple[dict[str, Predictor], dict[str, Path]]:
-    """Engine files and loaded predictors, by key.
+    """Engine files in a folder and loaded predictors, by key.
 
     An engine names its file after the precision. What has another key is built first and renamed.
     """
@@ -224,20 +223,26 @@ def build(
     files: dict[str, Path] = {}
     for variant in sorted(variants, key=lambda each: each.key == each.precision):
         say(f"{engine.name} {variant.key}: building")
-        file = engine.build(variant.source, variant.precision, config.folder)
-        if variant.key != variant.precision:
-            file = _renamed(file, f"{engine.name}-{variant.key}")
+        file = engine.build(variant.source, variant.precision, folder)
+        file = _moved(file, folder / f"{engine.name}-{variant.key}{file.suffix}")
         files[variant.key] = file
-        predictors[variant.key] = engine.load(file, variant.precision, config.device, threads)
+        predictors[variant.key] = engine.load(file, variant.precision, device, threads)
     keys = [variant.key for variant in variants]
     return {key: predictors[key] for key in keys}, {key: files[key] for key in keys}
 
 
-def _renamed(file: Path, stem: str) -> Path:
-    """An engine file, and the weights beside it, under another name."""
-    for part in reversed(engine_files(file)):
-        part.replace(part.with_name(stem + part.suffix))
-    return file.with_name(stem + file.suffix)
+def publish(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Engine files under the names that others read, in the place of earlier ones."""
+    return {key: _moved(file, folder / file.name) for key, file in files.items()}
+
+
+def _moved(file: Path, to: Path) -> Path:
+    """An engine file, and the weights beside it, elsewhere."""
+    if file != to:
+        to.unlink(missing_ok=True)  # an .xml never stands beside the .bin of another model
+        for part in reversed(engine_files(file)):
+            part.replace(to.with_suffix(part.suffix))
+    return to
 
 
 def artifact_names(files: Mapping[str, Path]) -> dict[str, str]:
