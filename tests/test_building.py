@@ -248,6 +248,22 @@ def test_nothing_to_lint(
     assert not list(tmp_path.iterdir())
 
 
+def test_graphs_that_an_engine_keeps_are_written_without_a_finding(tmp_path: Path) -> None:
+    names = lint_graphs(
+        building.engine_row("tensorrt"), variants_of("fp32", "fp16", "int8"), tmp_path
+    )
+    assert names == {
+        "graph-fp16": "tensorrt-fp16-graph.onnx",
+        "graph-int8": "tensorrt-int8-graph.onnx",
+    }
+    assert {file.name for file in tmp_path.iterdir()} == set(names.values())
+    for name in names.values():
+        graph = onnx.load(tmp_path / name).graph
+        kinds = {w.data_type for w in graph.initializer if len(w.dims) == 4}
+        quantized = {onnx.TensorProto.INT8} if "int8" in name else set()
+        assert kinds == {onnx.TensorProto.FLOAT16} | quantized
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_the_graphs_of_the_cpu_engines_have_no_error(name: str, tmp_path: Path) -> None:
     pytest.importorskip(name)

@@ -150,6 +150,7 @@ class Engine:
     convolutions before their activation; None where an engine cannot. `options` names the
     `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
     it builds from, and `target` what the linter calls it: nothing is linted without both.
+    `keeps_graph` says that this graph is a result of its own, for the vendor's tools.
     `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
     `devices` is where it runs: cpu, cuda. `check_device(device)` raises an EngineError where it
     does not run on that: asked before its package, which may be gigabytes, is found missing.
@@ -169,6 +170,7 @@ class Engine:
     options: tuple[str, ...] = ()
     graph: Callable[[Source, str], onnx.ModelProto] | None = None
     target: str = ""
+    keeps_graph: bool = False
     sharing: Sharing = "siblings"
     residual: Residual = "none"
     devices: tuple[str, ...] = ("cpu",)

@@ -120,6 +120,7 @@ ENGINE = Engine(
     ),
     graph=tensorrt_onnx,
     target="tensorrt",
+    keeps_graph=True,
     sharing="concat",
     residual="input",
     devices=("cuda",),

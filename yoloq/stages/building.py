@@ -164,28 +164,34 @@ def _save(model: onnx.ModelProto, file: Path) -> str:
     return file.name
 
 
-def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> None:
+def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> dict[str, str]:
     """Find out before a long build what the engine will refuse, and say what will be slow.
 
-    A graph with findings is left in the run folder, where `make lint-onnx` reads it.
+    Graphs that the engine keeps are written, and those with findings, for `make lint-onnx`.
+
+    Returns:
+        File names by key, `graph-int8` for example.
 
     Raises:
         EngineError: a rule is broken that the engine insists on.
     """
+    names: dict[str, str] = {}
     if engine.graph is None or not engine.target:
-        return
+        return names
     for variant in variants:
         if variant.precision not in WITH_TYPES:
             continue
         graph = engine.graph(variant.source, variant.precision)
         findings = lint(graph, engine.target)
+        file = folder / f"{engine.name}-{variant.key}-graph.onnx"
+        if findings or engine.keeps_graph:
+            names[f"graph-{variant.key}"] = _save(graph, file)
         if findings:
-            file = folder / f"{engine.name}-{variant.key}-graph.onnx"
-            _save(graph, file)
             see = f"all of it: make lint-onnx ONNX={file} TARGET={engine.target} ARGS=--all"
             _report(
                 f"{engine.name} {variant.key}", findings, _placement_hint(engine, variant) + see
             )
+    return names
 
 
 def _placement_hint(engine: Engine, variant: Variant) -> str:

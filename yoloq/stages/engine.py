@@ -5,13 +5,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..config import StageConfig, option, require
 from ..detections import Detections
 from ..engines import ENGINES, get_engine
-from ..engines.base import BuildOptions, Engine, ModelInfo, Predictor, Source, engine_files
+from ..engines.base import (
+    BuildOptions,
+    Calibration,
+    Engine,
+    ModelInfo,
+    Predictor,
+    Source,
+    engine_files,
+)
 from ..environment import affinity, environment, has_vnni, isa_flags
 from ..errors import EngineError, RunError, UserError
 from ..quant.hand_set import parse_amax
@@ -98,22 +107,14 @@ def run(config: EngineConfig) -> StageResult:
     if done is not None:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    sources = open_sources(inputs, options, models)
-    if IMPLICIT in precisions:
-        images = building.calibration(inputs, ptq)
-        sources = {name: replace(each, calibration=images) for name, each in sources.items()}
+    calibration = building.calibration(inputs, ptq) if IMPLICIT in precisions else None
+    sources = open_sources(inputs, options, models, calibration)
     warn_without_vnni(engine)
     variants = building.make_variants(precisions, sources)
     int8 = building.exportable(engine, sources, precisions)
-    files = building.write_onnx(sources, int8, config.folder)
-    building.lint_graphs(engine, variants, config.folder)
-    # apart: what the gate refuses never stands under a name that others read
-    with tempfile.TemporaryDirectory(dir=config.folder) as unchecked:
-        predictors, built = building.build(
-            engine, variants, Path(unchecked), config.device, config.cores
-        )
-        gated = gate.check_all(inputs, engine.name, predictors, files, config.gate, config.cores)
-        built = building.publish(built, config.folder)
+    onnx = building.write_onnx(sources, int8, config.folder)
+    files = onnx | building.lint_graphs(engine, variants, config.folder)
+    predictors, built, gated = checked_engines(inputs, engine, variants, onnx)
     files |= building.artifact_names(built)
     files |= or_warn(
         "list of layers",
@@ -143,6 +144,29 @@ def run(config: EngineConfig) -> StageResult:
     return result
 
 
+def checked_engines(
+    inputs: Inputs, engine: Engine, variants: Sequence[Variant], onnx: Mapping[str, str]
+) -> tuple[dict[str, Predictor], dict[str, Path], dict[str, Any]]:
+    """Predictors and files by key, and what the gate measured.
+
+    They are built apart: what the gate refuses never stands under a name that others read.
+
+    Args:
+        onnx: file names as `write_onnx` gave them.
+
+    Raises:
+        EngineError: one does not compute what its ONNX says.
+    """
+    config = inputs.config
+    assert isinstance(config, EngineConfig)
+    with tempfile.TemporaryDirectory(dir=config.folder) as apart:
+        predictors, files = building.build(
+            engine, variants, Path(apart), config.device, config.cores
+        )
+        found = gate.check_all(inputs, engine.name, predictors, onnx, config.gate, config.cores)
+        return predictors, building.publish(files, config.folder), found
+
+
 def or_warn(what: str, report: Callable[[], dict[str, str] | None]) -> dict[str, str]:
     """Names of the files that a report wrote; a warning where it fails.
 
@@ -157,14 +181,17 @@ def or_warn(what: str, report: Callable[[], dict[str, str] | None]) -> dict[str,
 
 
 def open_sources(
-    inputs: Inputs, options: BuildOptions, models: Sequence[StageResult]
+    inputs: Inputs,
+    options: BuildOptions,
+    models: Sequence[StageResult],
+    calibration: Calibration | None = None,
 ) -> dict[str, Source]:
     """What to build from, by the stage that made the int8 model."""
     info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
     folder, device = inputs.config.folder, inputs.config.device
     opened = {made.stage: load_quantized(folder / made.artifacts["model"]) for made in models}
     return {
-        stage: Source(info, inputs.model, quantized, options, device=device, caches=folder)
+        stage: Source(info, inputs.model, quantized, options, calibration, device, folder)
         for stage, quantized in opened.items()
     }
 
