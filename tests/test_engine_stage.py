@@ -72,6 +72,31 @@ def raising(error: Exception) -> Any:
     return report
 
 
+def test_an_engine_of_any_number_of_images_is_timed_at_the_best_and_at_the_most(
+    tiny: TinySet, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"options": ("batch", "max_batch"), "keeps_graph": True}
+    row = replace(engine_row("onnxruntime"), **options)
+    monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
+    assert run(tiny, project, "--max-batch", "3") == 0
+    found = result(project)
+    assert [
+        (row["name"], row["precision"], row["latency_ms"]["batch"]) for row in found["rows"]
+    ] == [
+        ("FP32", "fp32", 1),
+        ("INT8 PTQ", "int8", 1),
+        ("FP32, batch 3", "fp32", 3),
+        ("INT8 PTQ, batch 3", "int8", 3),
+    ]
+    assert [row["path_ms"] is None for row in found["rows"]] == [False, False, True, True]
+    for row in found["rows"]:
+        assert row["fps"] == pytest.approx(
+            1e3 * row["latency_ms"]["batch"] / row["latency_ms"]["p50"]
+        )
+    assert found["artifacts"]["graph-int8"] == "onnxruntime-int8-graph.onnx"
+    assert (project / "run" / "onnxruntime-int8-graph.onnx").is_file()
+
+
 def test_what_the_gate_refuses_is_not_kept(
     tiny: TinySet,
     project: Path,

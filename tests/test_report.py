@@ -18,9 +18,9 @@ def write(folder: Path, stage: str, *rows: Row) -> None:
     StageResult(stage, "k", {}, ENVIRONMENT, {}, data, rows).write(folder / f"{stage}.json")
 
 
-def row(precision: str, fps: float | None, **more) -> Row:
-    p50 = None if fps is None else 1000 / fps
-    timing = {"p50": p50, "p99": p50, "batch": 1, "threads": 2, "affinity": [0]}
+def row(precision: str, fps: float | None, batch: int = 1, **more) -> Row:
+    p50 = None if fps is None else 1000 * batch / fps
+    timing = {"p50": p50, "p99": p50, "batch": batch, "threads": 2, "affinity": [0]}
     latency = None if fps is None else timing | {"warmup": 1, "runs": 3}
     return Row(precision, precision, "openvino", 0.3, 0.5, latency_ms=latency, fps=fps, **more)
 
@@ -29,6 +29,14 @@ def test_speed_up_is_against_the_same_engines_fp32(tmp_path: Path) -> None:
     write(tmp_path / "a", "engine-openvino", row("fp32", 50.0), row("int8", 125.0))
     lines = run(ReportConfig(project=str(tmp_path), name="a"))
     assert [line["speed_up"] for line in lines] == [1.0, 2.5]
+
+
+def test_speed_up_is_against_the_same_number_of_images(tmp_path: Path) -> None:
+    one, many = (row("fp32", 50.0), row("int8", 125.0)), (row("fp32", 80.0, 32),)
+    write(tmp_path / "a", "engine-openvino", *one, *many, row("int8", 320.0, 32))
+    lines = run(ReportConfig(project=str(tmp_path), name="a"))
+    assert [line["speed_up"] for line in lines] == [1.0, 2.5, 1.0, 4.0]
+    assert "; batch 1 and 32, 2 threads" in (tmp_path / "a" / "report.md").read_text()
 
 
 def test_speed_up_is_not_against_the_baseline_of_the_same_engine(tmp_path: Path) -> None:

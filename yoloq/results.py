@@ -17,10 +17,10 @@ class Row:
     """One line of the report: a model in one precision on one engine.
 
     mAP, delta and fidelity are fractions; `delta` is against the FP32 baseline on the same images
-    and `delta_ci95` its paired bootstrap interval. `latency_ms` is of the model alone at batch 1,
-    `path_ms` from the image file to its boxes, both with how they were taken. `float_type` is the
-    type of what is not int8; `float_layers` names the convolutions that an int8 model keeps in it.
-    `simulated` says that int8 was computed in float, so that the row claims no speed.
+    and `delta_ci95` its paired bootstrap interval. `latency_ms` is of the model alone, `path_ms`
+    from the image file to its boxes, both with how they were taken, such as the batch. `float_type`
+    is the type of what is not int8; `float_layers` names the convolutions that an int8 model keeps
+    in it. `simulated` says that int8 was computed in float, so that the row claims no speed.
     """
 
     name: str

@@ -3,14 +3,11 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..config import StageConfig, option, require
-from ..detections import Detections
 from ..engines import ENGINES, get_engine
 from ..engines.base import (
     BuildOptions,
@@ -19,15 +16,13 @@ from ..engines.base import (
     ModelInfo,
     Predictor,
     Source,
-    engine_files,
 )
 from ..environment import affinity, environment, has_vnni, isa_flags
 from ..errors import EngineError, RunError, UserError
 from ..quant.hand_set import parse_amax
 from ..quantized import load_quantized
-from ..results import Row, StageResult
-from ..timing import Latency, end_to_end, measure_predictors
-from . import building, gate, layers
+from ..results import StageResult
+from . import building, gate, layers, measuring
 from .baseline import BaselineConfig
 from .baseline import run as run_baseline
 from .building import IMPLICIT, Variant
@@ -36,7 +31,6 @@ from .ptq import PtqConfig
 from .ptq import run as run_ptq
 from .qat import QatConfig
 from .qat import run as run_qat
-from .rows import BASELINE, accuracy, describe, find, timing
 
 CHOICES = ("auto", "ptq", "qat", "both")
 LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
@@ -54,7 +48,9 @@ class EngineConfig(StageConfig):
     of: str = option("auto", "int8 model; auto: qat where it beat ptq; both: a row each", CHOICES)
     gate: int = option(8, "val images on which each engine is held against its ONNX; 0: none")
     batch: int = option(_BUILD.batch, "images at once, in the engine and when it is timed")
-    max_batch: int = option(_BUILD.max_batch, "take 1 to N images at once, fastest at --batch")
+    max_batch: int = option(
+        _BUILD.max_batch, "take 1 to N images, fastest at --batch; timed at both"
+    )
     workspace: float = option(_BUILD.workspace, "GiB of scratch memory; 0: all that there is")
     tf32: bool = option(_BUILD.tf32, "let FP32 convolutions round their inputs to TF32")
     level: int = option(_BUILD.level, "how long to search for fast kernels, 0 to 5")
@@ -100,9 +96,7 @@ def run(config: EngineConfig) -> StageResult:
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     models = chosen_models(inputs, ptq, config.of)
     stage = f"engine-{engine.name}"
-    keys = {made.stage: made.key for made in models}
-    gpu = environment(config.device)["gpu"]
-    key = inputs.key(stage, quantized=keys, precisions=precisions, gpu=gpu)
+    key = result_key(inputs, stage, models, precisions)
     done = finished(config.folder, stage, key, config.force)
     if done is not None:
         return done
@@ -120,13 +114,14 @@ def run(config: EngineConfig) -> StageResult:
         "list of layers",
         lambda: layers.write_layers(engine, variants, predictors, config.folder),
     )
-    rows = measure_rows(inputs, engine, variants, predictors, built)
+    rows = measuring.at_batch(inputs, config, engine, variants, predictors, built)
     gate.warn_if_off(rows, expected_map(variants, baseline, models))
+    larger = measuring.at_max_batch(inputs, config, rows, predictors)
     newest = models[-1]
     result = inputs.result(
         stage,
         key,
-        rows,
+        rows + larger,
         artifacts=files,
         seconds={"total": time.perf_counter() - began},
         notes={
@@ -142,6 +137,15 @@ def run(config: EngineConfig) -> StageResult:
         lambda: layers.warn_if_slow(engine, variants, built, rows, config.device, config.cores),
     )
     return result
+
+
+def result_key(
+    inputs: Inputs, stage: str, models: Sequence[StageResult], precisions: Sequence[str]
+) -> str:
+    """Hash of all that the stage's result depends on, the GPU included."""
+    gpu = environment(inputs.config.device)["gpu"]
+    quantized = {made.stage: made.key for made in models}
+    return inputs.key(stage, quantized=quantized, precisions=precisions, gpu=gpu)
 
 
 def checked_engines(
@@ -281,61 +285,3 @@ def warn_without_vnni(engine: Engine) -> None:
             "warning: this CPU has no VNNI: int8 may be no faster than FP32, and sums of u8 x s8 "
             "products can saturate; ARGS='--weight-bits 7' of make ptq avoids that"
         )
-
-
-def measure_rows(
-    inputs: Inputs,
-    engine: Engine,
-    variants: Sequence[Variant],
-    predictors: Mapping[str, Predictor],
-    files: Mapping[str, Path],
-) -> list[Row]:
-    """Accuracy of each engine, then the latency of all of them in turn."""
-    config = inputs.config
-    assert isinstance(config, EngineConfig)
-    baseline = Detections.load(config.folder / BASELINE)
-    found = {
-        key: find(inputs, predictor, title=f"detect, {engine.name} {key}")
-        for key, predictor in predictors.items()
-    }
-    latencies = time_all(predictors, inputs, config)
-    rows = []
-    for variant in variants:
-        key, int8 = variant.key, variant.precision == "int8"
-        placement = variant.source.quantized.placement
-        row = Row(
-            name=variant.title,
-            precision=key,
-            engine=engine.name,
-            size_bytes=sum(file.stat().st_size for file in engine_files(files[key])),
-            float_type=predictors[key].float_type,
-            float_layers=tuple(placement.float_layers) if int8 else None,
-            simulated=int8 and engine.simulated,
-            **accuracy(inputs, found[key], baseline),
-            **timing(*latencies[key]),
-        )
-        if row.simulated:
-            row = replace(row, latency_ms=None, path_ms=None, fps=None)
-        say(describe(row))
-        rows.append(row)
-    return rows
-
-
-def time_all(
-    predictors: Mapping[str, Predictor], inputs: Inputs, config: EngineConfig
-) -> dict[str, tuple[Latency, Latency | None]]:
-    """Latency of the model alone at `--batch` images, and of the whole path of one image.
-
-    An engine that takes several images at once and no fewer has no whole path of one.
-    """
-    shape = (config.batch, inputs.imgsz, inputs.imgsz, 3)
-    images = np.random.default_rng(config.seed).integers(0, 256, shape, np.uint8)
-    title = "time the models in turn"
-    alone = measure_predictors(predictors, images, config.runs, 5, config.cores, title)
-    paths: dict[str, Latency | None] = dict.fromkeys(predictors)
-    if config.batch == 1 or config.max_batch > config.batch:
-        for name, predictor in predictors.items():
-            title = f"time from file to boxes, {name}"
-            options = {"runs": config.runs, "threads": config.cores}
-            paths[name] = end_to_end(predictor, inputs.images, **options, title=title)
-    return {name: (alone[name], paths[name]) for name in predictors}

@@ -144,10 +144,16 @@ def line(run: str, row: Row, result: StageResult) -> dict[str, Any]:
 
 def speed_up(row: Row, result: StageResult) -> float | None:
     """FPS over that of the same engine's FP32 in the same result, which was timed in turn."""
-    base = next((other for other in result.rows if other.precision == "fp32"), None)
+    others = (other for other in result.rows if batch(other) == batch(row))
+    base = next((other for other in others if other.precision == "fp32"), None)
     if row.fps is None or base is None or base.fps is None:
         return None
     return row.fps / base.fps
+
+
+def batch(row: Row) -> int:
+    """Images at once when a row was timed; 0: it was not."""
+    return row.latency_ms["batch"] if row.latency_ms else 0
 
 
 def note(run: str, result: StageResult) -> str:
@@ -161,8 +167,9 @@ def note(run: str, result: StageResult) -> str:
         f"{machine['cpu']} ({', '.join(machine['isa'])}), GPU {machine['gpu'] or 'none'}"
     )
     if timed:
+        batches = " and ".join(map(str, sorted({batch(row) for row in result.rows} - {0})))
         text += (
-            f"; batch {timed['batch']}, {timed['threads']} threads on cores {timed['affinity']}, "
+            f"; batch {batches}, {timed['threads']} threads on cores {timed['affinity']}, "
             f"{timed['warmup']} warm-up and {timed['runs']} timed runs"
         )
         text += ", between events on the GPU" if timed.get("clock") == "gpu" else ""
@@ -194,7 +201,7 @@ LEGEND = (
     "images, with its paired bootstrap interval. Fidelity is the AP50-95 with the baseline's own "
     "detections as ground truth. p50, p99 and FPS are of the model alone, at batch 1 where nothing "
     "else is said; FPS with image goes from the file to the boxes. Speed-up is against the same "
-    "engine's FP32."
+    "engine's FP32 at the same batch."
 )
 
 
