@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from yoloq.cli import main
 from yoloq.config import StageConfig
@@ -31,6 +32,13 @@ def outcome(error: BaseException | None) -> int:
             "error: best.pt: Permission denied; check the path and its permissions\n",
             id="file",
         ),
+        pytest.param(
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee more"),
+            2,
+            "error: out of memory (CUDA out of memory. Tried to allocate 2 GiB.); take a smaller",
+            id="GPU memory",
+        ),
+        pytest.param(MemoryError(), 2, "error: out of memory (the machine has no", id="memory"),
         pytest.param(KeyboardInterrupt(), 130, "interrupted", id="interrupt"),
     ],
 )
@@ -43,8 +51,9 @@ def test_errors_of_the_user_and_the_machine_are_one_line(
 
 
 def test_a_defect_keeps_its_stack_trace() -> None:
-    with pytest.raises(ZeroDivisionError):
-        outcome(ZeroDivisionError())
+    for error in (ZeroDivisionError(), RuntimeError("shapes differ")):
+        with pytest.raises(type(error)):
+            outcome(error)
 
 
 def test_termination_cleans_up_like_an_interrupt(tmp_path: Path) -> None:

@@ -27,10 +27,26 @@ def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | No
         named = f"{error.filename}: {error.strerror}" if error.filename else error
         print(f"error: {named}; check the path and its permissions", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or "the machine has no more"
+        print(
+            f"error: out of memory ({reason}); take a smaller --batch-size or --imgsz",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted; finished parts are kept, start again to go on", file=sys.stderr)
         return 130
     return result if isinstance(result, int) else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # an error of torch's says that it is imported
+    return isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    )
 
 
 @contextlib.contextmanager
