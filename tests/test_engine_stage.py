@@ -12,7 +12,8 @@ from tiny_set import TinySet
 from yoloq import cli
 from yoloq.engines import engine_row
 from yoloq.errors import EngineError
-from yoloq.stages import engine, gate, layers
+from yoloq.stages import engine, gate, layers, measuring
+from yoloq.stages import inputs as opened
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,6 +64,21 @@ def test_a_slip_in_the_name_of_a_layer_is_found_before_any_stage_runs(
     [error] = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ") and words in error
     assert not (tmp_path / "run").exists()
+
+
+def test_key_and_result_name_the_gpu_of_the_device(
+    tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def environment(device: str = "auto") -> dict[str, Any]:
+        return {"versions": {}, "gpu": f"that of {device}"}
+
+    monkeypatch.setattr(engine, "environment", environment)
+    monkeypatch.setattr(opened, "environment", environment)
+    paths = {"weights": str(tiny.weights), "data": str(tiny.data), "project": str(tmp_path)}
+    inputs = opened.open_inputs(engine.EngineConfig(**paths, name="run", device="cuda:1"))
+    assert inputs.result("x", "key", [], {}).environment["gpu"] == "that of cuda:1"
+    wanted = inputs.key("x", quantized={}, precisions=(), gpu="that of cuda:1")
+    assert engine.result_key(inputs, "x", [], ()) == wanted
 
 
 def raising(error: Exception) -> Any:
@@ -130,10 +146,12 @@ def test_a_report_that_fails_costs_no_result(
     unknown = EngineError("its layers cannot be read; use 10.x")
     monkeypatch.setattr(layers, "write_layers", raising(unknown))
     monkeypatch.setattr(layers, "warn_if_slow", raising(KeyError("model.0.conv")))
+    monkeypatch.setattr(measuring, "at_max_batch", raising(EngineError("no memory for 32 images")))
     assert run(tiny, project) == 0
     assert [row["precision"] for row in result(project)["rows"]] == ["fp32", "int8"]
     warnings = [w for w in capsys.readouterr().err.splitlines() if w.startswith("warning: no ")]
     assert warnings == [
         "warning: no list of layers: its layers cannot be read; use 10.x",
+        "warning: no rows of --max-batch: no memory for 32 images",
         "warning: no comparison of layers: KeyError: 'model.0.conv'",
     ]

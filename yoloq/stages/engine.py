@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..config import StageConfig, option, require
 from ..engines import ENGINES, get_engine
@@ -35,6 +35,8 @@ from .qat import run as run_qat
 CHOICES = ("auto", "ptq", "qat", "both")
 LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
 _BUILD = BuildOptions()
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -110,13 +112,12 @@ def run(config: EngineConfig) -> StageResult:
     files = onnx | building.lint_graphs(engine, variants, config.folder)
     predictors, built, gated = checked_engines(inputs, engine, variants, onnx)
     files |= building.artifact_names(built)
-    files |= or_warn(
-        "list of layers",
-        lambda: layers.write_layers(engine, variants, predictors, config.folder),
-    )
+    told = (engine, variants, predictors, config.folder)
+    files |= or_warn("list of layers", layers.write_layers, *told) or {}
     rows = measuring.at_batch(inputs, config, engine, variants, predictors, built)
     gate.warn_if_off(rows, expected_map(variants, baseline, models))
-    larger = measuring.at_max_batch(inputs, config, rows, predictors)
+    timed = (inputs, config, rows, predictors)
+    larger = or_warn("rows of --max-batch", measuring.at_max_batch, *timed) or []
     newest = models[-1]
     result = inputs.result(
         stage,
@@ -132,10 +133,8 @@ def run(config: EngineConfig) -> StageResult:
         },
     )
     result.write(config.folder / f"{stage}.json")
-    or_warn(
-        "comparison of layers",
-        lambda: layers.warn_if_slow(engine, variants, built, rows, config.device, config.cores),
-    )
+    compared = (engine, variants, built, rows, config.device, config.cores)
+    or_warn("comparison of layers", layers.warn_if_slow, *compared)
     return result
 
 
@@ -171,17 +170,17 @@ def checked_engines(
         return predictors, building.publish(files, config.folder), found
 
 
-def or_warn(what: str, report: Callable[[], dict[str, str] | None]) -> dict[str, str]:
-    """Names of the files that a report wrote; a warning where it fails.
+def or_warn(what: str, report: Callable[..., T], *arguments: Any) -> T | None:
+    """What a report gives; a warning and None where it fails.
 
     No report is worth the engines and figures that it is about.
     """
     try:
-        return report() or {}
+        return report(*arguments)
     except Exception as error:  # it reads what libraries write, in whatever form
         named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         say(f"warning: no {what}: {named}{' '.join(str(error).split())}")
-        return {}
+        return None
 
 
 def open_sources(
