@@ -161,6 +161,15 @@ def test_profile_is_the_median_behind_the_warm_up(world):
     assert world.gpu.replayed == [], "a profiler sees nothing of a graph"
 
 
+def test_times_of_layers_that_are_known_by_name_alone(world, monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules[__name__], "SAMPLE", lambda: "no JSON")
+    world.open()
+    nodes = profile(world.file, "int8", "auto", 1, runs=3)
+    assert {node.sources[0] for node in nodes} == {"first", "second"}
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: layers are known by name alone: TensorRT's layer info")
+
+
 def test_recorder_is_a_profiler():
     recorder = runtime.layer_recorder(trt)
     assert isinstance(recorder, trt.IProfiler)

@@ -6,7 +6,7 @@ import pytest
 from inspector_samples import LAYERS, STEM, names_only, version_10, version_11
 
 from yoloq.errors import EngineError
-from yoloq.trt.inspector import LayerInfo, layer_report, read_layers
+from yoloq.trt.inspector import LayerInfo, layer_report, named, read_layers
 from yoloq.trt.profile import node_time
 
 CV1, CV2, INNER = "model.2.cv1.conv", "model.2.cv2.conv", "model.2.m.0.cv2.conv"
@@ -143,6 +143,12 @@ def test_information_in_no_known_form(text: str) -> None:
     with pytest.raises(EngineError, match="cannot be read") as caught:
         read_layers(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_by_its_name_alone_is_still_a_convolution() -> None:
+    node = node_time(named(STEM), 0.5)
+    assert (node.kind, node.precision) == ("Convolution", "unknown")
+    assert node.sources[0] == "/net/model.0/conv/Conv"
 
 
 def test_a_layer_in_the_common_profile() -> None:

@@ -97,10 +97,15 @@ def read_layers(text: str) -> list[LayerInfo]:
         ) from None
 
 
+def named(name: str) -> LayerInfo:
+    """What the name of a layer tells alone, which is made of its nodes'."""
+    return LayerInfo(name, "", nodes=_nodes(name, ""))
+
+
 def _layer(item: Mapping[str, Any] | str) -> LayerInfo:
     """One entry; a mere name where the engine was built without detailed verbosity."""
     if isinstance(item, str):
-        return LayerInfo(item, "", nodes=_nodes(item, ""))
+        return named(item)
     name = item["Name"]
     return LayerInfo(
         name,

@@ -1,11 +1,13 @@
 """Time of every layer of a TensorRT engine, under the names of the ONNX nodes fused into it."""
 
+import sys
 from pathlib import Path
 from statistics import median
 
 from ..engines.base import NodeTime, any_image
-from .inspector import LayerInfo
-from .runtime import open_engine
+from ..errors import EngineError
+from .inspector import LayerInfo, named
+from .runtime import TensorRtPredictor, open_engine
 
 
 def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
@@ -16,11 +18,19 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
     predictor = open_engine(file, device)
     images = any_image(predictor.model.imgsz).repeat(predictor.batch, 0)
     times = predictor.layer_times(images, runs)
-    layers = {layer.name: layer for layer in predictor.layers()}
+    layers = {layer.name: layer for layer in _told(predictor)}
     return [
-        node_time(layers.get(name, LayerInfo(name, "")), median(each))
-        for name, each in times.items()
+        node_time(layers.get(name) or named(name), median(each)) for name, each in times.items()
     ]
+
+
+def _told(predictor: TensorRtPredictor) -> list[LayerInfo]:
+    """The engine's layers; none, and a warning, where what TensorRT tells cannot be read."""
+    try:
+        return predictor.layers()
+    except EngineError as error:
+        print(f"warning: layers are known by name alone: {error}", file=sys.stderr)
+        return []
 
 
 def node_time(layer: LayerInfo, ms: float) -> NodeTime:
