@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,3 +51,11 @@ def one_thread() -> Iterator[None]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
     """A data set of a few 64 px images with two classes, and a random checkpoint for it."""
     return make_tiny_set(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C is heard, as it is not in a background job of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

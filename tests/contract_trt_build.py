@@ -247,6 +247,7 @@ def test_warnings_are_counted_and_the_first_are_shown_once(build, fakes, tmp_pat
     assert "warning" not in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_the_build_and_leaves_nothing(build, fakes, tmp_path):
     steps = []
 

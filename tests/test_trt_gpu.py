@@ -122,6 +122,7 @@ def test_plan_that_tensorrt_cannot_load_is_explained(tmp_path: Path) -> None:
         open_engine(file, "auto")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_a_build(tmp_path: Path, monkeypatch) -> None:
     sent = []
 
