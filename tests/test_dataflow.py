@@ -149,6 +149,14 @@ def test_residual_additions_and_where_their_branches_begin() -> None:
     assert residual_adds(trace(Shortcuts())) == {"plain": "a", "longer": "b"}
 
 
+def test_a_pass_that_fails_leaves_no_hook() -> None:
+    net = Shortcuts()
+    net.e = nn.Conv2d(7, 3, 1)
+    with pytest.raises(RuntimeError):
+        trace(net)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
 def test_residual_additions_of_yolov5n(yolov5n: list[Op]) -> None:
     blocks = ["2.m.0", "4.m.0", "4.m.1", "6.m.0", "6.m.1", "6.m.2", "8.m.0"]
     want = {f"model.{block}.add": f"model.{block}.cv1.conv" for block in blocks}

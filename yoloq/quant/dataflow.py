@@ -7,7 +7,9 @@ of their own (`Add`), so that they have names.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,19 +90,19 @@ def trace(net: nn.Module, size: int = 64) -> list[Op]:
     device = next(net.parameters()).device
     weights = {id(m.weight): n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     recorder = _Recorder(weights)
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda module, args, name=name: setattr(recorder, "entered", name)
-        )
-        for name, module in net.named_modules()
-        if isinstance(module, Add)
-    ]
-    # in inference mode a convolution reaches the recorder undecomposed
-    with torch.inference_mode(False), torch.no_grad(), recorder:
-        net(torch.zeros(1, 3, size, size, device=device))
-    for hook in hooks:
-        hook.remove()
+    with ExitStack() as stack:
+        for name, module in net.named_modules():
+            if isinstance(module, Add):
+                entering = partial(_enter, recorder, name)
+                stack.enter_context(module.register_forward_pre_hook(entering))
+        # in inference mode a convolution reaches the recorder undecomposed
+        with torch.inference_mode(False), torch.no_grad(), recorder:
+            net(torch.zeros(1, 3, size, size, device=device))
     return recorder.ops
+
+
+def _enter(recorder: _Recorder, name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+    recorder.entered = name
 
 
 def conv_inputs(ops: Sequence[Op]) -> dict[str, int]:
