@@ -4,7 +4,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,15 @@ def ctrl_c() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def the_error(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """Reads the one line that a mistake is answered with."""
+
+    def read() -> str:
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return read

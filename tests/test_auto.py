@@ -1,5 +1,6 @@
 """`make auto`: each step only where the target needs it, and each decision said."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,8 @@ def test_mistakes(
     words: str,
     tiny: TinySet,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    the_error: Callable[[], str],
 ) -> None:
     assert run(tiny, tmp_path, *flags) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and words in error and "\n" not in error
+    assert words in the_error()
     assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """What an engine run builds, is told, lints and reports, before and behind the builds."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,12 +98,11 @@ def test_mistakes(
     words: str,
     tiny: TinySet,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    the_error: Callable[[], str],
 ) -> None:
     command = tiny.flags(tmp_path, "--engine", "openvino", *flags)
     assert cli.main(engine.EngineConfig, engine.run, command) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("error: ") and words in error and "\n" not in error
+    assert words in the_error()
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,12 @@ def test_a_slip_in_the_name_of_a_layer_is_found_before_any_stage_runs(
     tiny: TinySet,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    the_error: Callable[[], str],
 ) -> None:
     row = replace(engine_row("tensorrt"), check=None, precisions=lambda device: ("fp32",))
     monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
     assert run(tiny, tmp_path, *flags) == 2
-    [error] = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: ") and words in error
+    assert words in the_error()
     assert not (tmp_path / "run").exists()
 
 

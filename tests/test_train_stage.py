@@ -82,11 +82,9 @@ def test_an_interrupted_training_goes_on(tiny, tmp_path, monkeypatch, capsys) ->
         pytest.param(["--device", "cuda:99"], "--device cuda:99", id="device"),
     ],
 )
-def test_mistakes_are_one_line(tiny, tmp_path, capsys, flags, words) -> None:
+def test_mistakes_are_one_line(tiny, tmp_path, the_error, flags, words) -> None:
     assert run(tiny, tmp_path, *flags) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and words in error
-    assert error.count("\n") == 1
+    assert words in the_error()
     assert not (tmp_path / "run").exists()
 
 
