@@ -52,7 +52,7 @@ def make_optimizer(
     Args:
         relative: AdamW's rate is a share of the size of a layer's weights, their root mean square
             (Shazeer and Stern 2018, arXiv 1804.04235, section 8); the bias goes with them. With
-            batch norm folded one layer's weights are fifty times another's, and one rate for both
+            batch norm folded one layer's weights are many times another's, and one rate for both
             leaves the first as it is or ruins the second.
 
     Raises:
