@@ -7,12 +7,12 @@ import numpy as np
 from record import INTERVAL, Column, Figure, Found, Table
 from subject import Subject, main
 
-from yoloq.coco_metrics import fidelity
+from yoloq.base.result import Row
 from yoloq.engines import get_engine
 from yoloq.engines.base import Predictor
-from yoloq.engines.torch_eager import TorchPredictor
-from yoloq.results import Row
-from yoloq.stages.rows import accuracy, find
+from yoloq.engines.torch import TorchPredictor
+from yoloq.measure.ap import fidelity
+from yoloq.stages.row import accuracy, find
 
 COLUMNS = (
     Column("Engine"),

@@ -14,12 +14,12 @@ from latency import pixels
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from yoloq.boxes import xywh_to_xyxy
+from yoloq.base.files import replace_when_whole
+from yoloq.base.machine import affinity
 from yoloq.engines.openvino import core
-from yoloq.environment import affinity
-from yoloq.files import replace_when_whole
+from yoloq.geometry.boxes import xywh_to_xyxy
+from yoloq.geometry.nms import nms
 from yoloq.models.heads import AnchorHead
-from yoloq.nms import nms
 
 OPSET = 17
 

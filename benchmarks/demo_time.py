@@ -11,9 +11,9 @@ from typing import Any
 from record import Column, Figure, Found, Table
 from subject import WORK, Subject, main
 
-from yoloq.config import ROOT
+from yoloq.base.config import ROOT
+from yoloq.base.machine import affinity
 from yoloq.data.synthetic import ensure
-from yoloq.environment import affinity
 
 MINUTES = 6
 NAME = "demo"

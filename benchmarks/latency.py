@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloq.boxes import letterbox
+from yoloq.base.machine import affinity
 from yoloq.data.images import read_image
 from yoloq.engines import get_engine
 from yoloq.engines.base import Predictor
-from yoloq.environment import affinity
+from yoloq.geometry.boxes import letterbox
+from yoloq.geometry.nms import nms
+from yoloq.measure.latency import measure
 from yoloq.models.heads import Candidates
-from yoloq.nms import nms
-from yoloq.timing import measure
 
 RUNS, WARMUP, REPETITIONS = 60, 10, 5
 

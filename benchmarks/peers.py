@@ -21,18 +21,18 @@ from latency import EngineFile, Load, Timed, time_models
 from record import FOLDER, INTERVAL, SPREAD, Column, Found, Table
 from subject import Subject, main
 
-from yoloq.config import ROOT
+from yoloq.base.config import ROOT
+from yoloq.base.files import replace_when_whole, sha256, write_text
+from yoloq.base.machine import affinity
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import get_engine
 from yoloq.engines.base import METADATA, Source
 from yoloq.engines.openvino import core
-from yoloq.environment import affinity
-from yoloq.export import INPUT, export_float
-from yoloq.files import replace_when_whole, sha256, write_text
-from yoloq.quant.dataflow import trace
-from yoloq.stages.inputs import say
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.rows import find
+from yoloq.graph.export import INPUT, export_float
+from yoloq.quant.trace import trace
+from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.row import find
+from yoloq.stages.run import say
 
 ENVIRONMENT = ROOT / ".venv-peers"
 PYTHON = str(ENVIRONMENT / "bin" / "python")

@@ -5,9 +5,9 @@ from typing import Any
 from record import Column, Figure, Found, Table
 from subject import Subject, main
 
+from yoloq.base.machine import affinity
 from yoloq.engines import get_engine
-from yoloq.environment import affinity
-from yoloq.profile import ROUNDS, LayerTimes, int8_costs, measure_layer_times
+from yoloq.measure.layer_times import ROUNDS, LayerTimes, int8_costs, measure_layer_times
 
 RUNS = 100
 MS = "{:.3f}"

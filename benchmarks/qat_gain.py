@@ -11,19 +11,20 @@ from record import Column, Figure, Found, Table
 from subject import Subject, main
 from torch import Tensor, nn
 
-from yoloq.bootstrap import Interval, paired_bootstrap
-from yoloq.coco_metrics import Score, score
+from yoloq.base.heap import keep_freed_memory
+from yoloq.base.machine import affinity
+from yoloq.base.result import Row
 from yoloq.engines import get_engine
 from yoloq.engines.base import Predictor, Source
-from yoloq.engines.torch_eager import TorchPredictor
-from yoloq.environment import affinity
-from yoloq.heap import keep_freed_memory
-from yoloq.quantized import load_quantized
-from yoloq.results import Row
-from yoloq.stages import ptq, qat
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.qat import QatConfig
-from yoloq.stages.rows import find
+from yoloq.engines.torch import TorchPredictor
+from yoloq.measure.ap import Score, score
+from yoloq.measure.bootstrap import Interval, paired_bootstrap
+from yoloq.quant.quantized import load_quantized
+from yoloq.stages.ptq import stage as ptq
+from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.qat import stage as qat
+from yoloq.stages.qat.stage import QatConfig
+from yoloq.stages.row import find
 
 EPOCHS = 6
 TRAIN_IMAGES = 288  # an epoch

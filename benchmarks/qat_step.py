@@ -13,23 +13,23 @@ from record import SPREAD, Column, Figure, Found, Table
 from subject import Subject, main
 from torch import nn
 
-from yoloq.data.augment import Augment
-from yoloq.heap import keep_freed_memory
+from yoloq.base.heap import keep_freed_memory
 from yoloq.models import load_model
-from yoloq.stages.qat_config import QatConfig
-from yoloq.stages.tuning import read_pictures
-from yoloq.train.distill import Distillation
+from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.setup import read_pictures
+from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Objective, Plan, supervised, take_step
 from yoloq.train.losses import loss_for
-from yoloq.train.objective import Imitation, QatObjective
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.parallel import Processes
-from yoloq.train.ranges import Mode
+from yoloq.train.qat.distill import Distillation
+from yoloq.train.qat.objective import Imitation, QatObjective
+from yoloq.train.qat.ranges import Mode
+from yoloq.train.qat.student import make_student
+from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import Sizes, TrainBatch, batches
 from yoloq.train.state import RunState
-from yoloq.train.student import make_student
-from yoloq.train.teacher import common_blocks
 
 BATCH, REPETITIONS, RATE = 8, 9, 1e-9  # the rate leaves all steps alike
 LIMIT = 1.6

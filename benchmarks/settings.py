@@ -8,7 +8,7 @@ from record import INTERVAL, Column, Found, Table
 from subject import Subject, main
 
 from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.stages.rows import find
+from yoloq.stages.row import find
 
 SCORES = (
     Column("AP", "{:.2f}"),

@@ -8,8 +8,8 @@ from latency import EngineFile, Load, Timed, time_models
 from record import SPREAD, Column, Figure, Found, Table
 from subject import Subject, main
 
+from yoloq.base.machine import isa_flags
 from yoloq.engines import get_engine
-from yoloq.environment import isa_flags
 from yoloq.models.heads import AnchorHead
 
 USUAL = "OpenVINO FP32 with decode"

@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 import yaml
 from record import RESULTS, Found, describe
 
-from yoloq.config import ROOT, StageConfig
-from yoloq.detections import Detections
+from yoloq.base.config import ROOT, StageConfig
+from yoloq.base.errors import UserError
+from yoloq.base.files import write_text
+from yoloq.base.machine import affinity, environment
+from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Predictor, Source
-from yoloq.environment import affinity, environment
-from yoloq.errors import UserError
-from yoloq.files import write_text
-from yoloq.results import StageResult
-from yoloq.stages import baseline
-from yoloq.stages.inputs import Inputs, open_inputs
-from yoloq.stages.ptq import PtqConfig, calibrated, calibration_images, read_policy
-from yoloq.stages.rows import BASELINE
+from yoloq.geometry.detections import Detections
+from yoloq.stages.baseline import stage as baseline
+from yoloq.stages.ptq.stage import PtqConfig, calibrated, calibration_images, read_policy
+from yoloq.stages.row import BASELINE
+from yoloq.stages.run import Inputs, open_inputs
 
 C = TypeVar("C", bound=StageConfig)
 

@@ -15,16 +15,17 @@ from latency import spread
 from record import RESULTS, Column, Figure, Found, Table
 from subject import Subject, main
 
-from yoloq.heap import keep_freed_memory
+from yoloq.base.heap import keep_freed_memory
 from yoloq.models.layered import LayeredNet
-from yoloq.quantized import load_quantized
-from yoloq.sensitivity.candidates import Candidate, block_work, find_candidates
-from yoloq.sensitivity.frontier import Frontier
-from yoloq.sensitivity.sweep import Geometries, Maps, Variants, find
-from yoloq.stages import ptq, sensitivity
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.sensitivity import SensitivityConfig
-from yoloq.stages.sweeping import float_maps, load, scorer
+from yoloq.quant.quantized import load_quantized
+from yoloq.stages.ptq import stage as ptq
+from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.sensitivity import stage as sensitivity
+from yoloq.stages.sensitivity.candidates import Candidate, block_work, find_candidates
+from yoloq.stages.sensitivity.driver import float_maps, load, scorer
+from yoloq.stages.sensitivity.frontier import Frontier
+from yoloq.stages.sensitivity.stage import SensitivityConfig
+from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, find
 
 IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well
 REPETITIONS = 9

@@ -1,7 +1,7 @@
 """From a checkpoint to an engine within a target: `python scripts/auto.py --help`."""
 
-from yoloq.cli import main
-from yoloq.stages.auto import AutoConfig, run
+from yoloq.__main__ import main
+from yoloq.stages.auto.stage import AutoConfig, run
 
 if __name__ == "__main__":
     raise SystemExit(main(AutoConfig, run))

@@ -1,7 +1,7 @@
 """Measure the FP32 checkpoint: `python scripts/baseline.py --help`."""
 
-from yoloq.cli import main
-from yoloq.stages.baseline import BaselineConfig, run
+from yoloq.__main__ import main
+from yoloq.stages.baseline.stage import BaselineConfig, run
 
 if __name__ == "__main__":
     raise SystemExit(main(BaselineConfig, run))

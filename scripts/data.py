@@ -2,8 +2,8 @@
 
 import sys
 
-from yoloq.cli import main
-from yoloq.data.check import CheckConfig, run
+from yoloq.__main__ import main
+from yoloq.stages.data.stage import CheckConfig, run
 
 if __name__ == "__main__":
     sys.exit(main(CheckConfig, run))

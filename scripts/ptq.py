@@ -1,7 +1,7 @@
 """Quantize without training: `python scripts/ptq.py --help`."""
 
-from yoloq.cli import main
-from yoloq.stages.ptq import PtqConfig, run
+from yoloq.__main__ import main
+from yoloq.stages.ptq.stage import PtqConfig, run
 
 if __name__ == "__main__":
     raise SystemExit(main(PtqConfig, run))

@@ -1,7 +1,7 @@
 """Train a detector: `python scripts/train.py --help`."""
 
-from yoloq.cli import main
-from yoloq.stages.train import TrainConfig, run
+from yoloq.__main__ import main
+from yoloq.stages.train.stage import TrainConfig, run
 
 if __name__ == "__main__":
     raise SystemExit(main(TrainConfig, run))

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from .sources import find, images_of_json, list_images, read_text, unique
+from yoloq.base.errors import DataError
+from yoloq.data.sources import find, images_of_json, list_images, read_text, unique
 
 SPLITS = ("train", "val", "test")
 KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
@@ -155,7 +155,7 @@ def _generate(file: Path, document: Mapping[str, Any], root: Path) -> None:
         return
     if kind != "synthetic":
         raise DataError(f"{file}: `generate: {kind}` is not known; there is `synthetic`")
-    from . import synthetic
+    from yoloq.data import synthetic
 
     synthetic.ensure(root)
 

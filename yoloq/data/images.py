@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..boxes import Image
+from yoloq.geometry.boxes import Image
 
 SUFFIXES = frozenset(
     {".bmp", ".dng", ".jpeg", ".jpg", ".mpo", ".pfm", ".png", ".tif", ".tiff", ".webp"}

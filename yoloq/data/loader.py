@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..boxes import Image, Letterbox, letterbox
-from ..detections import Ints
-from ..environment import affinity
-from ..errors import DataError, UserError
-from .images import read_image
+from yoloq.base.errors import DataError, UserError
+from yoloq.base.machine import affinity
+from yoloq.data.images import read_image
+from yoloq.geometry.boxes import Image, Letterbox, letterbox
+from yoloq.geometry.detections import Ints
 
 
 @dataclass(frozen=True)

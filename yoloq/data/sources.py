@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
-from .images import is_image
+from yoloq.base.errors import DataError
+from yoloq.data.images import is_image
 
 
 def find(entry: str, root: Path, where: str) -> Path:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from .shapes import CLASSES, Floats, Sprite, draw_sprite
+from yoloq.base.errors import DataError
+from yoloq.data.shapes import CLASSES, Floats, Sprite, draw_sprite
 
 VERSION = 1  # raise when the pictures change: an older set is then made again
 MARKER = "synthetic.json"

@@ -3,15 +3,15 @@
 import importlib
 import importlib.util
 
-from ..device import has_gpu
-from ..errors import EngineError
-from .base import PIP, Engine
+from yoloq.base.device import has_gpu
+from yoloq.base.errors import EngineError
+from yoloq.engines.base import PIP, Engine
 
 ENGINES = {  # name -> module; imported when used, since each pulls in its runtime
     "openvino": "openvino",
     "onnxruntime": "onnxruntime",
     "tensorrt": "tensorrt",
-    "torch": "torch_eager",
+    "torch": "torch",
 }
 
 

@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from ..models import LoadedModel
-from ..models.heads import Head, head_from_json
-from ..quant.placement import Residual, Sharing
-from ..quantized import QuantizedModel
+from yoloq.models import LoadedModel
+from yoloq.models.heads import Head, head_from_json
+from yoloq.quant.policy import Residual, Sharing
+from yoloq.quant.quantized import QuantizedModel
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
 PIP = ".venv/bin/pip install"

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import onnx
 
-from ..export import QdqGraph, export_float
-from .base import Source
+from yoloq.engines.base import Source
+from yoloq.graph.export import QdqGraph, export_float
 
 Lower = Callable[[onnx.ModelProto, Source, str], onnx.ModelProto]
 

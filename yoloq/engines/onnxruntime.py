@@ -11,13 +11,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..errors import EngineError
-from ..export import DEQUANTIZED, INPUT
-from ..files import replace_when_whole
-from ..lowering import lower_integer
-from . import runtimes
-from .base import METADATA, Engine, ModelInfo, NodeTime, Source, Watch, any_image, by_one
-from .graphs import exported, lowered, with_outputs
+from yoloq.base.errors import EngineError
+from yoloq.base.files import replace_when_whole
+from yoloq.engines import packages as runtimes
+from yoloq.engines.base import (
+    METADATA,
+    Engine,
+    ModelInfo,
+    NodeTime,
+    Source,
+    Watch,
+    any_image,
+    by_one,
+)
+from yoloq.engines.graphs import exported, lowered, with_outputs
+from yoloq.graph.export import DEQUANTIZED, INPUT
+from yoloq.graph.lower import lower_integer
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
 WARMUP = 5  # runs that a profile does not count

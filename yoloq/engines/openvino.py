@@ -11,13 +11,22 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from ..environment import isa_flags
-from ..errors import EngineError
-from ..files import replace_when_whole, writing
-from ..lowering import lower_minimal
-from . import runtimes
-from .base import METADATA, Engine, ModelInfo, NodeTime, Source, Watch, any_image, by_one
-from .graphs import exported, lowered, with_outputs
+from yoloq.base.errors import EngineError
+from yoloq.base.files import replace_when_whole, writing
+from yoloq.base.machine import isa_flags
+from yoloq.engines import packages as runtimes
+from yoloq.engines.base import (
+    METADATA,
+    Engine,
+    ModelInfo,
+    NodeTime,
+    Source,
+    Watch,
+    any_image,
+    by_one,
+)
+from yoloq.engines.graphs import exported, lowered, with_outputs
+from yoloq.graph.lower import lower_minimal
 
 ACTIVATIONS = "yoloq_activations"  # key of an int8 file's activation type
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError
-from ..files import replace_when_whole, sha256
-from . import checkpoint, classic, ultralytics, unpickle
-from .fuse import fuse_batch_norm
-from .heads import Head
-from .unpickle import Stub
+from yoloq.base.errors import CheckpointError
+from yoloq.base.files import replace_when_whole, sha256
+from yoloq.models import checkpoint, ultralytics, unpickle
+from yoloq.models import yolov5 as classic
+from yoloq.models.fuse import fuse_batch_norm
+from yoloq.models.heads import Head
+from yoloq.models.unpickle import Stub
 
 FORMAT = 1
 

@@ -4,7 +4,7 @@ import re
 
 from torch import nn
 
-from ..errors import CheckpointError
+from yoloq.base.errors import CheckpointError
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "SiLU": nn.SiLU,

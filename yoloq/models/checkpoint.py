@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import CheckpointError
-from .unpickle import Stub
+from yoloq.base.errors import CheckpointError
+from yoloq.models.unpickle import Stub
 
 OTHER_TASKS = (
     *("SegmentationModel", "ClassificationModel", "PoseModel", "OBBModel"),

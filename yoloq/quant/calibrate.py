@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .affine import weight_range
-from .calibrators import CALIBRATORS, Range
-from .modules import QuantConv2d, quantizers
-from .placement import Placement
-from .quantizer import TensorQuantizer
-from .statistics import Statistics
+from yoloq.quant.affine import weight_range
+from yoloq.quant.calibrators import CALIBRATORS, Range
+from yoloq.quant.modules import QuantConv2d, quantizers
+from yoloq.quant.policy import Placement
+from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .affine import QuantSpec
-from .statistics import Statistics
+from yoloq.quant.affine import QuantSpec
+from yoloq.quant.statistics import Statistics
 
 Range = tuple[float, float]
 Calibrator = Callable[[Statistics, QuantSpec], Range]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..errors import PolicyError
-from .modules import QuantConv2d, is_on
-from .placement import Placement, check_patterns, matches
+from yoloq.base.errors import PolicyError
+from yoloq.quant.modules import QuantConv2d, is_on
+from yoloq.quant.policy import Placement, check_patterns, matches
 
 LISTED = 5  # names that an error lists
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import CheckpointError, PolicyError
-from ..files import replace_when_whole
-from .modules import QuantConv2d
-from .quantizer import TensorQuantizer
+from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.files import replace_when_whole
+from yoloq.quant.modules import QuantConv2d
+from yoloq.quant.quantizer import TensorQuantizer
 
 STYLES = {  # name -> what an amax is called behind the convolution's name
     "pytorch-quantization": ("._input_quantizer._amax", "._weight_quantizer._amax"),

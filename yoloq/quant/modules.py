@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from .quantizer import TensorQuantizer
+from yoloq.quant.quantizer import TensorQuantizer
 
 
 class QuantConv2d(nn.Conv2d):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .affine import QuantSpec, fake_quantize, scale_and_zero_point
+from yoloq.quant.affine import QuantSpec, fake_quantize, scale_and_zero_point
 
 
 class TensorQuantizer(nn.Module):

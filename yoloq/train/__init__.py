@@ -1,0 +1,1 @@
+"""Training: the epoch loop, its state, samples, optimizers and losses."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..plots import new_figure, save_figure
-from .state import Epoch
+from yoloq.report.plots import new_figure, save_figure
+from yoloq.train.state import Epoch
 
 FIGURES = ("fidelity", "map50_95", "map50")
 OTHERS = ("epoch", "lr", "seconds", *FIGURES)

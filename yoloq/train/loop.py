@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
-from .finite import describe_divergence
-from .optimizer import Schedule, set_learning_rate
-from .progress import EpochProgress
-from .samples import TrainBatch
-from .state import Epoch, RunState
+from yoloq.base.errors import UserError
+from yoloq.train.finite import describe_divergence
+from yoloq.train.optimizer import Schedule, set_learning_rate
+from yoloq.train.progress import EpochProgress
+from yoloq.train.samples import TrainBatch
+from yoloq.train.state import Epoch, RunState
 
 Parts = dict[str, Tensor]
 Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, Parts]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..models.heads import AnchorHead
+from yoloq.models.heads import AnchorHead
 
 EPS = 1e-7
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import EngineError
-from ..models.heads import DflHead
-from ..models.ultralytics import import_ultralytics
+from yoloq.base.errors import EngineError
+from yoloq.models.heads import DflHead
+from yoloq.models.ultralytics import import_ultralytics
 
 BOX, CLASSES, DFL = 7.5, 0.5, 1.5  # the package's default gains
 

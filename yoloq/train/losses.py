@@ -2,8 +2,8 @@
 
 import torch
 
-from ..models.heads import AnchorHead, DflHead, Head
-from .loop import Loss
+from yoloq.models.heads import AnchorHead, DflHead, Head
+from yoloq.train.loop import Loss
 
 
 def loss_for(head: Head, imgsz: int, device: torch.device) -> Loss:
@@ -18,11 +18,11 @@ def loss_for(head: Head, imgsz: int, device: torch.device) -> Loss:
         TypeError: a head that no loss is known for.
     """
     if isinstance(head, AnchorHead):
-        from .loss_classic import ClassicLoss
+        from yoloq.train.loss_classic import ClassicLoss
 
         return ClassicLoss(head, imgsz)
     if isinstance(head, DflHead):
-        from .loss_ultralytics import UltralyticsLoss
+        from yoloq.train.loss_ultralytics import UltralyticsLoss
 
         return UltralyticsLoss(head, device)
     raise TypeError(f"no loss for a head of type {type(head).__name__}")

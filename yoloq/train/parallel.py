@@ -9,9 +9,9 @@ from datetime import timedelta
 import torch
 from torch import distributed, nn
 
-from ..device import torch_device
-from ..errors import UserError
-from .samples import TrainBatch
+from yoloq.base.device import torch_device
+from yoloq.base.errors import UserError
+from yoloq.train.samples import TrainBatch
 
 PATIENCE = timedelta(days=1)  # others wait while the first process evaluates
 

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..models.yolov5_layers import Detect
+from yoloq.models.yolov5.blocks import Detect
 
 OBJECTS = 8.0  # expected in an image of 640 x 640: YOLOv5's prior
 SURE = 0.6  # share of the class probability

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..boxes import letterbox
-from ..data.augment import Augment, Sample, make_sample
-from ..data.images import read_image
-from ..detections import GroundTruth
-from ..errors import DataError
+from yoloq.base.errors import DataError
+from yoloq.data.images import read_image
+from yoloq.geometry.boxes import letterbox
+from yoloq.geometry.detections import GroundTruth
+from yoloq.train.augment import Augment, Sample, make_sample
 
 CACHE_BYTES = 4 * 2**30  # letterboxed pictures kept in memory; beyond that they are read again
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import cast
 
-from ..models import LoadedModel, load_model, new_model
-from ..models.yolov5 import YOLOv5, v6_spec
-from .prior import set_prior
+from yoloq.models import LoadedModel, load_model, new_model
+from yoloq.models.yolov5.network import YOLOv5, v6_spec
+from yoloq.train.prior import set_prior
 
 SCRATCH = ("", "scratch")
 
@@ -41,7 +41,7 @@ def _fresh(family: str, size: str, names: tuple[str, ...]) -> LoadedModel:
         model = new_model(family, v6_spec(size, len(names)), names)
         _set_prior(model)
         return model
-    from ..models.ultralytics import package_spec
+    from yoloq.models.ultralytics import package_spec
 
     return new_model(family, package_spec(f"yolov5{size}", len(names)), names)
 

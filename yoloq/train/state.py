@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import RunError
-from ..files import replace_when_whole, write_text
-from .ema import WeightAverage
+from yoloq.base.errors import RunError
+from yoloq.base.files import replace_when_whole, write_text
+from yoloq.train.ema import WeightAverage
 
 Epoch = dict[str, float]
 KEYS = ("key", "settings", "net", "average", "updates", "optimizer", "history", "extra")

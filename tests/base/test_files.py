@@ -1,0 +1,74 @@
+"""Files appear whole or not at all."""
+
+import hashlib
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from yoloq.base.errors import RunError
+from yoloq.base.files import check_writable, replace_when_whole, sha256, write_text
+
+
+def test_a_file_appears_with_its_whole_content(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "a.txt"
+    write_text(file, "text")
+    assert file.read_text() == "text"
+    assert [item.name for item in file.parent.iterdir()] == ["a.txt"]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def write_half() -> None:
+        with replace_when_whole(file) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert file.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours", "text")
+    (tmp_path / "plain").write_text("text")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("ours", "plain")]
+    assert modes[0] == modes[1]
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/a\.txt: cannot be written \(.+\); make room"):
+        write_text(tmp_path / "file" / "a.txt", "text")
+
+
+def test_a_full_disk_is_named_where_torch_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with replace_when_whole(tmp_path / "a.pt"):
+            raise RuntimeError("unexpected pos 767936 vs 767824")
+
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        write()
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=4096))
+    with pytest.raises(RunError, match=r"a\.pt: cannot be written \(the disk is full\)"):
+        write()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "runs" / "a")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file/a: cannot be written; choose another --project"):
+        check_writable(tmp_path / "file" / "a")
+
+
+def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"bytes")
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"bytes").hexdigest()

@@ -1,0 +1,280 @@
+"""The contract that every row of the table of engines keeps, on every family of models."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from tiny_quant import NAMES, SIZE, as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+
+from yoloq.base.device import has_gpu
+from yoloq.base.errors import EngineError, PolicyError
+from yoloq.engines import ENGINES, engine_row, get_engine
+from yoloq.engines.base import Calibration, ModelInfo, Predictor, Source, engine_files
+from yoloq.models import FAMILIES
+from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.policy import Policy, Rule
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IMAGES = pictures(3, seed=7)
+
+
+def source(family: str, **placement) -> Source:
+    model = tiny_model(family)
+    info = ModelInfo(model.head, model.names, SIZE, conf=0.3, iou=0.5)
+    calibration = Calibration("pictures", 8, lambda: iter([pictures(8)]))
+    quantized = tiny_quantized(family, **placement)
+    return Source(info, model, quantized, calibration=calibration)
+
+
+def torch_outputs(net: torch.nn.Module) -> list[NDArray[np.float32]]:
+    with torch.inference_mode():
+        return [raw.numpy() for raw in net(as_input(IMAGES))]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family_source(request: pytest.FixtureRequest) -> Source:
+    return source(request.param)
+
+
+@pytest.fixture(scope="module", params=[name for name in ENGINES if importlib.util.find_spec(name)])
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def device(engine_name: str) -> str:
+    """Where the contract is tested: the CPU where the engine runs there, else the first GPU."""
+    if "cpu" in engine_row(engine_name).devices:
+        return "cpu"
+    if not has_gpu():
+        pytest.skip(f"{engine_name} runs on an NVIDIA GPU alone, and there is none")
+    return "cuda"
+
+
+@pytest.fixture(scope="module")
+def predictors(
+    engine_name: str, device: str, family_source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Predictor]:
+    """Every precision, built and loaded."""
+    engine, folder = get_engine(engine_name), tmp_path_factory.mktemp(engine_name)
+    files = {p: engine.build(family_source, p, folder) for p in engine.precisions(device)}
+    assert not [item for item in folder.iterdir() if item.name.startswith((".", "tmp"))]
+    for file in files.values():
+        assert sum(part.stat().st_size for part in engine_files(file)) > 100_000
+    return {p: engine.load(file, p, device, 1) for p, file in files.items()}
+
+
+def test_precisions_begin_with_fp32_and_have_int8(engine_name: str, device: str) -> None:
+    precisions = get_engine(engine_name).precisions(device)
+    assert precisions[0] == "fp32"
+    assert "int8" in precisions
+    assert set(precisions) <= {"fp32", "fp16", "bf16", "int8", "int8-implicit"}
+
+
+def test_what_an_image_needs_travels_with_the_engine(
+    predictors: dict[str, Predictor], family_source: Source
+) -> None:
+    for predictor in predictors.values():
+        assert predictor.model == family_source.info
+        assert predictor.model.names == NAMES
+        assert predictor.float_type in {"fp32", "fp16", "bf16"}
+
+
+def test_raw_maps_have_the_shapes_of_the_head(
+    predictors: dict[str, Predictor], family_source: Source
+) -> None:
+    wanted = [raw.shape for raw in torch_outputs(family_source.model.net)]
+    for predictor in predictors.values():
+        raws = predictor(IMAGES)
+        assert [raw.shape for raw in raws] == wanted
+        assert {raw.dtype for raw in raws} == {np.dtype(np.float32)}
+
+
+def test_fp32_agrees_with_torch(predictors: dict[str, Predictor], family_source: Source) -> None:
+    for found, wanted in zip(
+        predictors["fp32"](IMAGES), torch_outputs(family_source.model.net), strict=True
+    ):
+        assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_16_bit_precisions_agree_with_torch(
+    predictors: dict[str, Predictor], family_source: Source
+) -> None:
+    wanted = torch_outputs(family_source.model.net)
+    for precision in predictors.keys() & {"bf16", "fp16"}:
+        # a bfloat16 has 8 bits of mantissa: 1/512 or 54 dB an operation, and there are hundreds
+        assert signal_to_noise(wanted, predictors[precision](IMAGES)) >= 25
+
+
+def test_int8_agrees_with_what_torch_simulates(
+    predictors: dict[str, Predictor], family_source: Source
+) -> None:
+    # Float sums in another order, or in 16 bits, round some activations to the other side, and
+    # this deep an engine's rounding becomes independent of torch's: it may then differ from the
+    # simulation by as much as the simulation does from float, and be no worse than that (3 dB).
+    exact = torch_outputs(family_source.model.net)
+    simulated = torch_outputs(family_source.quantized.model.net)
+    found = predictors["int8"](IMAGES)
+    loss = signal_to_noise(exact, simulated)
+    assert loss > 18
+    assert signal_to_noise(simulated, found) >= loss - 3
+    assert signal_to_noise(exact, found) >= loss - 3
+
+
+def test_batch_equals_single_images(predictors: dict[str, Predictor]) -> None:
+    for precision, predictor in predictors.items():
+        batch = predictor(IMAGES)
+        singles = [predictor(IMAGES[i : i + 1]) for i in range(3)]
+        for level, found in enumerate(batch):
+            wanted = np.concatenate([raws[level] for raws in singles])
+            # torch picks other kernels for other batches; one rounding may then go the other way
+            tolerance = 1e-5 if precision == "fp32" else 0.1
+            assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+def test_results_outlive_the_next_call(predictors: dict[str, Predictor]) -> None:
+    for predictor in predictors.values():
+        first = predictor(IMAGES[:1])
+        kept = [raw.copy() for raw in first]
+        predictor(IMAGES[1:2])
+        assert all(map(np.array_equal, first, kept))
+
+
+@pytest.mark.parametrize("engine_name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("old", [False, True], ids=["nothing there", "an engine there"])
+def test_failed_build_leaves_nothing_half_written(
+    engine_name: str, old: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip(engine_name)
+    engine = get_engine(engine_name)
+    if old:
+        engine.build(source("yolov5"), "int8", tmp_path)
+    before = {item.name: item.read_bytes() for item in tmp_path.iterdir()}
+    rules = (Rule("*", WEIGHT, ACTIVATION), Rule("model.3", WEIGHT, QuantSpec(bits=4)))
+    with pytest.raises(PolicyError, match="4 bits"):
+        engine.build(source("yolov5", policy=Policy(rules)), "int8", tmp_path)
+    assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
+
+
+def test_openvino_pair_is_whole_or_absent(tmp_path: Path, monkeypatch) -> None:
+    openvino = pytest.importorskip("openvino")
+
+    def fail(model, file, **options):
+        Path(file).with_suffix(".bin").write_bytes(b"half")
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    with pytest.raises(RuntimeError, match="no space left"):
+        get_engine("openvino").build(source("yolov5"), "fp32", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_float_types(predictors: dict[str, Predictor]) -> None:
+    for precision, predictor in predictors.items():
+        if not precision.startswith("int8"):
+            assert predictor.float_type == precision
+
+
+def test_int8_of_torch_is_called_simulated() -> None:
+    assert {name for name in ENGINES if engine_row(name).simulated} == {"torch"}
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpu", "wanted"),
+    [
+        (("torch", "openvino", "onnxruntime"), False, "openvino"),
+        (("torch", "onnxruntime"), False, "onnxruntime"),
+        (("torch", "tensorrt"), False, "torch"),
+        (("torch", "openvino", "tensorrt"), True, "tensorrt"),
+        (("torch", "openvino"), True, "openvino"),
+    ],
+    ids=["all of the CPU's", "no openvino", "tensorrt without a GPU", "tensorrt", "GPU alone"],
+)
+def test_auto_is_the_fastest_that_is_installed(installed, gpu, wanted, monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert get_engine("auto").name == wanted
+
+
+def test_unknown_engine_lists_the_known_ones() -> None:
+    with pytest.raises(EngineError, match=r"--engine tflite: not one of auto, openvino"):
+        get_engine("tflite")
+
+
+def test_missing_package_says_what_to_install(monkeypatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"openvino: .*not installed; .venv/bin/pip install o"):
+        get_engine("openvino")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])
+def test_device_that_is_not_there(engine_name: str, device: str) -> None:
+    with pytest.raises(EngineError, match=f"--device {device}") as caught:
+        get_engine(engine_name, device).precisions(device)
+    assert "\n" not in str(caught.value)
+
+
+def test_model_info_survives_json(family_source: Source) -> None:
+    info = family_source.info
+    assert ModelInfo.from_json(info.to_json()) == info
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "unsigned"),
+    [
+        ("x86_64", ["avx2", "avx512_vnni"], True),
+        ("AMD64", [], True),
+        ("x86_64", ["avx512_vnni", "amx_int8"], False),
+        ("aarch64", [], False),
+    ],
+    ids=["AVX-512", "flags unknown", "AMX", "Arm"],
+)
+def test_openvino_reads_the_integers_that_it_computes_in(
+    machine: str, flags: list[str], unsigned: bool, tmp_path: Path, monkeypatch
+) -> None:
+    openvino = pytest.importorskip("openvino")
+    engine = pytest.importorskip("yoloq.engines.openvino")
+    monkeypatch.setattr(engine.platform, "machine", lambda: machine)
+    monkeypatch.setattr(engine, "isa_flags", lambda: flags)
+    model = engine.core().read_model(engine.build(source("yolov5"), "int8", tmp_path))
+    types = [
+        op.get_output_element_type(0)
+        for op in model.get_ordered_ops()
+        if op.get_type_name() == "Convert" and op.get_friendly_name().endswith("_Q")
+    ]
+    assert set(types) == {openvino.Type.u8 if unsigned else openvino.Type.i8}
+
+
+def test_openvino_refuses_integers_that_it_computes_wrongly(tmp_path: Path, monkeypatch) -> None:
+    engine = pytest.importorskip("yoloq.engines.openvino")
+    monkeypatch.setattr(engine, "wants_unsigned", lambda: False)
+    file = engine.build(source("yolov5"), "int8", tmp_path)
+    assert engine.load(file, "int8", "cpu", 1)
+    monkeypatch.setattr(engine, "wants_unsigned", lambda: True)
+    with pytest.raises(
+        EngineError, match=r"openvino-int8.xml: was built on a CPU with AMX.*--force"
+    ):
+        engine.load(file, "int8", "cpu", 1)
+
+
+def test_openvino_leaves_signals_alone() -> None:
+    """Two of its cores would leave the thread a stack for signals that is freed (AMX)."""
+    code = """
+import signal, openvino, openvino.opset13 as ops
+from yoloq.engines.openvino import core
+def compiled():
+    x = ops.parameter([1, 4], openvino.Type.f32)
+    return core().compile_model(openvino.Model([ops.relu(x)], [x]), "CPU")
+first, second = compiled(), compiled()
+del first, second
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "handled\n", done.stderr

@@ -1,0 +1,387 @@
+"""What an engine run builds, is told, lints and reports, before and behind the builds."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from inspector_samples import version_11
+from tiny_quant import SIZE, tiny_model, tiny_quantized
+from tiny_set import TinySet
+
+from yoloq import __main__ as cli
+from yoloq.base.errors import EngineError
+from yoloq.base.result import Row, read_result
+from yoloq.engines.base import BuildOptions, Engine, ModelInfo, NodeTime, Source
+from yoloq.engines.openvino import graph as openvino_graph
+from yoloq.engines.tensorrt.inspector import read_layers
+from yoloq.graph.lint import Finding
+from yoloq.quant.quantized import load_quantized
+from yoloq.stages.engine import build as building
+from yoloq.stages.engine import layers
+from yoloq.stages.engine import stage as engine
+from yoloq.stages.engine.build import Variant, build, build_options, lint_graphs, make_variants
+from yoloq.stages.ptq import stage as ptq
+from yoloq.stages.run import open_inputs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PRECISIONS = ("fp32", "fp16", "int8-implicit", "int8")
+
+
+def source(**options: Any) -> Source:
+    model = tiny_model()
+    info = ModelInfo(model.head, model.names, SIZE)
+    return Source(info, model, tiny_quantized(), BuildOptions(**options))
+
+
+def fake_engine(**fields: Any) -> Engine:
+    def write(source: Source, precision: str, folder: Path) -> Path:
+        file = folder / f"fake-{precision}.txt"
+        file.write_text(f"{precision} of {len(source.quantized.placement.float_layers)}")
+        file.with_suffix(".bin").write_text("weights of " + file.read_text())
+        return file
+
+    def load(file: Path, precision: str, device: str, threads: int) -> Any:
+        return file.read_text()
+
+    return Engine("fake", lambda device: PRECISIONS, write, load, **fields)
+
+
+def test_an_engine_is_told_its_options() -> None:
+    row = fake_engine(options=("batch", "fp16_layers"))
+    config = engine.EngineConfig(batch=4, fp16_layers=("model.1",))
+    assert build_options(row, config) == BuildOptions(batch=4, fp16_layers=("model.1",))
+    assert build_options(fake_engine(), engine.EngineConfig()) == BuildOptions()
+
+
+@pytest.mark.parametrize(
+    ("option", "flag"),
+    [
+        ({"batch": 2}, "--batch"),
+        ({"max_batch": 8}, "--max-batch"),
+        ({"workspace": 1.5}, "--workspace"),
+        ({"tf32": True}, "--tf32"),
+        ({"level": 5}, "--level"),
+        ({"calibrator": "minmax"}, "--calibrator"),
+        ({"calibrator": "entropy"}, "--calibrator"),
+        ({"fp16_layers": ("model.1",)}, "--fp16-layers"),
+        ({"ranges": ("model.1=2",)}, "--ranges"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_option_of_another_engine(option: dict[str, Any], flag: str) -> None:
+    with pytest.raises(EngineError) as caught:
+        build_options(fake_engine(), engine.EngineConfig(**option))
+    assert str(caught.value) == f"{flag}: the fake engine has no such option; tensorrt has"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(["--batch", "2"], "--batch: the openvino engine", id="another engine's"),
+        pytest.param(["--batch", "0"], "--batch 0: must be 1 or more", id="no image"),
+        pytest.param(["--batch", "4", "--max-batch", "2"], "--max-batch 2", id="fewer than batch"),
+        pytest.param(["--workspace", "-1"], "--workspace -1.0", id="workspace"),
+        pytest.param(["--workspace", "nan"], "--workspace nan", id="no number"),
+        pytest.param(["--workspace", "inf"], "--workspace inf: must be 0 (all", id="no end"),
+        pytest.param(["--workspace", "1e300"], "--workspace 1e+300", id="beyond any GPU"),
+        pytest.param(["--level", "6"], "--level 6: must be 0 to 5", id="level"),
+        pytest.param(["--gate", "-1"], "--gate -1", id="gate"),
+        pytest.param(["--ranges", "model.1"], "--ranges model.1", id="no range"),
+        pytest.param(["--calibrator", "mse"], "--calibrator", id="PTQ's calibrator"),
+    ],
+)
+def test_mistakes(
+    flags: list[str],
+    words: str,
+    tiny: TinySet,
+    tmp_path: Path,
+    the_error: Callable[[], str],
+) -> None:
+    command = tiny.flags(tmp_path, "--engine", "openvino", *flags)
+    assert cli.main(engine.EngineConfig, engine.run, command) == 2
+    assert words in the_error()
+    assert not (tmp_path / "run").exists()
+
+
+def test_variants() -> None:
+    one, two = source(), source(batch=2)
+    found = make_variants(PRECISIONS, {"ptq": one, "qat": two})
+    assert [(v.key, v.precision, v.title) for v in found] == [
+        ("fp32", "fp32", "FP32"),
+        ("fp16", "fp16", "FP16"),
+        ("int8-implicit", "int8-implicit", "INT8 implicit"),
+        ("int8", "int8", "INT8 PTQ"),
+        ("int8-qat", "int8", "INT8 QAT"),
+    ]
+    assert [v.source is two for v in found] == [False, False, False, False, True]
+    [alone] = make_variants(("int8",), {"qat": two})
+    assert (alone.key, alone.title) == ("int8", "INT8 QAT")
+
+
+def test_two_int8_engines_of_one_run_have_files_of_their_own(tmp_path: Path) -> None:
+    first = source()
+    second = replace(first, quantized=tiny_quantized(float_first=3))
+    variants = make_variants(("fp32", "int8"), {"ptq": first, "qat": second})
+    loaded, files = build(fake_engine(), variants, tmp_path, "cpu", 1)
+    assert list(files) == list(loaded) == ["fp32", "int8", "int8-qat"]
+    floats = [len(s.quantized.placement.float_layers) for s in (first, second)]
+    assert floats[0] < floats[1]
+    assert loaded == {
+        "fp32": f"fp32 of {floats[0]}",
+        "int8": f"int8 of {floats[0]}",
+        "int8-qat": f"int8 of {floats[1]}",
+    }
+    assert files["int8-qat"].name == "fake-int8-qat.txt"
+    assert (tmp_path / "fake-int8-qat.bin").read_text() == f"weights of int8 of {floats[1]}"
+    assert building.artifact_names(files)["int8-qat.bin"] == "fake-int8-qat.bin"
+
+
+def test_a_published_engine_takes_the_place_of_an_earlier_one_with_its_weights(
+    tmp_path: Path,
+) -> None:
+    made, folder = tmp_path / "made", tmp_path / "run"
+    for where, text in ((made, "new"), (folder, "old")):
+        where.mkdir()
+        for name in ("x-int8.xml", "x-int8.bin", "x-fp32.onnx"):
+            (where / name).write_text(text)
+    (folder / "x-fp16.xml").write_text("old")
+    files = {"int8": made / "x-int8.xml", "fp32": made / "x-fp32.onnx"}
+    assert building.publish(files, folder) == {
+        "int8": folder / "x-int8.xml",
+        "fp32": folder / "x-fp32.onnx",
+    }
+    found = {file.name: file.read_text() for file in folder.iterdir()}
+    kept = {"x-fp16.xml": "old"}
+    assert found == kept | dict.fromkeys(("x-int8.xml", "x-int8.bin", "x-fp32.onnx"), "new")
+    assert not list(made.iterdir())
+
+
+def test_calibration_has_the_images_and_the_key_of_ptq(tiny: TinySet, tmp_path: Path) -> None:
+    flags = tiny.flags(tmp_path, "--images", "3", "--seed", "5")
+    assert cli.main(ptq.PtqConfig, ptq.run, flags) == 0
+    result = read_result(tmp_path / "run" / "ptq.json")
+    assert result is not None
+    config = engine.EngineConfig(
+        weights=str(tiny.weights), data=str(tiny.data), project=str(tmp_path), name="run", workers=0
+    )
+    inputs = open_inputs(replace(config, batch_size=2))
+    made = building.calibration(inputs, result)
+    batches = list(made.batches())
+    assert made.count == 3 == sum(map(len, batches))
+    assert {batch.dtype for batch in batches} == {np.dtype(np.uint8)}
+    assert [batch.shape for batch in batches] == [(2, 64, 64, 3), (1, 64, 64, 3)]
+    assert [np.array_equal(a, b) for a, b in zip(batches, made.batches(), strict=True)] == [
+        True
+    ] * 2
+    header = np.load(tmp_path / "run" / ptq.STATISTICS, allow_pickle=False)
+    saved = next(str(header[name]) for name in header if "key" in name)
+    assert made.key in saved
+
+
+def finding(level: str, rule: str = "a-rule") -> Finding:
+    return Finding(level, rule, ("node 1", "node 2"), "is wrong", "mend it")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def linted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Finding]]:
+    """What the linter finds in any graph, by target."""
+    found: dict[str, list[Finding]] = {}
+
+    def lint(model: onnx.ModelProto, target: str) -> list[Finding]:
+        return found.get(target, [])
+
+    monkeypatch.setattr(building, "lint", lint)
+    return found
+
+
+def variants_of(*precisions: str) -> list[Variant]:
+    return make_variants(precisions, {"ptq": source()})
+
+
+def test_an_error_of_the_linter_stops_the_build(linted: Any, tmp_path: Path) -> None:
+    linted["openvino"] = [finding("warning", "slow"), finding("error")]
+    row = fake_engine(graph=openvino_graph, target="openvino")
+    with pytest.raises(EngineError) as caught:
+        lint_graphs(row, variants_of("fp32", "int8"), tmp_path)
+    text = str(caught.value)
+    assert text.startswith("fake int8: a-rule: is wrong [node 1]; mend it") and "\n" not in text
+    file = tmp_path / "fake-int8-graph.onnx"
+    assert f"make lint-onnx ONNX={file} TARGET=openvino ARGS=--all" in text
+    assert onnx.load(file).graph.output[0].name == "raw0"
+
+
+def test_warnings_of_the_linter_are_counted(
+    linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linted["openvino"] = [finding("warning", "slow"), finding("warning"), finding("warning")]
+    lint_graphs(fake_engine(graph=openvino_graph, target="openvino"), variants_of("int8"), tmp_path)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "warning: fake int8" in line and "slow (1), a-rule (2)" in line
+    assert "make lint-onnx" in line and "make ptq" not in line
+
+
+def test_a_placement_for_another_engine_is_said(
+    linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linted["openvino"] = [finding("warning")]
+    row = fake_engine(graph=openvino_graph, target="openvino", sharing="concat")
+    lint_graphs(row, variants_of("int8"), tmp_path)
+    assert "make ptq ENGINE=fake places quantizers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "precisions"),
+    [
+        pytest.param({"target": "openvino"}, ("int8",), id="no graph"),
+        pytest.param({"graph": openvino_graph}, ("int8",), id="no target"),
+        pytest.param({"graph": openvino_graph, "target": "openvino"}, ("fp32",), id="no types"),
+    ],
+)
+def test_nothing_to_lint(
+    fields: dict[str, Any], precisions: tuple[str, ...], linted: Any, tmp_path: Path
+) -> None:
+    linted["openvino"] = linted[""] = [finding("error")]
+    lint_graphs(fake_engine(**fields), variants_of(*precisions), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_graphs_that_an_engine_keeps_are_written_without_a_finding(tmp_path: Path) -> None:
+    names = lint_graphs(
+        building.engine_row("tensorrt"), variants_of("fp32", "fp16", "int8"), tmp_path
+    )
+    assert names == {
+        "graph-fp16": "tensorrt-fp16-graph.onnx",
+        "graph-int8": "tensorrt-int8-graph.onnx",
+    }
+    assert {file.name for file in tmp_path.iterdir()} == set(names.values())
+    for name in names.values():
+        graph = onnx.load(tmp_path / name).graph
+        kinds = {w.data_type for w in graph.initializer if len(w.dims) == 4}
+        quantized = {onnx.TensorProto.INT8} if "int8" in name else set()
+        assert kinds == {onnx.TensorProto.FLOAT16} | quantized
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_graphs_of_the_cpu_engines_have_no_error(name: str, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    lint_graphs(building.engine_row(name), variants_of("int8"), tmp_path)
+
+
+class Told:
+    """A predictor that tells its layers."""
+
+    def layers(self) -> Any:
+        return read_layers(version_11())
+
+
+def test_layers_are_written_where_an_engine_tells_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    variants = variants_of("fp32", "int8")
+    predictors: dict[str, Any] = {"fp32": object(), "int8": Told()}
+    names = layers.write_layers(fake_engine(), variants, predictors, tmp_path)
+    assert names == {"layers-int8": "fake-int8-layers.json"}
+    data = json.loads((tmp_path / "fake-int8-layers.json").read_text())
+    assert data["not_int8"] == ["model.2.m.0.cv2.conv"] and len(data["layers"]) == 6
+    counts, warning = capsys.readouterr().err.splitlines()
+    assert counts.startswith("fake int8: ") and "2 reformats" in counts
+    assert "model.2.m.0.cv2.conv" in warning
+
+
+def test_what_is_expected_in_int8() -> None:
+    fp32, implicit, int8 = make_variants(
+        ("fp32", "int8-implicit", "int8"), {"ptq": source(fp16_layers=("model.2", "model.9*"))}
+    )
+    placement = int8.source.quantized.placement
+    assert layers.expected_int8(fp32) == []
+    floats = set(placement.float_layers)
+    assert set(layers.expected_int8(int8)) == set(placement.layers) - floats and floats
+    named = layers.expected_int8(implicit)
+    assert not [name for name in named if name.startswith(("model.2.", "model.9."))]
+    assert "model.0.conv" in named and "model.24.m.0" in named and "model.3.conv" in named
+
+
+def row(precision: str, p50: float | None) -> Row:
+    latency = None if p50 is None else {"p50": p50}
+    return Row(precision, precision, "fake", 0.3, 0.5, latency_ms=latency)
+
+
+def profile(slow: float) -> Any:
+    """A profile in which model.3 takes `slow` ms in int8, and everything else is as fast."""
+
+    def times(file: Path, precision: str, *_: Any) -> list[NodeTime]:
+        int8 = precision.startswith("int8")
+        return [
+            NodeTime("Convolution", "x", ("/net/model.3/conv/Conv",), slow if int8 else 1.0),
+            NodeTime("Convolution", "x", ("/net/model.5/conv/Conv",), 0.5 if int8 else 1.0),
+            NodeTime("Concat", "x", ("/net/model.12/Concat",), 1.25 if int8 else 1.0),
+        ]
+
+    return times
+
+
+def warn(capsys: pytest.CaptureFixture[str], engine_row: Engine, *rows: Row) -> list[str]:
+    variants = make_variants(PRECISIONS, {"ptq": source()})
+    files = {variant.key: Path(variant.key) for variant in variants}
+    layers.warn_if_slow(engine_row, variants, files, rows, "cpu", 1)
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [
+        ("int8", "in float (make ptq ARGS='--keep-float ...')"),
+        ("int8-implicit", "in FP16 (--fp16-layers)"),
+    ],
+)
+def test_slow_int8_is_named_with_its_dearest_layers(
+    precision: str, advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = row("fp32", 9.0), row("fp16", 5.0), row(precision, 6.0)
+    [line] = warn(capsys, fake_engine(profile=profile(3.0)), *rows)
+    assert line.startswith(f"warning: fake {precision} takes 6.00 ms, fp16 5.00: int8 is slower")
+    assert line.endswith(f"; keep those {advice}")
+    assert "model.3.conv (+2.000 ms), model.12 (+0.250 ms)" in line
+    assert "model.5" not in line
+
+
+def test_without_a_profile_it_is_said_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    [line] = warn(capsys, fake_engine(), row("fp32", 1.0), row("int8", 2.0))
+    assert line.endswith("fp32 1.00: int8 is slower here")
+
+
+def unwanted(*_: Any) -> list[NodeTime]:
+    raise AssertionError("nothing is slow: nothing is profiled")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param([row("fp32", 9.0), row("fp16", 5.0), row("int8", 4.0)], id="fast"),
+        pytest.param([row("fp32", 9.0), row("int8", 8.0)], id="no 16 bits"),
+        pytest.param([row("fp32", 1.0), row("int8", None)], id="simulated"),
+        pytest.param([row("int8", 1.0)], id="int8 alone"),
+        pytest.param([row("fp32", 9.0), row("fp16", 5.0)], id="no int8"),
+    ],
+)
+def test_no_warning_and_no_profile(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
+    assert warn(capsys, fake_engine(profile=unwanted), *rows) == []
+
+
+def test_quantized_files_are_opened_by_stage(tiny: TinySet, tmp_path: Path) -> None:
+    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(tmp_path, "--images", "2")) == 0
+    result = read_result(tmp_path / "run" / "ptq.json")
+    config = engine.EngineConfig(
+        weights=str(tiny.weights), data=str(tiny.data), project=str(tmp_path), name="run"
+    )
+    options = BuildOptions(batch=3)
+    [(stage, found)] = engine.open_sources(open_inputs(config), options, [result]).items()  # type: ignore[list-item]
+    assert stage == "ptq" and found.options.batch == 3 and found.device == "auto"
+    wanted = load_quantized(tmp_path / "run" / "ptq.pt").placement
+    assert found.quantized.placement == wanted

@@ -1,0 +1,504 @@
+"""`make qat` on a tiny set: files, the epoch that is kept, engines, interruption, mistakes."""
+
+import csv
+import errno
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from tiny_set import TinySet, make_tiny_set
+
+from yoloq import __main__ as cli
+from yoloq.base.config import ROOT
+from yoloq.engines import get_engine
+from yoloq.models import load_model, save_model
+from yoloq.models.yolov5.network import v6_spec
+from yoloq.quant.quantized import load_quantized
+from yoloq.quant.statistics import collect
+from yoloq.stages.engine import stage as engine
+from yoloq.stages.ptq import stage as ptq
+from yoloq.stages.qat import epochs as qat_epochs
+from yoloq.stages.qat import fit as fine_tuning
+from yoloq.stages.qat import stage as qat
+from yoloq.stages.report import stage as report
+from yoloq.train.qat.objective import QatObjective
+from yoloq.train.qat.ranges import forget
+from yoloq.train.qat.student import make_student, settled
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+EPOCHS = 4
+# two bits leave so little of the network that any training helps
+COARSE = ("--weight-bits", "2", "--no-float-head")
+USUAL = ("--epochs", str(EPOCHS), "--batch-size", "3", "--lr", "1e-3", "--warmup", "0.5")
+
+
+def run(tiny: TinySet, project: Path, *more: str) -> int:
+    return cli.main(qat.QatConfig, qat.run, tiny.flags(project, *USUAL, *more))
+
+
+def read(project: Path, stage: str = "qat") -> dict[str, Any]:
+    return json.loads((project / "run" / f"{stage}.json").read_text())
+
+
+def weights(project: Path) -> dict[str, torch.Tensor]:
+    return load_quantized(project / "run" / "qat.pt").model.net.state_dict()
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_for_all() -> Iterator[None]:
+    """Runs that tests share come before the fixture of a single test: they need the same thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def calibrated(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose run is calibrated to two bits."""
+    project = tmp_path_factory.mktemp("calibrated")
+    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(project, *COARSE)) == 0
+    return project
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes as long as everything else; the first test looks at a picture."""
+    monkeypatch.setattr(qat, "draw_curves", lambda file, rows, best: file.write_bytes(b""))
+
+
+@pytest.fixture
+def start(calibrated: Path, tmp_path: Path) -> Path:
+    """A copy of it to work in."""
+    shutil.copytree(calibrated / "run", tmp_path / "run")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def whole(calibrated: Path, tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    project = tmp_path_factory.mktemp("whole")
+    shutil.copytree(calibrated / "run", project / "run")
+    assert run(tiny, project) == 0
+    return project
+
+
+def test_files_and_figures(whole: Path) -> None:
+    files = {file.name for file in (whole / "run").iterdir()}
+    assert {"qat.pt", "qat.json", "qat.csv", "qat.png"} <= files
+    assert "qat-state.pt" not in files and not [name for name in files if name[0] == "."]
+    assert (whole / "run" / "qat.png").read_bytes().startswith(b"\x89PNG")
+    found = read(whole)
+    rows = found["notes"]["epochs"]
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS + 1))
+    for row in rows[1:]:
+        assert {"lr", "features", "head", "fidelity", "map50_95", "map50", "seconds"} <= {*row}
+    with open(whole / "run" / "qat.csv", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    assert [float(row["fidelity"]) for row in table] == pytest.approx(
+        [row["fidelity"] for row in rows], rel=1e-5
+    )
+    row = found["rows"][0]
+    assert (row["name"], row["precision"], row["engine"]) == ("INT8 QAT", "int8", "torch")
+    assert row["simulated"] and row["latency_ms"] is None
+
+
+def test_the_best_epoch_is_kept_and_is_what_was_evaluated(whole: Path) -> None:
+    found = read(whole)
+    fidelities = [row["fidelity"] for row in found["notes"]["epochs"]]
+    best = found["notes"]["best"]
+    assert best["epoch"] == int(np.argmax(fidelities)) > 0, "the test needs a run that helps"
+    assert best["fidelity"] == max(fidelities) > best["ptq"] == fidelities[0]
+    assert found["rows"][0]["fidelity"] == best["fidelity"]
+
+
+def test_training_that_does_not_help_returns_ptq(
+    start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny, start, "--lr", "1e3", "--epochs", "1", "--clip", "1e9") == 0
+    found = read(start)
+    assert found["notes"]["best"]["epoch"] == 0
+    assert "qat.pt holds the PTQ model" in capsys.readouterr().err
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    assert same(weights(start), before)
+    assert found["rows"][0]["fidelity"] == read(start, "ptq")["rows"][0]["fidelity"]
+
+
+def test_a_finished_run_is_reused(
+    whole: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (whole / "run" / "qat.pt").stat().st_mtime_ns
+    assert run(tiny, whole) == 0
+    assert "qat.json is up to date" in capsys.readouterr().err
+    assert (whole / "run" / "qat.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param(["--loss", "task", "--mosaic", "0.5"], id="task"),
+        pytest.param(["--loss", "both", "--temperature", "2", "--optimizer", "sgd"], id="both"),
+        pytest.param(["--ranges", "learned", "--dampen", "0.01"], id="learned"),
+        pytest.param(
+            ["--ranges", "ema", "--bn", "freeze", "--bn-reestimate", "1"], id="ema, bn kept"
+        ),
+        pytest.param(["--freeze-oscillating", "0.02", "--only", "model.9"], id="only, frozen"),
+        pytest.param(["--train-images", "3", "--val-images", "4", "--best", "map"], id="few"),
+    ],
+)
+def test_what_is_saved_is_what_was_evaluated(
+    start: Path, tiny: TinySet, flags: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of the best epoch come again from the file, whatever was trained."""
+    seen: list[float] = []
+    real = qat_epochs.evaluate
+
+    def watch(tuning, net):
+        figures = real(tuning, net)
+        kept = figures["map50_95" if "map" in flags else "fidelity"]
+        seen.append(kept)
+        # whatever the random figure is, the last epoch counts as the best
+        return figures | {"map50_95" if "map" in flags else "fidelity": len(seen)}
+
+    monkeypatch.setattr(qat_epochs, "evaluate", watch)
+    assert run(tiny, start, *flags, "--epochs", "2") == 0
+    monkeypatch.undo()
+    found = read(start)
+    assert found["notes"]["best"]["epoch"] == 2 and len(seen) == 3
+    if "map" not in flags:
+        assert found["rows"][0]["fidelity"] == seen[-1]
+    assert not same(weights(start), load_quantized(start / "run" / "ptq.pt").model.net.state_dict())
+
+
+def test_only_chosen_layers_change(start: Path, tiny: TinySet) -> None:
+    assert run(tiny, start, "--only", "model.9", "model.10") == 0
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    changed = {
+        name for name, value in weights(start).items() if not torch.equal(value, before[name])
+    }
+    assert changed and {".".join(name.split(".")[:2]) for name in changed} <= {
+        "model.9",
+        "model.10",
+    }
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
+def test_every_engine_runs_the_trained_model(name: str, tmp_path: Path) -> None:
+    calibrated = tiny_quantized()
+    net, x = make_student(calibrated, "learned"), as_input(pictures(3))
+    sum(raw.square().sum() for raw in net(x)).backward()
+    forget(net)
+    with torch.no_grad():
+        for parameter in net.parameters():  # a step that changes the outputs, not their size
+            step = parameter.grad * parameter.norm() / parameter.grad.norm().clamp(min=1e-9)
+            parameter.sub_(0.02 * step)
+    plain = settled(net, calibrated)
+    groups = [list(members) for members in plain.placement.members.values()]
+    trained = replace(plain, outputs=collect(plain.model.net, groups, [x], 3).outputs)
+    with torch.inference_mode():
+        before, wanted = ([raw.numpy() for raw in n(x)] for n in (calibrated.model.net, net))
+    model = tiny_model()
+    source = engine.Source(engine.ModelInfo(model.head, model.names, 64), model, trained)
+    row = get_engine(name)
+    predictor = row.load(row.build(source, "int8", tmp_path), "int8", "cpu", 1)
+    found = predictor(pictures(3))
+    noise = signal_to_noise(wanted, found)
+    assert noise > 15 and noise > signal_to_noise(before, found) + 6
+
+
+def test_engine_and_report_take_the_better_model(
+    whole: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(whole / "run", tmp_path / "run")
+    short = ("--runs", "1", "--threads", "1", "--precisions", "int8")
+    flags = tiny.flags(tmp_path, "--engine", "torch", *short)
+
+    def build(*more: str) -> dict[str, Any]:
+        assert cli.main(engine.EngineConfig, engine.run, [*flags, *more]) == 0
+        return read(tmp_path, "engine-torch")
+
+    auto = build()
+    assert "int8 of qat: fidelity" in capsys.readouterr().err
+    assert auto["rows"][-1]["name"] == "INT8 QAT"
+    assert auto["rows"][-1]["fidelity"] == read(tmp_path)["rows"][0]["fidelity"]
+    assert auto["notes"]["quantized_key"] == read(tmp_path)["key"]
+    other = build("--of", "ptq")
+    assert other["rows"][-1]["name"] == "INT8 PTQ" and other["key"] != auto["key"]
+    build("--of", "qat")
+    assert cli.main(report.ReportConfig, report.run, tiny.flags(tmp_path)) == 0
+    lines = (tmp_path / "run" / "report.md").read_text().splitlines()
+    assert len([line for line in lines if "| INT8 QAT |" in line]) == 2
+
+    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(tmp_path)) == 0  # another calibration
+    assert cli.main(engine.EngineConfig, engine.run, [*flags, "--of", "qat"]) == 2
+    assert "started from another calibration" in capsys.readouterr().err
+    assert cli.main(report.ReportConfig, report.run, tiny.flags(tmp_path)) == 0
+    assert "INT8 QAT" not in (tmp_path / "run" / "report.md").read_text()
+    assert build()["rows"][-1]["name"] == "INT8 PTQ"
+
+
+def command(tiny: TinySet, project: Path, *more: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / "qat.py"), *tiny.flags(project, *USUAL, *more)]
+
+
+def kill_at(command: list[str], state: Path, delay: float) -> None:
+    """Start a run and end it without warning, some time after its state was last written."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    before = state.stat().st_mtime_ns if state.exists() else 0
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    while not (state.exists() and state.stat().st_mtime_ns > before):
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def assert_same_run(project: Path, other: Path) -> None:
+    """Two runs went the same way, bit for bit."""
+    ours, theirs = read(project), read(other)
+    assert ours["notes"]["best"] == theirs["notes"]["best"]
+    assert ours["notes"]["best"]["epoch"] > 0, "else nothing trained would be compared"
+    for a, b in zip(ours["notes"]["epochs"], theirs["notes"]["epochs"], strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    one, two = (load_quantized(folder / "run" / "qat.pt") for folder in (project, other))
+    assert same(one.model.net.state_dict(), two.model.net.state_dict())
+    assert one.outputs == two.outputs
+
+
+def test_a_killed_run_goes_on_bit_identically(
+    start: Path, whole: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for delay in (0.0, 0.05):
+        kill_at(command(tiny, start), start / "run" / "qat-state.pt", delay)
+        assert not (start / "run" / "qat.json").exists()
+    assert run(tiny, start) == 0
+    assert "going on after epoch" in capsys.readouterr().err
+    assert_same_run(start, whole)
+
+
+def test_everything_that_has_a_state_survives_a_kill(
+    start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--ranges", "learned", "--dampen", "0.01", "--freeze-oscillating", "0.02")
+    shutil.copytree(start / "run", tmp_path / "other" / "run")
+    kill_at(command(tiny, start, *flags), start / "run" / "qat-state.pt", 0.0)
+    assert run(tiny, start, *flags) == 0
+    assert "going on after epoch" in capsys.readouterr().err
+    assert run(tiny, tmp_path / "other", *flags) == 0
+    assert_same_run(start, tmp_path / "other")
+
+
+def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fine_tuning.epoch_batches
+
+    def stops(tuning, epoch):
+        if epoch == epochs:
+            raise KeyboardInterrupt
+        return real(tuning, epoch)
+
+    monkeypatch.setattr(fine_tuning, "epoch_batches", stops)
+
+
+def test_another_configuration_is_refused_with_the_difference(
+    start: Path, tiny: TinySet, monkeypatch, capsys
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(2, patch)
+        assert run(tiny, start) == 130
+    capsys.readouterr()
+    assert run(tiny, start, "--lr", "5e-4", "--loss", "both") == 2
+    error = capsys.readouterr().err
+    assert "(--loss was distill, is both; --lr was 0.001, is 0.0005)" in error
+    assert "--force to start anew" in error and error.count("\n") == 1
+    assert run(tiny, start, "--lr", "5e-4", "--force") == 0
+    assert "going on" not in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_names_step_and_layer(
+    start: Path, whole: Path, tiny: TinySet, monkeypatch, capsys
+) -> None:
+    calls = 0
+    real = QatObjective.__call__
+
+    def breaks(self, batch):
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # two steps an epoch
+            self.net.get_submodule("model.3.conv").weight.data[0, 0, 0, 0] = math.nan
+        return real(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QatObjective, "__call__", breaks)
+        assert run(tiny, start) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "the weights of model.3.conv are not finite in epoch 2, step 2; lower --lr" in error
+    assert not (start / "run" / "qat.json").exists()
+    assert run(tiny, start) == 0, "the last good epoch was kept"
+    assert "going on after epoch 1" in capsys.readouterr().err
+    assert same(weights(start), weights(whole))
+
+
+def test_a_loss_that_grows_beyond_float_is_said(start: Path, tiny: TinySet, capsys) -> None:
+    assert run(tiny, start, "--lr", "1e30", "--clip", "1e30") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "not finite in epoch" in error and "model." in error
+    assert "lower --lr" in error
+
+
+def test_a_full_disk_leaves_the_last_state_whole(
+    start: Path, whole: Path, tiny: TinySet, monkeypatch, capsys
+) -> None:
+    saves = 0
+    real = torch.save
+
+    def full(content, file):
+        nonlocal saves
+        saves += 1
+        if saves == 2:
+            Path(file).write_bytes(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(content, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        assert run(tiny, start) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "qat-state.pt: cannot be written (No space left on device)" in error
+    assert not [file for file in (start / "run").iterdir() if file.name[0] == "."]
+    assert run(tiny, start) == 0
+    assert "going on after epoch 1" in capsys.readouterr().err
+    assert same(weights(start), weights(whole))
+
+
+def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:
+    from yoloq.models import new_model
+
+    spec = v6_spec("n", changes.get("nc", 2)) | {"width_multiple": 0.125}
+    names = tuple("abc"[: spec["nc"]]) if "nc" in changes else ("dark", "bright")
+    if "anchors" in changes:
+        spec["anchors"] = [[10, 13, 16, 30]] * 3
+    save_model(folder / "teacher.pt", new_model("yolov5", spec, names))
+    return str(folder / "teacher.pt")
+
+
+def fused_checkpoint(tiny: TinySet, folder: Path) -> str:
+    save_model(folder / "fused.pt", load_model(tiny.weights))
+    return str(folder / "fused.pt")
+
+
+def emptied(tiny: TinySet, folder: Path) -> str:
+    (folder / "none").mkdir()
+    file = folder / "other.yaml"
+    file.write_text(tiny.data.read_text().replace("images/train", str(folder / "none")))
+    return str(file)
+
+
+MISTAKES = {
+    "epochs": (lambda t, p: ["--epochs", "0"], "--epochs 0"),
+    "lr": (lambda t, p: ["--lr", "-1"], "--lr -1"),
+    "hsv": (lambda t, p: ["--hsv", "0.1"], "--hsv 0.1"),
+    "amp": (lambda t, p: ["--amp", "on"], "--amp on: a quantized value is"),
+    "mosaic": (lambda t, p: ["--mosaic", "0.5"], "--mosaic: is for the task's loss"),
+    "reestimate": (lambda t, p: ["--bn-reestimate", "2"], "add --bn freeze"),
+    "only": (lambda t, p: ["--only", "model.2.cv9"], "--only: pattern 'model.2.cv9'"),
+    "near names": (lambda t, p: ["--only", "model.2.cv9"], "near names: model.2"),
+    "no teacher": (lambda t, p: ["--teacher", str(p / "none.pt")], "none.pt"),
+    "classes": (
+        lambda t, p: ["--teacher", other_teacher(t, p, nc=3)],
+        "teacher.pt: has other classes (3: a, b, c)",
+    ),
+    "head": (
+        lambda t, p: ["--teacher", other_teacher(t, p, anchors=2)],
+        "teacher.pt: its head differs",
+    ),
+    "fused": (
+        lambda t, p: ["--bn", "freeze", "--weights", fused_checkpoint(t, p)],
+        "fused.pt holds no batch norm",
+    ),
+    "empty train": (lambda t, p: ["--data", emptied(t, p)], "none"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line_before_any_work(
+    case: str, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags, named = MISTAKES[case]
+    project = tmp_path / "runs"
+    assert run(tiny, project, *flags(tiny, tmp_path)) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error: ")
+    assert named in errors[0]
+    assert not [*project.rglob("*.*")]
+
+
+def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, capsys) -> None:
+    own = make_tiny_set(tmp_path / "set", images=4)
+    (tmp_path / "set" / "images" / "train" / "1.png").write_bytes(b"no picture")
+    assert run(own, tmp_path, "--epochs", "1") == 0
+    assert "1 images of `train` cannot be read: " in capsys.readouterr().err
+
+
+def test_a_state_left_behind_by_a_finished_run_refuses_nothing(
+    start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = fine_tuning.RunState.remove
+    fine_tuning.RunState.remove = lambda self: None  # type: ignore[method-assign]
+    try:
+        assert run(tiny, start) == 0
+    finally:
+        fine_tuning.RunState.remove = real  # type: ignore[method-assign]
+    assert (start / "run" / "qat-state.pt").exists()
+    assert run(tiny, start, "--epochs", "1") == 0
+    assert "going on" not in capsys.readouterr().err
+    assert not (start / "run" / "qat-state.pt").exists()
+
+
+def test_a_run_that_was_given_up_leaves_the_finished_one_usable(
+    whole: Path, tiny: TinySet, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    shutil.copytree(whole / "run", tmp_path / "run")
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        assert run(tiny, tmp_path, "--lr", "1e-5") == 130
+    capsys.readouterr()
+    assert run(tiny, tmp_path) == 0
+    assert "qat.json is up to date" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU")
+@pytest.mark.parametrize("ranges", ["frozen", "learned", "ema"])
+def test_on_a_gpu(start: Path, tiny: TinySet, ranges: str) -> None:
+    more = ("--bn", "freeze", "--freeze-oscillating", "0.02", "--device", "cuda")
+    assert run(tiny, start, "--ranges", ranges, *more) == 0
+    found = read(start)
+    best = found["notes"]["best"]
+    assert found["rows"][0]["fidelity"] == pytest.approx(best["fidelity"], abs=0.02)
+
+
+def test_images_of_val_are_not_trained_on(tmp_path: Path, capsys) -> None:
+    own = make_tiny_set(tmp_path / "set", images=2)
+    text = own.data.read_text().replace("images/train", "images/val")
+    own.data.write_text(text)
+    assert run(own, tmp_path) == 2
+    assert "`train` has no image that is not in `val`" in capsys.readouterr().err

@@ -1,0 +1,168 @@
+"""Checkpoints as YOLOv5 itself would pickle them: whole models of classes `models.yolo.Model`."""
+
+import argparse
+import copy
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from yoloq.models.yolov5.network import YOLOv5
+
+CLASSES = {
+    "models.common": ["Conv", "Bottleneck", "C3", "SPP", "SPPF", "Focus", "Concat"],
+    "models.yolo": ["Detect", "Segment", "Model", "DetectionModel", "SegmentationModel"],
+}
+V5_BACKBONE = [
+    [-1, 1, "Focus", [64, 3]],
+    [-1, 1, "Conv", [128, 3, 2]],
+    [-1, 3, "C3", [128]],
+    [-1, 1, "Conv", [256, 3, 2]],
+    [-1, 9, "C3", [256]],
+    [-1, 1, "Conv", [512, 3, 2]],
+    [-1, 9, "C3", [512]],
+    [-1, 1, "Conv", [1024, 3, 2]],
+    [-1, 1, "SPP", [1024, [5, 9, 13]]],
+    [-1, 3, "C3", [1024, False]],
+]
+P6_BACKBONE = [
+    [-1, 1, "Conv", [64, 6, 2, 2]],
+    [-1, 1, "Conv", [128, 3, 2]],
+    [-1, 3, "C3", [128]],
+    [-1, 1, "Conv", [256, 3, 2]],
+    [-1, 6, "C3", [256]],
+    [-1, 1, "Conv", [512, 3, 2]],
+    [-1, 9, "C3", [512]],
+    [-1, 1, "Conv", [768, 3, 2]],
+    [-1, 3, "C3", [768]],
+    [-1, 1, "Conv", [1024, 3, 2]],
+    [-1, 3, "C3", [1024]],
+    [-1, 1, "SPPF", [1024, 5]],
+]
+P6_HEAD = [
+    [-1, 1, "Conv", [768, 1, 1]],
+    [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+    [[-1, 8], 1, "Concat", [1]],
+    [-1, 3, "C3", [768, False]],
+    [-1, 1, "Conv", [512, 1, 1]],
+    [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+    [[-1, 6], 1, "Concat", [1]],
+    [-1, 3, "C3", [512, False]],
+    [-1, 1, "Conv", [256, 1, 1]],
+    [-1, 1, "nn.Upsample", ["None", 2, "nearest"]],
+    [[-1, 4], 1, "Concat", [1]],
+    [-1, 3, "C3", [256, False]],
+    [-1, 1, "Conv", [256, 3, 2]],
+    [[-1, 20], 1, "Concat", [1]],
+    [-1, 3, "C3", [512, False]],
+    [-1, 1, "Conv", [512, 3, 2]],
+    [[-1, 16], 1, "Concat", [1]],
+    [-1, 3, "C3", [768, False]],
+    [-1, 1, "Conv", [768, 3, 2]],
+    [[-1, 12], 1, "Concat", [1]],
+    [-1, 3, "C3", [1024, False]],
+    [[23, 26, 29, 32], 1, "Detect", ["nc", "anchors"]],
+]
+P6_ANCHORS = [
+    [19, 27, 44, 40, 38, 94],
+    [96, 68, 86, 152, 180, 137],
+    [140, 301, 303, 264, 238, 542],
+    [436, 615, 739, 380, 925, 792],
+]
+
+
+def random_net(spec: dict[str, Any], seed: int = 0) -> YOLOv5:
+    """A classic network with random weights and random batch norm statistics, in eval mode."""
+    torch.manual_seed(seed)
+    net = YOLOv5(spec)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return net.eval()
+
+
+@contextmanager
+def original_classes() -> Iterator[dict[str, type[nn.Module]]]:
+    """Classes that pickle under the names of YOLOv5's, importable while the block runs."""
+    made: dict[str, type[nn.Module]] = {}
+    modules = {name: types.ModuleType(name) for name in ("models", *CLASSES)}
+    for module, names in CLASSES.items():
+        for name in names:
+            made[name] = type(name, (nn.Module,), {"__module__": module})
+            setattr(modules[module], name, made[name])
+    saved = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    try:
+        yield made
+    finally:
+        for name, module in saved.items():
+            sys.modules.pop(name)
+            if module is not None:
+                sys.modules[name] = module
+
+
+def save_as_yolov5(
+    file: Path,
+    net: YOLOv5,
+    *,
+    kind: str = "DetectionModel",
+    detect: str = "Detect",
+    names: Any = None,
+    half: bool = True,
+    keys: tuple[str, ...] = ("model",),
+    anchor_grid: bool = False,
+    yaml: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Write `net` as YOLOv5's training would; `options` go to `torch.save`."""
+    with original_classes() as classes:
+        renamed = {**classes, "Detect": classes[detect]}
+        model = classes[kind]()
+        model.model = disguise(copy.deepcopy(net.model), renamed)
+        if anchor_grid:
+            head = model.model[-1]
+            head.register_buffer("anchor_grid", head.anchors.view(head.nl, 1, -1, 1, 1, 2))
+        model.yaml = yaml or {**net.spec, "ch": 3}
+        model.names = names if names is not None else [f"n{i}" for i in range(net.detect.nc)]
+        model.hyp = {"lr0": np.float64(0.01), "anchors": np.ones(3, np.float32)}
+        model.save_dir = PosixPath("runs/train")
+        model.stride = net.detect.stride
+        model.__dict__.update(attributes or {})
+        model = model.half() if half else model
+        content = {
+            "epoch": -1,
+            "best_fitness": np.array([0.5]),
+            "fitness": np.float32(0.25),
+            "opt": argparse.Namespace(imgsz=416, project=PosixPath("runs")),
+            "optimizer": None,
+            "model": None,
+            "ema": None,
+            **dict.fromkeys(keys, model),
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the legacy format asks for the classes' source
+            torch.save(content, file, **options)
+
+
+def disguise(module: nn.Module, classes: dict[str, type[nn.Module]]) -> nn.Module:
+    """A twin in which the layers of yoloq are of the classes given; torch's layers stay."""
+    name = type(module).__name__
+    twin = nn.Module.__new__(classes.get(name, type(module)))
+    twin.__dict__.update(module.__dict__)
+    twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
+    children = {k: v for k, v in module._modules.items() if k != "add"}
+    twin._modules = {k: v and disguise(v, classes) for k, v in children.items()}
+    if name == "Bottleneck":
+        twin.add = module.add is not None
+    if name == "Detect":
+        twin.nl = len(module.m)
+    return twin

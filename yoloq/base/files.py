@@ -1,0 +1,83 @@
+"""Files that appear whole or not at all, and their hashes."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from yoloq.base.errors import RunError
+
+FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
+
+
+@contextlib.contextmanager
+def replace_when_whole(file: Path) -> Iterator[Path]:
+    """Give an empty temporary file beside `file`; it takes that name when the block ends well.
+
+    Raises:
+        RunError: it cannot be written; says why.
+    """
+    # not mkstemp: the file should get the permissions that any new file gets
+    temporary = file.with_name(f".{file.stem}-{uuid.uuid4().hex}{file.suffix}")
+    try:
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            yield temporary
+            os.replace(temporary, file)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Say which file could not be written, and why.
+
+    Raises:
+        RunError: for any OSError, and where torch or OpenVINO fail while the disk is full: they
+            do not say that it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(file, error.strerror or str(error)) from None
+    except RuntimeError:
+        if shutil.disk_usage(file.parent).free < FULL:
+            raise _unwritable(file, "the disk is full") from None
+        raise
+
+
+def _unwritable(file: Path, reason: str) -> RunError:
+    return RunError(f"{file}: cannot be written ({reason}); make room or choose another --project")
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before hours of work that their result cannot be written.
+
+    Raises:
+        RunError: the folder, or the first of its parents that exists, takes no new files.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        raise RunError(f"{folder}: cannot be written; choose another --project")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole."""
+    with replace_when_whole(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_text(text: str) -> str:
+    """Hex digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""`<stage>.json`: what a stage found, with everything that the figures depend on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from yoloq.base.errors import RunError
+from yoloq.base.files import sha256, sha256_text, write_text
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report: a model in one precision on one engine.
+
+    mAP, delta and fidelity are fractions; `delta` is against the FP32 baseline on the same images
+    and `delta_ci95` its paired bootstrap interval. `latency_ms` is of the model alone, `path_ms`
+    from the image file to its boxes, both with how they were taken, such as the batch. `float_type`
+    is the type of what is not int8; `float_layers` names the convolutions that an int8 model keeps
+    in it. `simulated` says that int8 was computed in float, so that the row claims no speed.
+    """
+
+    name: str
+    precision: str
+    engine: str
+    map50_95: float
+    map50: float
+    delta: float = 0.0
+    delta_ci95: tuple[float, float] = (0.0, 0.0)
+    fidelity: float = 1.0
+    latency_ms: dict[str, Any] | None = None
+    path_ms: dict[str, Any] | None = None
+    fps: float | None = None
+    size_bytes: int | None = None
+    float_type: str = "fp32"
+    float_layers: tuple[str, ...] | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The content of a stage's JSON file.
+
+    `key` is the hash of all its inputs; `artifacts` names the files it wrote beside the JSON and
+    `hashes` has their SHA-256 by file name.
+    """
+
+    stage: str
+    key: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    weights: dict[str, Any]
+    data: dict[str, Any]
+    rows: tuple[Row, ...]
+    artifacts: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def write(self, file: Path) -> None:
+        """Write the file whole."""
+        write_text(file, json.dumps(asdict(self), indent=1) + "\n")
+
+    def damaged(self, folder: Path) -> list[str]:
+        """Names of the artifacts in `folder` that are missing or not those the stage wrote.
+
+        A run that was killed halfway leaves some files new and some old; so do a copy that was cut
+        and a file of another run.
+        """
+        names = self.artifacts.values()
+        return [name for name in names if _hash(folder / name) != self.hashes.get(name)]
+
+
+def hashes(folder: Path, artifacts: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of each artifact by file name."""
+    return {name: sha256(folder / name) for name in artifacts.values()}
+
+
+def _hash(file: Path) -> str | None:
+    return sha256(file) if file.is_file() else None
+
+
+def read_result(file: Path) -> StageResult | None:
+    """What `write` wrote; None where there is no such file.
+
+    Raises:
+        RunError: the file is damaged or of another schema.
+    """
+    if not file.is_file():
+        return None
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']}, not {SCHEMA}")
+        known = {item.name for item in fields(StageResult)}
+        data = {name: value for name, value in data.items() if name in known}
+        rows = tuple(_row(row) for row in data.pop("rows"))
+        return StageResult(rows=rows, **data)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise RunError(f"{file}: not a result of this version ({error}); redo the stage") from None
+
+
+def _row(data: dict[str, Any]) -> Row:
+    lists = {name: tuple(v) for name, v in data.items() if isinstance(v, list)}
+    return Row(**{**data, **lists})
+
+
+def input_key(**parts: Any) -> str:
+    """Hash of a stage's inputs; equal inputs give equal results."""
+    return sha256_text(json.dumps(parts, sort_keys=True, default=str))

@@ -1,0 +1,140 @@
+"""One build of an engine, and which of its options a version of TensorRT understands."""
+
+import threading
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from yoloq.base.errors import EngineError, PolicyError
+from yoloq.base.say import Phases
+from yoloq.engines.base import PIP, BuildOptions, Source
+from yoloq.engines.tensorrt.bindings import has_builder_precision
+from yoloq.quant.hand_set import only_layer, parse_amax
+from yoloq.quant.policy import check_patterns, matches
+
+IMPLICIT = "int8-implicit"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one build reads and where it keeps what a later one can use.
+
+    Attributes:
+        graph: the serialized ONNX that `tensorrt_onnx` made of the source for the precision.
+        folder: the run folder, which keeps the timing cache and the calibrated ranges.
+        device: the GPU that the engine is for.
+        drawn: where its progress goes.
+        cancelled: set to end it.
+    """
+
+    trt: ModuleType
+    source: Source
+    precision: str
+    graph: bytes
+    folder: Path
+    device: torch.device
+    drawn: Phases
+    cancelled: threading.Event
+
+    @property
+    def options(self) -> BuildOptions:
+        """What the build was told."""
+        return self.source.options
+
+
+FLAGS = {"calibrator": "--calibrator", "fp16_layers": "--fp16-layers", "ranges": "--ranges"}
+INSTEAD = {  # what 10.x calls its own -> what replaced it
+    f"--precisions {IMPLICIT}": "int8 is the Q/DQ graph that make ptq calibrates",
+    "--calibrator": "make ptq ARGS='--calibrator NAME' calibrates the Q/DQ graph",
+    "--fp16-layers": "make ptq ARGS='--keep-float PATTERN' leaves layers in FP16",
+    "--ranges": "make ptq ARGS='--amax LAYER=VALUE' sets ranges in the Q/DQ graph",
+}
+
+
+def check_given(trt: ModuleType, precisions: Sequence[str], given: Collection[str]) -> None:
+    """Find out before anything is built what will not be used.
+
+    Args:
+        precisions: that were asked for; none: all.
+        given: names of the `BuildOptions` that were set.
+
+    Raises:
+        EngineError: TensorRT 11 was asked for a calibrator, types of layers, or ranges, or 10.x
+            for these without the precision that they are of; says what to use.
+    """
+    _check_version(trt, IMPLICIT in precisions, given)
+    flag = next((flag for name, flag in FLAGS.items() if name in given), None)
+    if flag is not None and precisions and IMPLICIT not in precisions:
+        raise EngineError(
+            f"{flag}: is of {IMPLICIT} alone, which --precisions {' '.join(precisions)} leaves "
+            f"out; add it, or: {INSTEAD[flag]}"
+        )
+
+
+def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> None:
+    """Find out before one engine is built what this version's builder no longer takes.
+
+    Raises:
+        EngineError: as `check_given`, of TensorRT 11.
+    """
+    default = BuildOptions()
+    given = [name for name in FLAGS if getattr(options, name) != getattr(default, name)]
+    _check_version(trt, precision == IMPLICIT, given)
+
+
+def _check_version(trt: ModuleType, implicit: bool, given: Collection[str]) -> None:
+    flags = [f"--precisions {IMPLICIT}"] * implicit
+    flags += [flag for name, flag in FLAGS.items() if name in given]
+    if flags and not has_builder_precision(trt):
+        flag = flags[0]
+        raise EngineError(
+            f"{flag}: TensorRT {trt.__version__} takes precision from the ONNX graph alone; "
+            f"{INSTEAD[flag]}, or {PIP} tensorrt-cu12==10.16.1.11"
+        )
+
+
+def check_names(options: BuildOptions, convolutions: Sequence[str]) -> None:
+    """Find slips in names of layers.
+
+    Raises:
+        EngineError: as `fp16_layers` and `ranges`.
+    """
+    _matching(options, convolutions)
+    _ranges(options, convolutions)
+
+
+def fp16_layers(job: Job) -> list[str]:
+    """The convolutions that the patterns of the options name.
+
+    Raises:
+        EngineError: a pattern matches none; near names are listed.
+    """
+    return _matching(job.options, list(job.source.quantized.placement.layers))
+
+
+def _matching(options: BuildOptions, names: Sequence[str]) -> list[str]:
+    try:
+        check_patterns(options.fp16_layers, names)
+    except PolicyError as error:
+        raise EngineError(f"--fp16-layers: {error}") from None
+    return [name for name in names if any(matches(name, each) for each in options.fp16_layers)]
+
+
+def ranges(job: Job) -> dict[str, float]:
+    """Convolution -> amax of its input, given by hand.
+
+    Raises:
+        EngineError: one is no number above 0, or names no convolution or several.
+    """
+    return _ranges(job.options, list(job.source.quantized.placement.layers))
+
+
+def _ranges(options: BuildOptions, names: Sequence[str]) -> dict[str, float]:
+    try:
+        given = parse_amax(options.ranges, "--ranges")
+        return {only_layer(name, names, "--ranges"): amax for name, amax in given.items()}
+    except PolicyError as error:
+        raise EngineError(str(error)) from None

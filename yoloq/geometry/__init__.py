@@ -1,0 +1,1 @@
+"""Boxes: letterbox, IoU, non-maximum suppression, and detections as flat arrays."""

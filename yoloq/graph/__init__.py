@@ -1,0 +1,1 @@
+"""Everything about ONNX: export, Q/DQ, the lowering for each engine, FP16, lint."""

@@ -1,0 +1,172 @@
+"""Rules on the numbers of single Q and DQ nodes: zero-points and scales."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from yoloq.graph.lint.lookup import Graph, Hit, hits
+from yoloq.graph.lint.nodes import (
+    CASTS,
+    CONVOLUTIONS,
+    DEQUANTIZE,
+    PAIR,
+    QUANTIZE,
+    attribute,
+    kind,
+    numbers,
+)
+
+SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4)  # of TensorRT
+CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's output channels
+
+
+def zero_points(graph: Graph) -> Iterator[Hit]:
+    """TensorRT's integers are signed and symmetric.
+
+    Its ONNX parser refuses uint8, zero-points other than 0, and more or fewer of them than scales.
+    Where none is written it takes int8 (version 8 refuses), while ONNX means uint8: the engine
+    computes something else without a word.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        if is_bias(graph, node):
+            return None
+        integers = node.input[0] if kind(node) == DEQUANTIZE else node.output[0]
+        stated = attribute(node, "output_dtype", 0) if kind(node) == QUANTIZE else 0
+        if len(node.input) < 3 or not node.input[2]:
+            return None if stated in SIGNED else "zero-point is not written"
+        found = graph.types.get(node.input[2]) or graph.types.get(integers, TensorProto.UNDEFINED)
+        if found not in SIGNED and found != TensorProto.UNDEFINED:
+            return f"zero-point is {_name(found)}"
+        values, scale = graph.array(node.input[2]), graph.dims(node.input[1])
+        if values is not None and np.any(values.astype(np.float64)):
+            return "zero-point is not 0"
+        if values is not None and scale is not None and values.size != math.prod(scale):
+            return f"{values.size} zero-points for {math.prod(scale)} scales"
+        return None
+
+    return hits(graph.pairs, wrong)
+
+
+def weight_zero_points(graph: Graph) -> Iterator[Hit]:
+    """OpenVINO convolves in float where a weight has a zero-point other than 0.
+
+    Seen with 2026.4; ONNX Runtime 1.31 has kernels for such weights.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        weight = graph.dequantizer(node.input[1])
+        if weight is None or len(weight.input) < 3 or weight.input[0] not in graph.constant:
+            return None
+        values = graph.array(weight.input[2])
+        shifted = values is not None and np.any(values.astype(np.float64))
+        return "weight has a zero-point other than 0" if shifted else None
+
+    return hits(graph.convolutions, wrong)
+
+
+def scale_values(graph: Graph) -> Iterator[Hit]:
+    """A scale is a finite number above 0; TensorRT's parser refuses others, no one computes well.
+
+    A scale below 6e-8 is 0 in FP16.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        values = graph.array(node.input[1])
+        if values is None:
+            return None
+        scales = numbers(values)
+        if not scales:
+            return "scale is empty"
+        if not np.isfinite(scales).all():
+            return "scale is not finite"
+        return "scale is 0 or less" if min(scales) <= 0 else None
+
+    return hits(graph.pairs, wrong)
+
+
+def computed_scales(graph: Graph) -> Iterator[Hit]:
+    """TensorRT and OpenVINO choose integer kernels when they build, and know constants only then.
+
+    TensorRT refuses the model, OpenVINO convolves in float; ONNX Runtime hands the scale to its
+    integer kernel as it comes.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        return None if node.input[1] in graph.constant else "scale is computed by the graph"
+
+    return hits(graph.pairs, wrong)
+
+
+def scale_lengths(graph: Graph) -> Iterator[Hit]:
+    """One scale a weight, or one for each index along its axis; blocks are for 4 bits."""
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        scale, shape = graph.dims(node.input[1]), graph.dims(node.input[0])
+        if scale is None or shape is None or not _per_channel(graph, node):
+            return None
+        axis = attribute(node, "axis", 1)
+        if -len(shape) <= axis < len(shape) and scale == (shape[axis],):
+            return None
+        return f"scale of shape {list(scale)} for axis {axis} of a weight of shape {list(shape)}"
+
+    return hits(graph.pairs, wrong)
+
+
+def scale_axes(graph: Graph) -> Iterator[Hit]:
+    """A convolution's scales stand along its output channels: axis 0, of a transposed one 1.
+
+    Where no axis is written ONNX means 1, and TensorRT's parser takes 0. Along another axis ONNX
+    Runtime takes them for those of the output channels (seen with 1.31) and OpenVINO convolves in
+    float.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        if not _per_channel(graph, node):
+            return None
+        users = {kind(user) for user in graph.users(node.output[0], (*PAIR, *CASTS))}
+        axis, rank = attribute(node, "axis", 1), len(graph.dims(node.input[0]) or ())
+        for op in users.intersection(CHANNELS):
+            if axis not in (CHANNELS[op], CHANNELS[op] - rank):
+                return f"scales along axis {axis} of a {op}'s weight, not {CHANNELS[op]}"
+        return None
+
+    return hits(graph.pairs, wrong)
+
+
+def _per_channel(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a weight has several scales, other than one a block of a few bits."""
+    scale = graph.dims(node.input[1])
+    if scale is None or math.prod(scale) <= 1 or node.input[0] not in graph.constant:
+        return False
+    types = {graph.types.get(tensor) for tensor in (node.input[0], node.output[0])}
+    blocks = attribute(node, "block_size", 0)
+    return not blocks or not types.isdisjoint((TensorProto.INT8, TensorProto.UINT8))
+
+
+def activation_scales(graph: Graph) -> Iterator[Hit]:
+    """An activation has one scale: a sum over channels cannot take another factor for each.
+
+    TensorRT and ONNX Runtime refuse to run it, OpenVINO convolves in float.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        scale = graph.dims(node.input[1])
+        if scale is None or math.prod(scale) <= 1 or node.input[0] in graph.constant:
+            return None
+        return f"activation with {math.prod(scale)} scales"
+
+    return hits(graph.pairs, wrong)
+
+
+def is_bias(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node dequantizes sums of products rather than 8-bit integers."""
+    return kind(node) == DEQUANTIZE and graph.types.get(node.input[0]) == TensorProto.INT32
+
+
+def _name(data_type: int) -> str:
+    known = data_type in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(data_type).lower() if known else f"of type {data_type}"

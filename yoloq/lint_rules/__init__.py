@@ -1,1 +1,0 @@
-"""Predicates on ONNX graphs, by what they look at; `yoloq.lint` has the table of them."""

@@ -1,0 +1,1 @@
+"""Measuring: matching, AP, intervals, latency, and the comparison of networks."""

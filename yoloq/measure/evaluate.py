@@ -1,0 +1,94 @@
+"""From image files to detections in pixels of the original images."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloq.base.say import progress as show_progress
+from yoloq.data.loader import iterate
+from yoloq.engines.base import Predictor
+from yoloq.geometry.boxes import Letterbox, to_original
+from yoloq.geometry.detections import Detections
+from yoloq.geometry.nms import nms
+from yoloq.models.heads import Candidates, Head
+
+CONF, IOU, MAX_DET = 0.001, 0.6, 300  # thresholds of YOLOv5's val.py
+LISTED = 3  # unreadable files that a message names
+
+
+def detect(
+    predictor: Predictor,
+    images: Sequence[Path],
+    *,
+    imgsz: int,
+    batch_size: int = 16,
+    workers: int = 2,
+    conf: float = CONF,
+    iou: float = IOU,
+    max_det: int = MAX_DET,
+    progress: bool = True,
+    title: str = "detect",
+    skipped: list[Path] | None = None,
+) -> Detections:
+    """Run a predictor over image files; the thresholds are those of YOLOv5's val.py.
+
+    `progress` shows a bar called `title` on stderr, or one line at the end where that is a file.
+    An image that cannot be read has no detections, is named on stderr and added to `skipped`.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    skipped = [] if skipped is None else skipped
+    before = len(skipped)
+    positions, found = [], []
+    with show_progress(title, len(images), shown=progress) as advance:
+        for batch in iterate(images, imgsz, batch_size, workers, skipped):
+            positions += batch.index.tolist()
+            raws = predictor(batch.images)
+            found += find_boxes(raws, predictor.model.head, batch.boxes, conf, iou, max_det)
+            advance(len(batch.index))
+    _report(skipped[before:], len(images))
+    return join(found, positions, len(images))
+
+
+def find_boxes(
+    raws: Sequence[NDArray[Any]],
+    head: Head,
+    geometries: Sequence[Letterbox],
+    conf: float,
+    iou: float,
+    max_det: int,
+) -> list[Candidates]:
+    """Decode a batch's raw maps; for each image the boxes NMS keeps, in its original pixels."""
+    found = []
+    for geometry, item in zip(geometries, head.decode(raws, conf), strict=True):
+        kept = nms(item.boxes, item.scores, item.classes, iou, max_det)
+        boxes = to_original(item.boxes[kept], geometry)
+        found.append(Candidates(boxes, item.scores[kept], item.classes[kept]))
+    return found
+
+
+def join(found: Sequence[Candidates], positions: Sequence[int], images: int) -> Detections:
+    """Flat arrays of the boxes found at each position; at least one image."""
+    counts = [len(item.scores) for item in found]
+    return Detections(
+        images=images,
+        image=np.repeat(np.asarray(positions, dtype=np.int64), counts),
+        boxes=np.concatenate([item.boxes for item in found]),
+        scores=np.concatenate([item.scores for item in found]),
+        classes=np.concatenate([item.classes for item in found]),
+    )
+
+
+def _report(skipped: Sequence[Path], total: int) -> None:
+    if skipped:
+        names = ", ".join(str(file) for file in skipped[:LISTED])
+        more = ", ..." if len(skipped) > LISTED else ""
+        print(
+            f"warning: {len(skipped)} of {total} images cannot be read; skipped: {names}{more}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,1 @@
+"""The stages: a folder each, `make X` is `stages/x`."""

@@ -1,0 +1,91 @@
+"""FP32 baseline: the accuracy that INT8 is held against, in PyTorch."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from yoloq.base.config import StageConfig
+from yoloq.base.device import torch_device
+from yoloq.base.result import Row, StageResult
+from yoloq.engines.base import ModelInfo
+from yoloq.engines.torch import TorchPredictor
+from yoloq.geometry.detections import Detections
+from yoloq.measure.latency import end_to_end, measure
+from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
+from yoloq.stages.run import Inputs, finished, open_inputs, report_labels, say
+
+FEW = 30  # val images; below this the interval itself is a guess
+
+
+@dataclass(frozen=True)
+class BaselineConfig(StageConfig):
+    """Measure the FP32 checkpoint: mAP, latency, FPS, size."""
+
+
+def run(config: BaselineConfig) -> StageResult:
+    """Write `baseline.json` and the detections that later stages compare with.
+
+    Images that cannot be read are left out here and in every later stage, and are counted.
+    """
+    began = time.perf_counter()
+    inputs = open_inputs(config)
+    key = inputs.key("baseline")
+    done = finished(config.folder, "baseline", key, config.force)
+    if done is not None:
+        return done
+    device = torch_device(config.device)
+    report_labels(inputs)
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    predictor = TorchPredictor(inputs.model.net, info, device, "fp32")
+    skipped: list[Path] = []
+    found = find(inputs, predictor, skipped, "detect, torch fp32")
+    inputs, found = _readable(inputs, found, skipped)
+    if len(inputs.images) < FEW:
+        say(f"warning: {len(inputs.images)} val images: AP and its interval say little")
+    row = Row(
+        name="FP32",
+        precision="fp32",
+        engine="torch",
+        size_bytes=4 * sum(p.numel() for p in inputs.model.net.parameters()),
+        **accuracy(inputs, found, found),
+        **_timing(inputs, predictor),
+    )
+    say(describe(row))
+    found.save(config.folder / BASELINE)
+    result = inputs.result(
+        "baseline",
+        key,
+        [row],
+        artifacts={"detections": BASELINE},
+        seconds={"total": time.perf_counter() - began},
+        notes={
+            "skipped": [str(file) for file in skipped],
+            "bad_labels": len(inputs.labels[1].problems),
+        },
+    )
+    result.write(config.folder / "baseline.json")
+    return result
+
+
+def _readable(inputs: Inputs, found: Detections, skipped: list[Path]) -> tuple[Inputs, Detections]:
+    """Inputs and detections without the images that could not be read, renumbered."""
+    if not skipped:
+        return inputs, found
+    readable = np.array([image not in set(skipped) for image in inputs.images])
+    numbers = np.cumsum(readable) - 1
+    left = Detections(
+        int(readable.sum()), numbers[found.image], found.boxes, found.scores, found.classes
+    )
+    return inputs.without(skipped), left
+
+
+def _timing(inputs: Inputs, predictor: TorchPredictor) -> dict[str, Any]:
+    blank = np.zeros((1, inputs.imgsz, inputs.imgsz, 3), np.uint8)
+    calls = {"model": lambda: predictor(blank)}
+    latency = measure(calls, runs=20, warmup=3, title="time the model, torch fp32")["model"]
+    title = "time from file to boxes, torch fp32"
+    path = end_to_end(predictor, inputs.images, runs=20, warmup=3, title=title)
+    return timing(latency, path)

@@ -1,0 +1,38 @@
+"""What a data set holds and what is wrong with its labels."""
+
+from dataclasses import dataclass
+
+from yoloq.base.config import StageConfig
+from yoloq.data.dataset import Dataset, read_dataset
+from yoloq.data.truth import read_ground_truth
+
+
+@dataclass(frozen=True)
+class CheckConfig(StageConfig):
+    """Make the built-in data set, or check another: its images, labels and bad rows."""
+
+
+def run(config: CheckConfig) -> list[str]:
+    """Print and return the description of the data set; the built-in one is made first.
+
+    Raises:
+        DataError: the set cannot be used; see `read_dataset` and `read_ground_truth`.
+    """
+    dataset = read_dataset(config.data)
+    lines = [f"{dataset.file}: {len(dataset.names)} classes"]
+    for split in dataset.splits:
+        lines += describe(dataset, split)
+    lines += dataset.missing.values()
+    print(*lines, sep="\n")
+    return lines
+
+
+def describe(dataset: Dataset, split: str) -> list[str]:
+    """One line of counts of a split, and its label problems."""
+    truth, report = read_ground_truth(dataset, split, dataset.images(split))
+    used = len(set(truth.classes.tolist()))
+    counts = (
+        f"{split}: {report.images} images, {report.background} of them without objects; "
+        f"{report.boxes} boxes of {used} classes; {len(report.problems)} labels skipped"
+    )
+    return [counts, *(f"  {line}" for line in report.lines())]

@@ -1,0 +1,1 @@
+"""`make diagnose`: what is wrong with a quantized network, layer by layer, and advice."""

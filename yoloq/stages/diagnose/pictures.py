@@ -1,0 +1,89 @@
+"""The pictures of a diagnosis: errors along the network, histograms with ranges, amax curves."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from yoloq.measure.compare import SNR_LIMIT, LayerError
+from yoloq.quant.calibrators import CALIBRATORS
+from yoloq.quant.policy import Placement
+from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.statistics import Statistics
+from yoloq.report.plots import draw_curve, draw_errors, draw_histogram
+from yoloq.stages.diagnose.curve import amax_curve
+from yoloq.stages.diagnose.figures import input_quantizers
+
+FOLDER = "diagnose"
+ALIKE = 0.01  # of amax: the calibrator's own, which sharing or QAT did not move
+
+
+def draw_pictures(
+    folder: Path,
+    net: nn.Module,
+    placement: Placement,
+    errors: Sequence[LayerError],
+    tensors: Mapping[str, Statistics],
+    calibrator: str,
+) -> list[str]:
+    """Write `diagnose/errors.png` and a histogram of each tensor; returns their names.
+
+    Args:
+        folder: the run folder.
+        net: with calibrated quantizers.
+        tensors: statistics of what quantized convolutions read, by their names.
+        calibrator: of layers whose rule names none.
+    """
+    names = [f"{FOLDER}/errors.png"]
+    drawn = [e for e in errors if e.layer in placement.layers and e.snr < SNR_LIMIT]
+    draw_errors(folder / names[0], drawn)
+    quantizers = input_quantizers(net)
+    for layer, statistics in tensors.items():
+        used = placement.layers[layer].calibrator or calibrator
+        bounds, chosen = _bounds(statistics, quantizers[layer], used)
+        names.append(f"{FOLDER}/input-{layer}.png")
+        draw_histogram(folder / names[-1], f"input of {layer}", statistics, bounds, chosen)
+    return names
+
+
+def _bounds(
+    statistics: Statistics, quantizer: TensorQuantizer, used: str
+) -> tuple[dict[str, float], str]:
+    """amax of every calibrator, and which is in use; one set otherwise is `in use` itself."""
+    bounds = {}
+    for name, calibrator in CALIBRATORS.items():
+        low, high = calibrator(statistics, quantizer.spec)
+        bounds[name] = max(abs(low), abs(high))
+    assert quantizer.amax is not None
+    amax = float(quantizer.amax)
+    if abs(amax - bounds[used]) <= ALIKE * amax:
+        return bounds, used
+    return bounds | {"in use": amax}, "in use"
+
+
+def draw_curves(
+    folder: Path,
+    reference: nn.Module,
+    net: nn.Module,
+    layers: Sequence[str],
+    batches: Callable[[], Iterator[Tensor]],
+    images: int,
+    calibrator: str,
+    seed: int,
+) -> list[str]:
+    """Write `diagnose/images.png`, amax against the number of calibration images; its name.
+
+    Args:
+        reference: the float network.
+        net: its quantized counterpart.
+        layers: quantized convolutions.
+        batches: of the calibration images, as a network takes them.
+        images: how many those are.
+    """
+    if not layers:
+        return []
+    spec = input_quantizers(net)[layers[0]].spec
+    curves = amax_curve(reference, layers, batches(), images, calibrator, spec, seed)
+    name = f"{FOLDER}/images.png"
+    draw_curve(folder / name, curves)
+    return [name]

@@ -1,0 +1,110 @@
+"""After a build: what an engine's layers run in, and what makes int8 slower than it should be."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from yoloq.base.files import write_text
+from yoloq.base.result import Row
+from yoloq.engines.base import Engine, Predictor
+from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
+from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
+from yoloq.quant.policy import matches
+from yoloq.stages.engine.build import IMPLICIT, Variant
+from yoloq.stages.run import say
+
+PROFILED = 20  # runs of each engine, where int8 turned out slow
+NAMED = 5  # layers that a warning names
+
+
+@runtime_checkable
+class Inspected(Protocol):
+    """A predictor that can say what its engine consists of."""
+
+    def layers(self) -> list[LayerInfo]: ...
+
+
+def write_layers(
+    engine: Engine,
+    variants: Sequence[Variant],
+    predictors: Mapping[str, Predictor],
+    folder: Path,
+) -> dict[str, str]:
+    """Write `<engine>-<key>-layers.json` where an engine tells its layers, and say what counts.
+
+    Returns:
+        File names by key, `layers-int8` for example.
+    """
+    names = {}
+    for variant in variants:
+        predictor = predictors[variant.key]
+        if isinstance(predictor, Inspected):
+            layers = predictor.layers()
+            placement = variant.source.quantized.placement
+            report = layer_report(layers, placement.layers, expected_int8(variant))
+            file = folder / f"{engine.name}-{variant.key}-layers.json"
+            write_text(file, json.dumps(report.to_json(layers), indent=1) + "\n")
+            names[f"layers-{variant.key}"] = file.name
+            for line in report.lines(f"{engine.name} {variant.key}"):
+                say(line)
+    return names
+
+
+def expected_int8(variant: Variant) -> list[str]:
+    """The convolutions that an engine was told to run in int8."""
+    layers, options = variant.source.quantized.placement.layers, variant.source.options
+    if variant.precision == IMPLICIT:
+        kept = options.fp16_layers
+        return [name for name in layers if not any(matches(name, pattern) for pattern in kept)]
+    if variant.precision == "int8":
+        return [name for name, plan in layers.items() if plan.quantized]
+    return []
+
+
+def warn_if_slow(
+    engine: Engine,
+    variants: Sequence[Variant],
+    files: Mapping[str, Path],
+    rows: Sequence[Row],
+    device: str,
+    threads: int,
+) -> None:
+    """Say where int8 is slower than the engine's other type, and which layers cost it."""
+    times = {row.precision: row.latency_ms["p50"] for row in rows if row.latency_ms}
+    floats = float_precisions(times)
+    if not floats:
+        return
+    other = floats[-1]
+    int8 = [variant for variant in variants if variant.key in times and variant.key not in floats]
+    slow = [variant for variant in int8 if times[variant.key] > times[other]]
+    profiles: dict[str, LayerTimes] = {}
+    for variant in slow:
+        if engine.profile is not None:
+            for key in (variant.key, other):
+                if key not in profiles:
+                    precision = variant.precision if key == variant.key else other
+                    nodes = engine.profile(files[key], precision, device, threads, PROFILED)
+                    layers = variant.source.quantized.placement.layers
+                    profiles[key] = layer_times(nodes, layers, tensor_readers(variant.source))
+        named = dearest(profiles[variant.key], profiles[other]) if profiles else []
+        say(
+            f"warning: {engine.name} {variant.key} takes {times[variant.key]:.2f} ms, {other} "
+            f"{times[other]:.2f}: int8 is slower here"
+            + (f"; it costs most at {', '.join(named)}; {_keep_out(variant)}" if named else "")
+        )
+
+
+def _keep_out(variant: Variant) -> str:
+    """How to keep layers out of int8: an engine that calibrates itself knows of no policy."""
+    if variant.precision == IMPLICIT:
+        return "keep those in FP16 (--fp16-layers)"
+    return "keep those in float (make ptq ARGS='--keep-float ...')"
+
+
+def dearest(int8: LayerTimes, other: LayerTimes) -> list[str]:
+    """The convolutions and blocks that take longest in int8, with how much, the worst first."""
+    lost = {name: ms - other.layers[name] for name, ms in int8.layers.items()}
+    lost |= {name: ms - other.others.get(name, 0.0) for name, ms in int8.others.items()}
+    worst = sorted((name for name in lost if lost[name] > 0), key=lambda name: -lost[name])
+    return [f"{name} ({lost[name]:+.3f} ms)" for name in worst[:NAMED]]

@@ -1,0 +1,103 @@
+"""Check an ONNX file against the rules of the engine that is to run it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper
+
+from yoloq.base.config import option
+from yoloq.base.errors import UserError
+from yoloq.graph.lint import TARGETS, Finding, lint
+from yoloq.graph.lint.valid import READ_WHOLE, size
+
+SHOWN = 3  # nodes named in a finding's line, without --all
+
+
+@dataclass(frozen=True)
+class LintConfig:
+    """Check where an ONNX file has Q/DQ against the rules of an engine."""
+
+    onnx: str = option("", "ONNX file to check, of any tool")
+    target: str = option(TARGETS[0], "engine that is to run it", TARGETS)
+    all: bool = option(False, "name all nodes of a finding")
+
+
+def run(config: LintConfig) -> int:
+    """Print the findings; 1 where one of them is an error, else 0.
+
+    Raises:
+        UserError: there is no file, or it is no ONNX file.
+    """
+    if not config.onnx:
+        raise UserError("no ONNX file is given: make lint-onnx ONNX=model.onnx TARGET=tensorrt")
+    file = Path(config.onnx)
+    findings = lint(read_model(file), config.target)
+    for finding in findings:
+        print(describe(finding, len(finding.nodes) if config.all else SHOWN))
+    print(summary(file, config.target, findings))
+    return int(any(finding.level == "error" for finding in findings))
+
+
+def read_model(file: Path) -> onnx.ModelProto:
+    """The model of a file, without the weights that lie beside it.
+
+    Raises:
+        UserError: it is no ONNX file, or small external data (scales) is missing.
+        OSError: it cannot be read.
+    """
+    try:
+        model = onnx.ModelProto.FromString(file.read_bytes())
+    except DecodeError:
+        model = onnx.ModelProto()
+    if not model.ir_version or not model.HasField("graph"):
+        raise UserError(f"{file}: is no ONNX file, or is damaged; export it again")
+    for tensor in model.graph.initializer:
+        small = size(tensor) <= READ_WHOLE
+        if small and tensor.data_location == TensorProto.EXTERNAL:
+            _load(tensor, file)
+    return model
+
+
+def _load(tensor: TensorProto, file: Path) -> None:
+    try:
+        external_data_helper.load_external_data_for_tensor(tensor, str(file.parent))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{file}: the data of {tensor.name} cannot be read ({reason}); "
+            "keep the file of external data beside it"
+        ) from None
+    tensor.data_location = TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def describe(finding: Finding, shown: int = SHOWN) -> str:
+    """One line: level, rule, what is wrong, where (so many nodes), and the fix."""
+    text = f"{finding.level:8} {finding.rule}: {finding.message}{_where(finding.nodes, shown)}"
+    return _one_line(f"{text}; fix: {finding.fix}")
+
+
+def _where(nodes: Sequence[str], shown: int) -> str:
+    if not nodes:
+        return ""
+    more = f" and {len(nodes) - shown} more: --all" if len(nodes) > shown else ""
+    return f" [{', '.join(nodes[:shown])}{more}]"
+
+
+def _one_line(text: str) -> str:
+    """Names may hold anything; what is not printable becomes an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def summary(file: Path, target: str, findings: Sequence[Finding]) -> str:
+    """The last line: how many errors and warnings."""
+    levels = [finding.level for finding in findings]
+    counts = (_count(levels.count(level), level) for level in ("error", "warning"))
+    return f"{file} for {target}: {', '.join(counts)}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

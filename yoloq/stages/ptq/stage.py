@@ -1,0 +1,265 @@
+"""PTQ: place quantizers, calibrate them on images of the train split, measure what it costs."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from yoloq.base.config import StageConfig, option, require
+from yoloq.base.device import torch_device
+from yoloq.base.errors import CheckpointError, DataError, PolicyError, UserError
+from yoloq.base.machine import environment
+from yoloq.base.result import StageResult, input_key
+from yoloq.base.say import progress
+from yoloq.data.loader import iterate, sample
+from yoloq.engines import ENGINES, engine_row
+from yoloq.models import LoadedModel
+from yoloq.quant.affine import QuantSpec
+from yoloq.quant.calibrate import DeadChannels, calibrate
+from yoloq.quant.calibrators import CALIBRATORS
+from yoloq.quant.hand_set import parse_amax, resolve_amax, set_amax
+from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
+from yoloq.quant.quantized import QuantizedModel, quantize_model, save_quantized
+from yoloq.quant.statistics import Collected, collect
+from yoloq.quant.statistics_file import load_statistics, save_statistics
+from yoloq.quant.trace import sibling_groups, trace
+from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.row import describe, simulated_int8
+from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, say
+
+STATISTICS = "statistics.npz"
+IN_POLICY = ("engine", "sharing", "residual")  # options that nothing but the policy follows from
+NAMED = 8  # float layers that a line on the terminal names
+
+
+@dataclass(frozen=True)
+class PtqConfig(StageConfig):
+    """Quantize without training: calibrate on images of the train split."""
+
+    images: int = option(128, "calibration images, drawn from train")
+    calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
+    weights_per: str = option("channel", "weight scales", ("tensor", "channel", "group"))
+    group_size: int = option(4, "output channels a group, with --weights-per group")
+    weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
+    symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")
+    float_head: bool = option(True, "leave the Detect head in float")
+    float_first: int = option(2, "leave the first N layers in float")
+    keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
+    engine: str = option("auto", "engine whose placement `auto` takes", ("auto", *ENGINES))
+    sharing: str = option("auto", "scales shared by", ("auto", "siblings", "concat"))
+    residual: str = option(
+        "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
+    )
+    policy: str = option("", "policy (.json) to use instead of the placement flags")
+    amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.images >= 1, "--images", self.images, "1 or more")
+        require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
+        require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
+        require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
+        parse_amax(self.amax)
+
+
+def run(config: PtqConfig) -> StageResult:
+    """Write `ptq.pt` (weights, policy, ranges) and `ptq.json`.
+
+    Raises:
+        UserError: an input cannot be used, or a pattern matches no layer.
+    """
+    began = time.perf_counter()
+    inputs = open_inputs(config)
+    check_weights(config, inputs.model)
+    policy = read_policy(config, inputs.model)
+    chosen = calibration_images(inputs, config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    key = inputs.key("ptq", without=IN_POLICY, baseline=baseline.key, policy=policy.to_json())
+    done = finished(config.folder, "ptq", key, config.force)
+    if done is not None:
+        return done
+    inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
+    quantized, dead, seconds = calibrated(inputs, config, policy, chosen)
+    save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
+    row = simulated_int8(inputs, quantized, "INT8 PTQ")
+    say(describe(row))
+    result = inputs.result(
+        "ptq",
+        key,
+        [row],
+        artifacts={"model": "ptq.pt"},
+        seconds=seconds | {"total": time.perf_counter() - began},
+        notes={"policy": policy.to_json(), "dead_channels": [asdict(item) for item in dead]},
+    )
+    result.write(config.folder / "ptq.json")
+    return result
+
+
+def check_weights(config: PtqConfig, model: LoadedModel) -> None:
+    """Find NaN where it is, not in the layers behind it.
+
+    Raises:
+        CheckpointError: a parameter holds NaN or infinite values; names it.
+    """
+    for name, parameter in model.net.named_parameters():
+        if not parameter.isfinite().all():
+            raise CheckpointError(
+                f"{config.weights}: {name} holds NaN or infinite values; "
+                "take a checkpoint from before training diverged"
+            )
+
+
+def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
+    """The policy file, or the policy of the placement flags; it and `--amax` fit the model.
+
+    Raises:
+        PolicyError: the file is missing or holds no policy, a pattern matches no convolution of
+            the model, nothing is left to quantize, or `--amax` names no quantized convolution;
+            names the flag.
+    """
+    flag = f"--policy {config.policy}" if config.policy else "--keep-float"
+    try:
+        policy = policy_of_file(config.policy) if config.policy else policy_of_flags(config, model)
+        placement = resolve(policy, trace(model.net))
+    except PolicyError as error:
+        raise PolicyError(f"{flag}: {error}") from None
+    if len(placement.float_layers) == len(placement.layers):
+        flag = flag if config.policy or config.keep_float else f"--float-first {config.float_first}"
+        raise PolicyError(f"{flag}: leaves every convolution in float; quantize one at least")
+    resolve_amax(placement, parse_amax(config.amax))
+    return policy
+
+
+def policy_of_file(name: str) -> Policy:
+    """The policy in a JSON file."""
+    try:
+        return Policy.from_json(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PolicyError(f"cannot be read ({error})") from None
+
+
+def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
+    """The policy of the placement flags; `auto` is what the engine runs fastest."""
+    engine = engine_row(config.engine)
+    granularity = config.weights_per
+    return default_policy(
+        conv_layers(model.net),
+        weight=QuantSpec(config.weight_bits, granularity, config.group_size, narrow=True),  # type: ignore[arg-type]
+        activation=QuantSpec(symmetric=config.symmetric),
+        float_head=config.float_head,
+        float_first=config.float_first,
+        keep_float=config.keep_float,
+        sharing=engine.sharing if config.sharing == "auto" else config.sharing,  # type: ignore[arg-type]
+        residual=engine.residual if config.residual == "auto" else config.residual,  # type: ignore[arg-type]
+    )
+
+
+def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
+    """Images drawn from train, none of which is in val: those are measured on.
+
+    Raises:
+        DataError: train is missing, or has no image of its own.
+    """
+    val = set(inputs.dataset.images("val"))
+    train = inputs.dataset.images("train")
+    own = [file for file in train if file not in val]
+    if not own:
+        raise DataError(
+            f"{config.data}: every image of `train` is in `val` too; calibration needs others"
+        )
+    if len(own) < len(train):
+        say(f"warning: {len(train) - len(own)} images of `train` are in `val` too: left out")
+    if len(own) < config.images:
+        say(f"warning: {len(own)} calibration images, fewer than --images {config.images}")
+    return sample(own, config.images, config.seed)
+
+
+def calibrated(
+    inputs: Inputs, config: PtqConfig, policy: Policy, chosen: tuple[Path, ...]
+) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
+    """The quantized model with its ranges, the dead channels, and the seconds it took."""
+    groups = sibling_groups(trace(inputs.model.net))
+    quantized = quantize_model(copy_model(inputs.model), policy)
+    began = time.perf_counter()
+    collected = statistics(inputs, config, groups, chosen)
+    collecting = time.perf_counter() - began
+    dead = calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
+    for change in set_amax(quantized.model.net, quantized.placement, parse_amax(config.amax)):
+        say(f"{', '.join(change.layers)}: amax {change.after:.4g} by hand, not {change.before:.4g}")
+    for item in dead:
+        say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
+    say(describe_placement(quantized.placement))
+    seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
+    return replace(quantized, outputs=collected.outputs), dead, seconds
+
+
+def config_of(config: StageConfig, made: StageResult) -> PtqConfig:
+    """The options of a PTQ result, in the place and on the machine of another stage's config."""
+    here = {field.name for field in fields(StageConfig)} - {"seed"}
+    known = {field.name for field in fields(PtqConfig)} - here
+    saved = {k: tuple(v) if isinstance(v, list) else v for k, v in made.config.items()}
+    return as_config(config, PtqConfig, **{k: v for k, v in saved.items() if k in known})
+
+
+def describe_placement(placement: Placement) -> str:
+    """How many convolutions are in int8 and which are not, in one line."""
+    floats = placement.float_layers
+    names = ", ".join(floats[:NAMED]) + (", ..." if len(floats) > NAMED else "")
+    quantized = len(placement.layers) - len(floats)
+    return f"{quantized} convolutions in int8, {len(floats)} in float{names and ': '}{names}"
+
+
+def copy_model(model: LoadedModel) -> LoadedModel:
+    """The model with a network of its own, to put quantizers into."""
+    import copy
+
+    return replace(model, net=copy.deepcopy(model.net))
+
+
+def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...]) -> str:
+    """Hash of all that a pass over calibration images depends on."""
+    return input_key(
+        weights=inputs.model.sha256,
+        data=inputs.dataset.sha256,
+        images=[[file.name, file.exists() and file.stat().st_size] for file in chosen],
+        imgsz=inputs.imgsz,
+        seed=config.seed,
+        device=str(torch_device(config.device)),
+        versions=environment()["versions"],
+    )
+
+
+def statistics(
+    inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
+) -> Collected:
+    """Statistics of the calibration images, from the run folder where they are still true."""
+    key = calibration_key(inputs, config, chosen)
+    file = config.folder / STATISTICS
+    cached = load_statistics(file, key)
+    if cached is not None:
+        say(f"calibration: {file} holds the statistics of these {len(chosen)} images")
+        return cached
+    device = torch_device(config.device)
+    net = inputs.model.net.to(device)
+    skipped: list[Path] = []
+    with progress("calibrate", len(chosen)) as advance:
+
+        def batches() -> Iterator[torch.Tensor]:
+            loader = iterate(chosen, inputs.imgsz, config.batch_size, config.workers, skipped)
+            for batch in loader:
+                images = torch.from_numpy(batch.images).to(device)
+                yield images.permute(0, 3, 1, 2).float() / 255
+                advance(len(images))
+
+        try:
+            collected = collect(net, groups, batches(), len(chosen), config.seed)
+        except ValueError as error:
+            raise UserError(f"{config.weights}: calibration failed: {error}") from None
+    if skipped:
+        say(f"calibration: {len(skipped)} of {len(chosen)} images cannot be read: {skipped[0]}")
+    save_statistics(file, collected, key)
+    return collected

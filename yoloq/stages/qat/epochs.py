@@ -1,0 +1,80 @@
+"""What an epoch of `make qat` is judged by, and which one is kept."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from yoloq.engines.base import ModelInfo
+from yoloq.engines.torch import TorchPredictor
+from yoloq.geometry.detections import Detections
+from yoloq.measure.ap import fidelity, score
+from yoloq.measure.evaluate import detect
+from yoloq.stages.qat.setup import Tuning
+from yoloq.stages.row import BASELINE
+from yoloq.stages.run import say
+from yoloq.train.qat.batch_norm import reestimate
+from yoloq.train.samples import TrainBatch
+from yoloq.train.state import Epoch, RunState
+
+FIGURE = {"fidelity": "fidelity", "map": "map50_95"}  # column that decides, by --best
+
+
+def measure_start(tuning: Tuning, state: RunState) -> None:
+    """Make PTQ the best so far, as epoch 0, where the state is fresh."""
+    if not tuning.processes.first or "start" in state.extra:
+        return
+    figures = evaluate(tuning, tuning.calibrated.model.net)
+    state.extra["start"] = {"epoch": 0, **figures}
+    value = figures[FIGURE[tuning.config.best]]
+    state.extra["best"] = {"epoch": 0, "value": value, "net": None}
+    say(f"epoch 0 (PTQ)  {'  '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+
+
+def measure_epoch(
+    tuning: Tuning, state: RunState, epoch: int, batches: Iterator[TrainBatch]
+) -> Epoch:
+    """Figures of the averaged weights; keeps them where they are the best so far.
+
+    `batches` are for the statistics of batch norm, where they are re-estimated.
+    """
+    if not tuning.processes.first:
+        return {}
+    net = state.average.net
+    if tuning.config.bn_reestimate:
+        net = copy.deepcopy(net)
+        reestimate(net, (network_input(tuning, batch) for batch in batches))
+    figures = evaluate(tuning, net)
+    value = figures[FIGURE[tuning.config.best]]
+    if value > state.extra["best"]["value"]:
+        kept = {name: tensor.cpu().clone() for name, tensor in net.state_dict().items()}
+        state.extra["best"] = {"epoch": epoch + 1, "value": value, "net": kept}
+    return figures
+
+
+def network_input(tuning: Tuning, batch: TrainBatch) -> torch.Tensor:
+    """A batch as a network takes it."""
+    return batch.images.to(tuning.device).float() / 255
+
+
+def evaluate(tuning: Tuning, net: nn.Module) -> Epoch:
+    """Fidelity and mAP of a quantized network on the first images of val."""
+    inputs, config = tuning.inputs, tuning.config
+    images = inputs.images[: config.val_images or None]
+    inputs = replace(inputs, images=images)
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    predictor = TorchPredictor(net, info, tuning.device, "int8")
+    found = detect(
+        predictor,
+        images,
+        imgsz=inputs.imgsz,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        progress=False,
+    )
+    baseline = Detections.load(config.folder / BASELINE).first(len(images))
+    alike = fidelity(baseline, found, inputs.nc)
+    ours = score(inputs.truth, found, inputs.nc)
+    return {"fidelity": alike, "map50_95": ours.map50_95, "map50": ours.map50}

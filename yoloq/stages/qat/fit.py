@@ -1,0 +1,162 @@
+"""The training inside `make qat`: state, plan, objective and batches."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from itertools import islice
+
+from torch import Tensor
+
+from yoloq.base.machine import environment
+from yoloq.stages.qat.epochs import measure_epoch, measure_start
+from yoloq.stages.qat.setup import Tuning
+from yoloq.stages.run import NOT_INPUTS, existing, say
+from yoloq.train.augment import Augment
+from yoloq.train.ema import WeightAverage
+from yoloq.train.loop import Plan, fit
+from yoloq.train.losses import loss_for
+from yoloq.train.optimizer import Schedule, make_optimizer
+from yoloq.train.qat.distill import Distillation
+from yoloq.train.qat.objective import Imitation, QatObjective
+from yoloq.train.qat.oscillation import Oscillations, dampening, growth
+from yoloq.train.qat.ranges import learned_steps
+from yoloq.train.qat.teacher import common_blocks
+from yoloq.train.samples import Sizes, TrainBatch, batches, steps
+from yoloq.train.state import Epoch, RunState
+
+STATE = "qat-state.pt"
+
+
+def train(tuning: Tuning) -> RunState:
+    """Fine-tune, or go on where an interrupted run was; the state holds the best epoch.
+
+    Raises:
+        UserError: an interrupted run had another configuration, or the training diverges.
+    """
+    config, state = tuning.config, start_state(tuning)
+    measure_start(tuning, state)
+    watched = watch_oscillations(tuning, state)
+    plan = make_plan(tuning, watched)
+    objective = make_objective(tuning, state, plan)
+
+    def validate(epoch: int) -> Epoch:
+        shares = {}
+        if watched is not None:
+            state.extra["oscillations"] = watched.state_dict()
+            shares = watched.share()
+        some = islice(epoch_batches(tuning, epoch), config.bn_reestimate)
+        return shares | measure_epoch(tuning, state, epoch, some)
+
+    fit(state, objective, lambda epoch: epoch_batches(tuning, epoch), plan, validate)
+    return state
+
+
+def watch_oscillations(tuning: Tuning, state: RunState) -> Oscillations | None:
+    """Counts of weights that jump between two integers, where something is done about them."""
+    config = tuning.config
+    if not (config.dampen or config.freeze_oscillating):
+        return None
+    watched = Oscillations(tuning.student, config.freeze_oscillating)
+    watched.load_state_dict(state.extra.get("oscillations", {}))
+    return watched
+
+
+def start_state(tuning: Tuning) -> RunState:
+    """The run's state: fresh, or that of an interrupted run with the same settings."""
+    config, net = tuning.config, tuning.student
+    rate, decay = config.learning_rate, config.weight_decay
+    scales = learned_steps(net)
+    optimizer = make_optimizer(
+        net, config.optimizer, rate, decay, scales, config.range_lr, relative=True
+    )
+    total = config.epochs * steps(len(tuning.pictures), config.batch_size)
+    state = RunState(
+        config.folder / STATE,
+        tuning.key,
+        net,
+        WeightAverage.over(net, config.average * total),
+        optimizer,
+        settings=settings(tuning),
+        writes=tuning.processes.first,
+    )
+    if config.force:
+        if state.writes:
+            state.remove()
+        return state
+    finished = existing(tuning.inputs, "qat")
+    state.refuse_other_settings(finished.key if finished else "")
+    if state.restore():
+        say(f"{state.file}: going on after epoch {len(state.history)}")
+    return state
+
+
+def settings(tuning: Tuning) -> dict[str, str]:
+    """What must not change while a run is interrupted, readable."""
+    flags = {f"--{field.name.replace('_', '-')}": field.name for field in fields(tuning.config)}
+    values = asdict(tuning.config)
+    given = {
+        flag: str(values[name])
+        for flag, name in flags.items()
+        if name not in (*NOT_INPUTS, "weights", "data")
+    }
+    versions = {name: str(version) for name, version in environment()["versions"].items()}
+    own = {"imgsz": str(tuning.inputs.imgsz), "processes": str(tuning.processes.world)}
+    return given | versions | own | tuning.hashes
+
+
+def make_plan(tuning: Tuning, watched: Oscillations | None) -> Plan:
+    """What the loop needs to know, from the flags."""
+    config = tuning.config
+    return Plan(
+        epochs=config.epochs,
+        steps=steps(len(tuning.pictures), config.batch_size),
+        learning_rate=config.learning_rate,
+        schedule=Schedule(config.epochs, min(config.warmup, config.epochs / 2)),
+        device=tuning.device,
+        clip=config.clip,
+        prepare=lambda net, epoch: net.eval(),  # a norm that cannot be folded keeps its statistics
+        after_step=watched.update if watched is not None else lambda: None,
+    )
+
+
+def make_objective(tuning: Tuning, state: RunState, plan: Plan) -> QatObjective:
+    """Distance to the teacher, the task's loss, or both; and dampening."""
+    config, head = tuning.config, tuning.inputs.model.head
+    imitation = task = None
+    if config.distils:
+        teacher = tuning.teacher.net.to(tuning.device).requires_grad_(False)
+        weights = (config.feature_weight, config.head_weight, config.temperature)
+        distance = Distillation(head, *weights, config.detection_weight)
+        blocks = common_blocks(tuning.student, teacher) if config.feature_weight else []
+        imitation = Imitation(teacher, blocks, distance)
+    if config.needs_labels:
+        task = loss_for(head, tuning.inputs.imgsz, tuning.device)
+    net, total = tuning.student, plan.epochs * plan.steps
+
+    def penalty() -> Tensor:
+        return config.dampen * growth(state.average.updates, total) * dampening(net)
+
+    return QatObjective(
+        net,
+        tuning.processes,
+        imitation,
+        task,
+        config.task_weight,
+        penalty if config.dampen else None,
+    )
+
+
+def epoch_batches(tuning: Tuning, epoch: int) -> Iterator[TrainBatch]:
+    """The augmented batches of an epoch, at the size in use."""
+    config, size = tuning.config, tuning.inputs.imgsz
+    hue, saturation, value = config.hsv
+    how = Augment(
+        scale=config.scale,
+        fliplr=config.fliplr,
+        flipud=config.flipud,
+        mosaic=config.mosaic,
+        hue=hue,
+        saturation=saturation,
+        value=value,
+    )
+    sizes = Sizes(size, size, size)
+    return batches(tuning.pictures, epoch, config.seed, config.batch_size, how, sizes, True)

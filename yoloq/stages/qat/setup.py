@@ -1,0 +1,95 @@
+"""Everything that QAT starts from, opened and checked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from yoloq.base.errors import DataError
+from yoloq.base.result import StageResult
+from yoloq.data.images import image_size
+from yoloq.data.loader import sample
+from yoloq.data.truth import collect, read_ground_truth
+from yoloq.models import LoadedModel
+from yoloq.quant.quantized import QuantizedModel
+from yoloq.stages.qat import QatConfig
+from yoloq.stages.run import Inputs, say
+from yoloq.train.parallel import Processes
+from yoloq.train.qat.ranges import Mode
+from yoloq.train.qat.student import make_student
+from yoloq.train.samples import Pictures
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Everything that training starts from.
+
+    `inputs` have the images that can be read; `calibrated` is what `ptq.pt` holds and `ptq` the
+    stage's result; `unfused` is the network before fusing, where its batch norm is kept; `hashes`
+    are of the files read.
+    """
+
+    inputs: Inputs
+    config: QatConfig
+    processes: Processes
+    calibrated: QuantizedModel
+    ptq: StageResult
+    teacher: LoadedModel
+    unfused: nn.Module | None
+    key: str
+    hashes: dict[str, str]
+
+    @property
+    def device(self) -> torch.device:
+        return self.processes.device
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The images that are trained on."""
+        return read_pictures(self.inputs, self.config)
+
+    @cached_property
+    def student(self) -> nn.Module:
+        """The network that is trained."""
+        ranges = cast(Mode, self.config.ranges)
+        net = make_student(self.calibrated, ranges, self.unfused, self.config.only)
+        return net.to(self.device)
+
+
+def train_files(inputs: Inputs, config: QatConfig) -> list[Path]:
+    """Images of train that are not in val.
+
+    Raises:
+        DataError: train is missing, empty, or has no image of its own.
+    """
+    val = set(inputs.dataset.images("val"))
+    files = [file for file in inputs.dataset.images("train") if file not in val]
+    if not files:
+        raise DataError(f"{config.data}: `train` has no image that is not in `val`; QAT needs some")
+    if not config.train_images:
+        return files
+    return list(sample(files, config.train_images, config.seed))
+
+
+def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
+    """The images that are trained on, with labels where the loss needs them.
+
+    Raises:
+        DataError: none can be read, or the labels do not fit the data set.
+    """
+    files = train_files(inputs, config)
+    readable = [file for file in files if image_size(file) is not None]
+    if not readable:
+        raise DataError(f"{files[0]}: cannot be read, nor any image of `train`; check them")
+    if len(readable) < len(files):
+        (bad, *_) = [file for file in files if file not in set(readable)]
+        say(f"warning: {len(files) - len(readable)} images of `train` cannot be read: {bad}")
+    truth, report = collect([], readable)
+    if config.needs_labels:
+        truth, report = read_ground_truth(inputs.dataset, "train", readable)
+        for line in report.lines():
+            say(f"warning: {line}")
+    return Pictures(readable, truth, inputs.imgsz)

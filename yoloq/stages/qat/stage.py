@@ -1,0 +1,186 @@
+"""QAT: fine-tune the calibrated model with fake quantization; never return less than PTQ."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.files import write_text
+from yoloq.base.result import StageResult, read_result
+from yoloq.data.loader import iterate, sample
+from yoloq.models import load_model
+from yoloq.quant.policy import check_patterns
+from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
+from yoloq.quant.statistics import collect
+from yoloq.quant.trace import conv_inputs, trace
+from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.ptq.stage import run as run_ptq
+from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.epochs import FIGURE
+from yoloq.stages.qat.fit import train
+from yoloq.stages.qat.setup import Tuning, train_files
+from yoloq.stages.row import describe, simulated_int8
+from yoloq.stages.run import earlier, finished, open_inputs, say
+from yoloq.train.curves import draw_curves
+from yoloq.train.parallel import Processes, processes
+from yoloq.train.qat.student import settled
+from yoloq.train.qat.teacher import load_teacher
+from yoloq.train.state import RunState, table
+
+__all__ = ["QatConfig", "run"]
+
+WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
+OBSERVED = 128  # images on which the ranges of outputs are observed
+
+
+def run(config: QatConfig) -> StageResult:
+    """Write `qat.pt` (weights, policy, ranges), `qat.json`, `qat.csv` and `qat.png`.
+
+    A run that was interrupted goes on from its last whole epoch. Under `torchrun` the first process
+    writes.
+
+    Raises:
+        UserError: an input cannot be used, an interrupted run had another configuration, or the
+            training diverges.
+    """
+    began = time.perf_counter()
+    with processes(config.device, config.batch_size) as group:
+        with group.first_before_others():
+            opened = open_tuning(config, group)
+        if not isinstance(opened, Tuning):
+            return opened
+        state = train(opened)
+        with group.first_before_others():
+            if group.first:
+                return finish(opened, state, began)
+            result = read_result(config.folder / "qat.json")
+            assert result is not None
+            return result
+
+
+def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
+    """Open and check everything that training starts from; or the result that is there already."""
+    inputs = open_inputs(config)
+    model = inputs.model
+    try:
+        check_patterns(config.only, list(conv_inputs(trace(model.net))))
+    except PolicyError as error:
+        raise PolicyError(f"--only: {error}") from None
+    teacher = load_teacher(config.teacher, model) if config.teacher else model
+    unfused = load_unfused(config)
+    train_files(inputs, config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    read = {
+        "weights": model.sha256,
+        "data": inputs.dataset.sha256,
+        "ptq.pt": ptq.hashes["ptq.pt"],
+        "teacher": teacher.sha256,
+    }
+    key = inputs.key("qat", files=read, processes=group.world)
+    done = finished(config.folder, "qat", key, config.force)
+    if done is not None:
+        return done
+    return Tuning(
+        inputs.without([Path(name) for name in baseline.notes["skipped"]]),
+        config,
+        group,
+        load_quantized(config.folder / "ptq.pt"),
+        ptq,
+        teacher,
+        unfused,
+        key,
+        {name: digest[:12] for name, digest in read.items()},
+    )
+
+
+def load_unfused(config: QatConfig) -> nn.Module | None:
+    """The network with its batch norm, where that is kept.
+
+    Raises:
+        CheckpointError: the checkpoint has none.
+    """
+    if config.bn == "fold":
+        return None
+    model = load_model(config.weights, fuse=False)
+    if model.fused:
+        raise CheckpointError(
+            f"--bn freeze: {config.weights} holds no batch norm, it is fused already; "
+            "give the checkpoint before fusing, or --bn fold"
+        )
+    return model.net
+
+
+def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
+    """Write the best epoch's model, measure what was written, and write the result."""
+    config, inputs, best = tuning.config, tuning.inputs, state.extra["best"]
+    folder, decides = config.folder, FIGURE[config.best]
+    start = state.extra["start"][decides]
+    quantized = with_outputs(tuning, best_model(tuning, state))
+    save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
+    rows = state.rows()
+    write_text(folder / TABLE, table(rows))
+    draw_curves(folder / CURVE, rows, best["epoch"])
+    row = simulated_int8(inputs, load_quantized(folder / WEIGHTS), "INT8 QAT")
+    say(describe(row))
+    say(verdict(decides, start, best))
+    seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
+    result = inputs.result(
+        "qat",
+        tuning.key,
+        [row],
+        artifacts={"model": WEIGHTS, "table": TABLE, "curve": CURVE},
+        seconds=seconds | {"total": time.perf_counter() - began},
+        notes={
+            "quantized": "ptq",
+            "quantized_key": tuning.ptq.key,
+            "policy": quantized.policy.to_json(),
+            "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
+            "epochs": rows,
+        },
+    )
+    result.write(folder / "qat.json")
+    state.remove()
+    return result
+
+
+def verdict(figure: str, start: float, best: dict[str, Any]) -> str:
+    """Whether training helped, in one line."""
+    if best["epoch"] == 0:
+        return (
+            f"qat: no epoch has more {figure} than PTQ ({start:.4f}); {WEIGHTS} holds the PTQ model"
+        )
+    return f"qat: epoch {best['epoch']} is kept, {figure} {start:.4f} (PTQ) -> {best['value']:.4f}"
+
+
+def best_model(tuning: Tuning, state: RunState) -> QuantizedModel:
+    """The plain quantized model of the best epoch; epoch 0 is PTQ's own."""
+    kept = state.extra["best"]["net"]
+    if kept is None:
+        return tuning.calibrated
+    state.average.net.load_state_dict(kept)
+    return settled(state.average.net, tuning.calibrated)
+
+
+def with_outputs(tuning: Tuning, quantized: QuantizedModel) -> QuantizedModel:
+    """The model with the ranges of its convolutions' outputs, observed on images of train."""
+    inputs, config = tuning.inputs, tuning.config
+    chosen = sample(tuning.pictures.files, OBSERVED, config.seed)
+    net = quantized.model.net.to(tuning.device)
+
+    def batches() -> Iterator[Tensor]:
+        for batch in iterate(chosen, inputs.imgsz, config.batch_size, config.workers, []):
+            images = torch.from_numpy(batch.images).to(tuning.device)
+            yield images.permute(0, 3, 1, 2).float() / 255
+
+    groups = [list(members) for members in quantized.placement.members.values()]
+    seen = collect(net, groups, batches(), len(chosen), config.seed)
+    net.cpu()
+    return replace(quantized, outputs=seen.outputs)

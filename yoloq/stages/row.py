@@ -1,0 +1,106 @@
+"""Measuring one row of the report: accuracy against labels and against the FP32 baseline."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from yoloq.base.device import torch_device
+from yoloq.base.machine import affinity
+from yoloq.base.result import Row
+from yoloq.base.say import progress
+from yoloq.engines.base import ModelInfo, Predictor
+from yoloq.engines.torch import TorchPredictor
+from yoloq.geometry.detections import Detections
+from yoloq.measure.ap import fidelity, score
+from yoloq.measure.bootstrap import paired_bootstrap
+from yoloq.measure.evaluate import detect
+from yoloq.measure.latency import Latency
+from yoloq.quant.quantized import QuantizedModel
+from yoloq.stages.run import Inputs
+
+BASELINE = "baseline.npz"
+MANY = 100_000  # boxes; fewer are scored within seconds
+BASE = ("torch", "fp32")  # engine and precision of the baseline, which is compared with nothing
+
+
+def find(
+    inputs: Inputs,
+    predictor: Predictor,
+    skipped: list[Path] | None = None,
+    title: str = "detect",
+) -> Detections:
+    """Detections of a predictor on the stage's images, under a progress bar of that title."""
+    config = inputs.config
+    return detect(
+        predictor,
+        inputs.images,
+        imgsz=inputs.imgsz,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        skipped=skipped,
+        title=title,
+    )
+
+
+def accuracy(inputs: Inputs, found: Detections, baseline: Detections) -> dict[str, Any]:
+    """mAP, its delta to the baseline with the interval, and fidelity, as fields of a `Row`.
+
+    The baseline itself has no delta. A bar is shown where it takes long: a million boxes, as of
+    5000 images with 80 classes, take over a minute.
+    """
+    steps = 1 if found is baseline else 4
+    with progress("score", steps, "steps", shown=len(found.scores) >= MANY) as advance:
+        ours = score(inputs.truth, found, inputs.nc)
+        fields: dict[str, Any] = {"map50_95": ours.map50_95, "map50": ours.map50}
+        advance(1)
+        if found is baseline:
+            return fields
+        theirs = score(inputs.truth, baseline, inputs.nc)
+        advance(1)
+        interval = paired_bootstrap(theirs.matches, ours.matches, seed=inputs.config.seed)
+        advance(1)
+        alike = fidelity(baseline, found, inputs.nc)
+        advance(1)
+    ends = (interval.low, interval.high)
+    return fields | {"delta": interval.delta, "delta_ci95": ends, "fidelity": alike}
+
+
+def simulated_int8(inputs: Inputs, quantized: QuantizedModel, name: str) -> Row:
+    """Accuracy of an int8 model that PyTorch simulates, under the name of its row."""
+    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+    device = torch_device(inputs.config.device)
+    predictor = TorchPredictor(quantized.model.net, info, device, "int8")
+    found = find(inputs, predictor, title="detect, simulated int8")
+    baseline = Detections.load(inputs.config.folder / BASELINE)
+    return Row(
+        name=name,
+        precision="int8",
+        engine="torch",
+        float_layers=tuple(quantized.placement.float_layers),
+        simulated=True,
+        **accuracy(inputs, found, baseline),
+    )
+
+
+def timing(latency: Latency, path: Latency | None = None) -> dict[str, Any]:
+    """Latency fields of a `Row`; every one says how it was taken."""
+    how = {"affinity": affinity()}
+    return {
+        "latency_ms": asdict(latency) | how,
+        "path_ms": None if path is None else asdict(path) | how,
+        "fps": latency.fps,
+    }
+
+
+def describe(row: Row) -> str:
+    """One line for the terminal, in the units of the report: AP in points."""
+    low, high = (100 * edge for edge in row.delta_ci95)
+    text = (
+        f"{row.name} ({row.engine}): AP50-95 {100 * row.map50_95:.2f}, AP50 {100 * row.map50:.2f}"
+    )
+    if (row.engine, row.precision) != BASE:
+        text += f", delta {100 * row.delta:+.2f} ({low:+.2f} to {high:+.2f})"
+        text += f", fidelity {row.fidelity:.3f}"
+    if row.latency_ms:
+        text += f", p50 {row.latency_ms['p50']:.2f} ms"
+    return text

@@ -1,0 +1,228 @@
+"""What every stage opens first: model, data set, labels; and how a finished stage is reused."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from dataclasses import replace as changed
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from yoloq.base.config import StageConfig
+from yoloq.base.errors import DataError, RunError
+from yoloq.base.files import check_writable
+from yoloq.base.machine import environment
+from yoloq.base.result import Row, StageResult, hashes, input_key, read_result
+from yoloq.data.dataset import Dataset, read_dataset
+from yoloq.data.loader import check_imgsz
+from yoloq.data.truth import LabelReport, read_ground_truth
+from yoloq.geometry.detections import GroundTruth
+from yoloq.models import LoadedModel, load_model
+
+C = TypeVar("C", bound=StageConfig)
+
+NOT_INPUTS = ("project", "name", "workers", "force")  # options that cannot change a result
+
+
+def say(text: str) -> None:
+    """Tell the user what is going on; results go to stdout, this to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened inputs of a stage; `model` is fused."""
+
+    config: StageConfig
+    model: LoadedModel
+    dataset: Dataset
+    imgsz: int
+    images: tuple[Path, ...]
+
+    @cached_property
+    def labels(self) -> tuple[GroundTruth, LabelReport]:
+        """Labels of `images`, and what is wrong with them."""
+        return read_ground_truth(self.dataset, "val", self.images)
+
+    @property
+    def truth(self) -> GroundTruth:
+        """Labels of `images`."""
+        return self.labels[0]
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.model.names)
+
+    def without(self, skipped: list[Path]) -> "Inputs":
+        """The same without images that cannot be read."""
+        left = tuple(image for image in self.images if image not in set(skipped))
+        return Inputs(self.config, self.model, self.dataset, self.imgsz, left)
+
+    def key(self, stage: str, without: Sequence[str] = (), **more: Any) -> str:
+        """Hash of all that the stage's result depends on.
+
+        Args:
+            without: options that it does not depend on, or only through what `more` has.
+        """
+        left = {*NOT_INPUTS, *without}
+        options = {k: v for k, v in asdict(self.config).items() if k not in left}
+        for name in ("weights", "data"):
+            options.pop(name)  # their content counts, not their place
+        return input_key(
+            stage=stage,
+            options=options,
+            weights=self.model.sha256,
+            data=self.dataset.sha256,
+            imgsz=self.imgsz,
+            versions=environment()["versions"],
+            **more,
+        )
+
+    def result(
+        self, stage: str, key: str, rows: list[Row], artifacts: Mapping[str, str], **more: Any
+    ) -> StageResult:
+        """A stage's result with the parts that all stages state; its artifacts are written."""
+        config = self.config
+        return StageResult(
+            stage=stage,
+            key=key,
+            config=asdict(config),
+            environment=environment(config.device),
+            weights={"path": str(config.weights), "sha256": self.model.sha256},
+            data={
+                "path": str(config.data),
+                "sha256": self.dataset.sha256,
+                "images": len(self.images),
+                "imgsz": self.imgsz,
+            },
+            rows=tuple(rows),
+            artifacts=dict(artifacts),
+            hashes=hashes(config.folder, artifacts),
+            **more,
+        )
+
+
+def open_inputs(config: StageConfig) -> Inputs:
+    """Load and check the model and the data set.
+
+    Raises:
+        UserError: either cannot be used, they do not fit each other, `imgsz` fits neither, or the
+            run folder cannot be written.
+    """
+    check_writable(config.folder)
+    model = load_model(config.weights)
+    dataset = read_dataset(config.data)
+    imgsz = image_size(config, dataset, model)
+    if len(dataset.names) != len(model.names):
+        raise DataError(
+            f"{config.data}: has {len(dataset.names)} classes, but {config.weights} has "
+            f"{len(model.names)}; give the data set that the checkpoint was trained for"
+        )
+    images = dataset.images("val")
+    return Inputs(config, model, dataset, imgsz, images[: config.limit or None])
+
+
+def image_size(config: StageConfig, dataset: Dataset, model: LoadedModel) -> int:
+    """The image size in pixels: the flag's, else the data set's, else the checkpoint's, else 640.
+
+    Raises:
+        UserError: it is no multiple of the stride; names where it came from.
+    """
+    sources = {
+        "--imgsz": config.imgsz,
+        f"{config.data}: imgsz": dataset.imgsz,
+        f"{config.weights}: imgsz": model.imgsz,
+        "default imgsz": 640,
+    }
+    source, size = next((source, size) for source, size in sources.items() if size)
+    return check_imgsz(size, max(model.head.strides), source)
+
+
+def report_labels(inputs: Inputs) -> None:
+    """Warn of bad labels, a line a file; images that cannot be read are named when they are loaded.
+
+    Raises:
+        DataError: the labels do not fit the data set's names or images.
+    """
+    _, report = inputs.labels
+    for line in changed(report, unreadable=()).lines():
+        say(f"warning: {line}")
+
+
+def finished(folder: Path, stage: str, key: str, force: bool) -> StageResult | None:
+    """The result of a stage that already ran with the same inputs and still has its files."""
+    if force:
+        return None
+    result = _readable(folder / f"{stage}.json")
+    if result is None or result.key != key:
+        return None
+    if damaged := result.damaged(folder):
+        say(f"{folder / damaged[0]} is missing or was changed: running {stage} again")
+        return None
+    say(f"{stage}: {folder / (stage + '.json')} is up to date (--force redoes it)")
+    return result
+
+
+def as_config(config: StageConfig, other: type[C], **changes: Any) -> C:
+    """Another stage's config with the options that both have, and the given ones."""
+    mine = asdict(config)
+    shared = {field.name: mine[field.name] for field in fields(other) if field.name in mine}
+    return other(**shared | changes)
+
+
+def earlier(
+    inputs: Inputs,
+    stage: str,
+    run: Callable[[Any], StageResult],
+    config: type[C],
+    **options: Any,
+) -> StageResult:
+    """Result of a stage that this one reads; runs it where there is none.
+
+    It then runs with its default options but for those that are given here. An existing result is
+    taken with whatever options it was made, if it is of the same weights, data, image size and
+    images.
+    """
+    folder = inputs.config.folder
+    file = folder / f"{stage}.json"
+    result = _readable(file)
+    if result is None:
+        reason = f"{file} is {'damaged' if file.exists() else 'missing'}"
+    elif not _same_subject(result, inputs):
+        reason = f"{file} is of other weights, data or image size"
+    elif damaged := result.damaged(folder):
+        reason = f"{folder / damaged[0]} is missing or was changed"
+    else:
+        return result
+    given = "".join(f" and --{name} {value}" for name, value in options.items())
+    say(f"{reason}: running {stage} first, with its default options{given}")
+    # not as_config: `--images` of one stage is not that of another
+    common = {field.name: getattr(inputs.config, field.name) for field in fields(StageConfig)}
+    return run(config(**common | options | {"force": True}))
+
+
+def existing(inputs: Inputs, stage: str) -> StageResult | None:
+    """Result of a stage that ran on the same subject and still has its files."""
+    folder = inputs.config.folder
+    result = _readable(folder / f"{stage}.json")
+    if result is None or not _same_subject(result, inputs) or result.damaged(folder):
+        return None
+    return result
+
+
+def _readable(file: Path) -> StageResult | None:
+    """A stage's result; None where it is missing or damaged and has to be made again."""
+    try:
+        return read_result(file)
+    except RunError:
+        return None
+
+
+def _same_subject(result: StageResult, inputs: Inputs) -> bool:
+    return (
+        result.weights["sha256"] == inputs.model.sha256
+        and result.data["sha256"] == inputs.dataset.sha256
+        and result.data["imgsz"] == inputs.imgsz
+        and result.config["limit"] == inputs.config.limit
+    )

@@ -1,0 +1,1 @@
+"""`make sensitivity`: which layers hurt, and the search for a policy."""

@@ -1,0 +1,140 @@
+"""The parts of a sensitivity sweep: its journal, the engine's times, the passes, the search."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from yoloq.base.device import torch_device
+from yoloq.base.files import sha256_text
+from yoloq.base.machine import affinity, environment
+from yoloq.data.loader import iterate
+from yoloq.engines import get_engine
+from yoloq.engines.base import ModelInfo, Source
+from yoloq.geometry.boxes import Letterbox
+from yoloq.geometry.detections import Detections
+from yoloq.quant.calibrate import get_ranges
+from yoloq.quant.quantized import QuantizedModel
+from yoloq.stages.row import BASELINE
+from yoloq.stages.run import Inputs, say
+from yoloq.stages.sensitivity.candidates import Candidate
+from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.outcome import Costs, snr_gain
+from yoloq.stages.sensitivity.passes import Passes
+from yoloq.stages.sensitivity.scores import Scorer
+from yoloq.stages.sensitivity.sweep import Maps, Variants
+
+if TYPE_CHECKING:
+    from yoloq.stages.sensitivity.stage import SensitivityConfig
+
+JOURNAL = "sensitivity.jsonl"
+ACTIVATIONS = ".activations-*"  # folders of stored activations
+GB = 10**9
+
+
+def open_journal(inputs: Inputs, config: "SensitivityConfig", quantized: QuantizedModel) -> Journal:
+    """The journal of this sweep, with what was finished before.
+
+    Raises:
+        RunError: it is of other weights, data, policy or options; names them.
+    """
+    for left in config.folder.glob(ACTIVATIONS):  # of a sweep that was killed
+        shutil.rmtree(left)
+    ranges = {name: pair.tolist() for name, pair in get_ranges(quantized.model.net).items()}
+    policy = json.dumps([quantized.policy.to_json(), ranges], sort_keys=True)
+    subject = {
+        "weights": inputs.model.sha256,
+        "data": inputs.dataset.sha256,
+        "policy": sha256_text(policy),
+        "--imgsz": inputs.imgsz,
+        "--mode": config.mode,
+        "--images": [file.name for file in inputs.images],
+        "--screen": config.screen,
+        "--seed": config.seed,
+        "package versions": environment()["versions"],
+    }
+    return Journal(config.folder / JOURNAL, subject, config.force)
+
+
+def engine_costs(
+    inputs: Inputs, config: "SensitivityConfig", quantized: QuantizedModel, journal: Journal
+) -> Costs | None:
+    """Milliseconds of each convolution in int8 and in the engine's other type; None: not known."""
+    engine = get_engine(config.engine)
+    if not config.runs or engine.profile is None:
+        say("no times: layers are ranked by accuracy alone")
+        return None
+    line = journal.find("times", engine.name)
+    if line is None:
+        from yoloq.measure.layer_times import int8_costs, measure_layer_times
+
+        info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
+        source = Source(info, inputs.model, quantized, device=config.device)
+        threads = config.threads or len(affinity())
+        times = measure_layer_times(
+            engine, source, config.folder, config.device, threads, config.runs
+        )
+        assert times is not None
+        costs = {name: (cost.int8_ms, cost.float_ms) for name, cost in int8_costs(times).items()}
+        line = {"part": "times", "name": engine.name, "costs": costs}
+        journal.append(line)
+    return {name: (int8, other) for name, (int8, other) in line["costs"].items()}
+
+
+def sweep(
+    inputs: Inputs,
+    config: "SensitivityConfig",
+    quantized: QuantizedModel,
+    candidates: list[Candidate],
+    journal: Journal,
+) -> None:
+    """Bring the journal up to date: the first pass, then the full score of the worst."""
+    device = torch_device(config.device)
+    net = quantized.model.net.to(device)
+    leading = inputs.images[: config.screen]
+    passes = Passes(
+        Variants(net, quantized.placement, config.mode),  # type: ignore[arg-type]
+        inputs.model.head,
+        journal,
+        lambda: load(inputs, inputs.images, device),
+        lambda: load(inputs, leading, device),
+        len(inputs.images),
+        int(config.memory * GB),
+        config.folder,
+        config.cache,
+    )
+    reference = list(float_maps(inputs, leading, device))
+    if 0 < config.top < len(candidates):
+        passes.screen(candidates, reference)
+        worst = sorted(candidates, key=lambda c: -snr_gain(journal, "screen", c.name, config.mode))
+        chosen = set(worst[: config.top])
+        candidates = [candidate for candidate in candidates if candidate in chosen]
+    passes.score(candidates, scorer(inputs), reference)
+
+
+def load(
+    inputs: Inputs, images: tuple[Path, ...], device: torch.device
+) -> Iterator[tuple[Tensor, tuple[Letterbox, ...]]]:
+    """Batches as the network takes them, and their geometries."""
+    config = inputs.config
+    for batch in iterate(images, inputs.imgsz, config.batch_size, config.workers):
+        pixels = torch.from_numpy(batch.images).to(device)
+        yield pixels.permute(0, 3, 1, 2).float() / 255, batch.boxes
+
+
+def float_maps(inputs: Inputs, images: tuple[Path, ...], device: torch.device) -> Iterator[Maps]:
+    """Raw maps of the FP32 network, batch by batch."""
+    net = inputs.model.net.to(device)
+    for batch, _ in load(inputs, images, device):
+        with torch.inference_mode():
+            yield net(batch)
+
+
+def scorer(inputs: Inputs) -> Scorer:
+    """Against the labels and the baseline's detections of the images that are swept."""
+    reference = Detections.load(inputs.config.folder / BASELINE).first(len(inputs.images))
+    return Scorer(inputs.truth, reference, inputs.nc, inputs.config.seed)

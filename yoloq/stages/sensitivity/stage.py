@@ -1,0 +1,220 @@
+"""Sensitivity: switch layer after layer between int8 and float and see what each costs."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from yoloq.base.config import StageConfig, option, require
+from yoloq.base.errors import PolicyError
+from yoloq.base.files import write_text
+from yoloq.base.result import StageResult
+from yoloq.engines import ENGINES
+from yoloq.quant.affine import ACTIVATION, WEIGHT
+from yoloq.quant.policy import Policy, Rule, resolve
+from yoloq.quant.quantized import QuantizedModel, load_quantized
+from yoloq.quant.trace import trace
+from yoloq.report.plots import draw_bars
+from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.ptq.stage import PtqConfig, calibrated, calibration_images, config_of
+from yoloq.stages.ptq.stage import run as run_ptq
+from yoloq.stages.run import Inputs, earlier, finished, open_inputs, say
+from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
+from yoloq.stages.sensitivity.driver import engine_costs, open_journal, sweep
+from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.outcome import (
+    Layer,
+    agreement,
+    markdown,
+    rendered,
+    table,
+    with_floats,
+)
+from yoloq.stages.sensitivity.passes import BASE
+from yoloq.stages.sensitivity.scores import FIGURES
+from yoloq.stages.sensitivity.sweep import MODES
+from yoloq.stages.sensitivity.target import search
+
+PROPOSED = (1, 2, 4)  # layers in float in the policies that are proposed without a target
+POLICY = "policy.json"
+
+
+@dataclass(frozen=True)
+class SensitivityConfig(StageConfig):
+    """Rank layers by what int8 costs in accuracy and gains in time; propose policies."""
+
+    mode: str = option("leave-one-out", "all quantized but one, or only one quantized", MODES)
+    grain: str = option("block", "what is switched at a time", ("block", "conv"))
+    layers: tuple[str, ...] = option((), "sweep only these names or patterns; none: all quantized")
+    include: tuple[str, ...] = option((), "quantize these too, which the policy has in float")
+    images: int = option(500, "sweep on the first N images of val; 0: all")
+    screen: int = option(32, "images of the first pass, which ranks all layers by output SNR")
+    top: int = option(10, "layers of the first pass that are fully scored; 0: all")
+    engine: str = option("auto", "engine whose time counts", ("auto", *ENGINES))
+    threads: int = option(0, "threads of the engine; 0: as many as cores")
+    runs: int = option(20, "timed runs of the engine; 0: no times")
+    max_drop: float | None = option(None, "find a policy that loses at most this (0.002: 0.2 AP)")
+    measure: str = option("map", "what --max-drop is of", ("map", "fidelity"))
+    max_float: float = option(0.5, "largest share of the swept layers that it may leave in float")
+    cache: bool = option(True, "reuse activations in front of the switched layer")
+    memory: float = option(2.0, "GB of activations kept in memory; the rest goes to files")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.images >= 0, "--images", self.images, "0 (all) or more")
+        require(self.screen >= 1, "--screen", self.screen, "1 or more")
+        require(self.top >= 0, "--top", self.top, "0 (all) or more")
+        require(self.threads >= 0, "--threads", self.threads, "0 (all cores) or more")
+        require(self.runs >= 0, "--runs", self.runs, "0 (no times) or more")
+        require(self.memory >= 0, "--memory", self.memory, "0 or more")
+        require(0 < self.max_float <= 1, "--max-float", self.max_float, "above 0, at most 1")
+        if self.max_drop is not None:
+            want = "above 0, at most 1: a fraction, 0.002 is 0.2 points of AP"
+            require(0 < self.max_drop <= 1, "--max-drop", self.max_drop, want)
+
+
+def run(config: SensitivityConfig) -> StageResult:
+    """Write the journal, `sensitivity.json`, its table and chart, and policies.
+
+    A sweep that was interrupted goes on after its last finished layer.
+
+    Raises:
+        UserError: an input cannot be used, a pattern matches no layer, or the journal is of
+            something else.
+    """
+    began = time.perf_counter()
+    inputs = open_inputs(config)
+    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=config.engine)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    key = inputs.key("sensitivity", ptq=ptq.key)
+    done = finished(config.folder, "sensitivity", key, config.force)
+    if done is not None:
+        show([Layer(**item) for item in done.notes["layers"]])
+        return done
+    inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
+    inputs = replace(inputs, images=inputs.images[: config.images or None])
+    quantized = swept_model(inputs, config, ptq)
+    candidates = candidates_of(quantized, config)
+    journal = open_journal(inputs, config, quantized)
+
+    costs = engine_costs(inputs, config, quantized, journal)
+    sweep(inputs, config, quantized, candidates, journal)
+    layers = table(candidates, journal, config.mode, costs)
+    show(layers)
+    found = search(inputs, config, quantized, candidates, layers, journal)
+    policies = write_policies(config, quantized.policy, layers, found)
+    result = inputs.result(
+        "sensitivity",
+        key,
+        [],
+        artifacts=policies | write_table(config, layers) | {"journal": journal.file.name},
+        seconds={"total": time.perf_counter() - began},
+        notes={
+            "base": base_figures(journal),
+            "layers": [asdict(layer) for layer in layers],
+            "rank_correlation": agreement(layers),
+            "search": found,
+            "policy": quantized.policy.to_json(),
+        },
+    )
+    result.write(config.folder / "sensitivity.json")
+    return result
+
+
+def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> QuantizedModel:
+    """The calibrated model: that of PTQ, or calibrated again with the included layers.
+
+    Raises:
+        PolicyError: an included pattern matches no layer; near names are listed.
+    """
+    if not config.include:
+        return load_quantized(config.folder / "ptq.pt")
+    rules = tuple(Rule(pattern, WEIGHT, ACTIVATION) for pattern in config.include)
+    policy = Policy.from_json(ptq.notes["policy"])
+    policy = replace(policy, rules=(*policy.rules, *rules))
+    try:
+        resolve(policy, trace(inputs.model.net))
+    except PolicyError as error:
+        raise PolicyError(f"--include: {error}") from None
+    made = config_of(config, ptq)
+    quantized, _, _ = calibrated(inputs, made, policy, calibration_images(inputs, made))
+    return quantized
+
+
+def candidates_of(quantized: QuantizedModel, config: SensitivityConfig) -> list[Candidate]:
+    """What is swept.
+
+    Raises:
+        PolicyError: a pattern matches no quantized layer; near names are listed.
+    """
+    try:
+        return find_candidates(quantized.placement, config.grain, config.layers)
+    except PolicyError as error:
+        hint = " (layers in float are brought in by --include)"
+        raise PolicyError(f"--layers: {error}{hint}") from None
+
+
+def base_figures(journal: Journal) -> dict[str, float]:
+    """Accuracy of the network without any switch."""
+    line = journal.line("score", BASE)
+    figures = {name: line[name][0] for name in FIGURES}
+    return figures | {name: line[name] for name in ("snr", "cosine")}
+
+
+def write_policies(
+    config: SensitivityConfig, policy: Policy, layers: list[Layer], found: dict[str, Any] | None
+) -> dict[str, str]:
+    """The policy that was searched for, and proposals: names of the files.
+
+    `policy.json` is the one that reached the target, or without a target the first proposal; there
+    is none where the target was not reached.
+    """
+    order = [layer.name for layer in layers if layer.fidelity_gain]
+    files = {f"policy-top{count}": order[:count] for count in PROPOSED if count <= len(order)}
+    if found is None:
+        files["policy"] = order[:1]
+    elif found["reached"]:
+        files["policy"] = found["floats"]
+    (config.folder / POLICY).unlink(missing_ok=True)  # that of another sweep
+    for name, floats in files.items():
+        text = json.dumps(with_floats(policy, floats).to_json(), indent=1) + "\n"
+        write_text(config.folder / f"{name}.json", text)
+    if "policy" in files:
+        where = config.folder / POLICY
+        chosen = ", ".join(files["policy"]) or "nothing more"
+        say(f"{where} keeps {chosen} in float: make ptq ARGS='--policy {where}'")
+    return {name: f"{name}.json" for name in files}
+
+
+def write_table(config: SensitivityConfig, layers: list[Layer]) -> dict[str, str]:
+    """The table as text and as a chart: names of the files."""
+    write_text(config.folder / "sensitivity.md", markdown(rendered(layers)))
+    scored = [layer for layer in layers if layer.fidelity_gain]
+    gains = [layer.fidelity_gain for layer in scored if layer.fidelity_gain]
+    draw_bars(
+        config.folder / "sensitivity.png",
+        f"{config.mode}, by {config.grain}: fidelity gained by float layers, most a ms first",
+        [layer.name for layer in scored],
+        [delta for delta, _, _ in gains],
+        [(low, high) for _, low, high in gains],
+        "fidelity, with 95% interval",
+    )
+    return {"table": "sensitivity.md", "chart": "sensitivity.png"}
+
+
+def show(layers: list[Layer]) -> None:
+    """Print the ranked table on stdout."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    rows: list[list[str]] = rendered(layers, intervals=False)
+    printed = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title in rows[0]:
+        printed.add_column(title, justify="left" if title == "Layer" else "right")
+    for cells in rows[1:]:
+        printed.add_row(*cells)
+    console.print(printed)

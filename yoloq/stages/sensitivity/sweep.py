@@ -1,0 +1,117 @@
+"""Running the network once for each candidate, from the block where it differs."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from yoloq.geometry.boxes import Letterbox
+from yoloq.geometry.detections import Detections
+from yoloq.measure.compare import ErrorSum, LayerError
+from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
+from yoloq.models.heads import Candidates, Head
+from yoloq.models.layered import IMAGE, LayeredNet, State
+from yoloq.quant.policy import Placement
+from yoloq.quant.switch import in_float
+from yoloq.stages.sensitivity.candidates import Candidate
+from yoloq.stages.sensitivity.frontier import Frontier
+
+Maps = list[Tensor]
+Geometries = list[tuple[Letterbox, ...]]
+OUTPUT = "raw maps"
+MODES = ("leave-one-out", "one-at-a-time")
+
+
+@dataclass(frozen=True)
+class Variants:
+    """A calibrated network whose candidates are switched one after another.
+
+    `leave-one-out`: all candidates are quantized but one. `one-at-a-time`: one alone is quantized.
+    The base, without any switch, is then all quantized or all in float.
+    """
+
+    net: LayeredNet
+    placement: Placement
+    mode: str
+
+    def floats(self, candidate: Candidate | None) -> frozenset[str]:
+        """The convolutions in float when the candidate is switched; None: in the base."""
+        base = (
+            frozenset[str]() if self.mode == "leave-one-out" else frozenset(self.placement.layers)
+        )
+        return base if candidate is None else base ^ frozenset(candidate.layers)
+
+    def advance(self, state: State, start: int, stop: int, floats: frozenset[str]) -> State:
+        """Run some blocks with these convolutions in float."""
+        with torch.inference_mode(), in_float(self.net, self.placement, floats):
+            return self.net.advance(state, start, stop)
+
+    def maps(self, frontier: Frontier, candidate: Candidate | None) -> Iterator[Maps]:
+        """Raw maps of every batch, from the frontier on, with the candidate switched."""
+        count = len(self.net.model)
+        floats = self.floats(candidate)
+        for state in frontier:
+            yield self.advance(state, frontier.position, count, floats)[count - 1]
+
+    def frontier(
+        self, images: Iterable[Tensor], position: int, memory: int, folder: Path
+    ) -> Frontier:
+        """The base's activations in front of a block; `images` are (N, 3, H, W) floats in 0..1."""
+        states = (self._ahead({IMAGE: x}, 0, position) for x in images)
+        return Frontier(states, position, memory, folder)
+
+    def move(self, frontier: Frontier, position: int) -> None:
+        """Bring a frontier forward to a block."""
+        start = frontier.position
+        frontier.move(lambda state: self._ahead(state, start, position), position)
+
+    def _ahead(self, state: State, start: int, position: int) -> State:
+        """The base's state in front of a later block, with the raw maps that are made by then."""
+        state = self.advance(state, start, position, self.floats(None))
+        with torch.inference_mode(), in_float(self.net, self.placement, self.floats(None)):
+            return self.net.settled(state, position)
+
+
+def find(
+    maps: Iterable[Maps],
+    geometries: Geometries,
+    head: Head,
+    reference: Sequence[Maps],
+    advance: Callable[[int], None],
+) -> tuple[Detections, LayerError]:
+    """Boxes of raw maps, and how like the first maps are to those of the FP32 network.
+
+    Args:
+        maps: of every batch.
+        geometries: of the images of every batch.
+        head: decodes them.
+        reference: the FP32 network's maps of the leading batches.
+        advance: is told of each image that is done.
+    """
+    sums, found = ErrorSum(OUTPUT), list[Candidates]()
+    for index, (raws, geometry) in enumerate(zip(maps, geometries, strict=True)):
+        if index < len(reference):
+            expected = reference[index]  # its last batch may be shorter
+            _add(sums, expected, [raw[: len(expected[0])] for raw in raws])
+        arrays = [raw.float().cpu().numpy() for raw in raws]
+        found += find_boxes(arrays, head, geometry, CONF, IOU, MAX_DET)
+        advance(len(geometry))
+    return join(found, range(len(found)), len(found)), sums.error()
+
+
+def compare(
+    maps: Iterable[Maps], reference: Sequence[Maps], advance: Callable[[int], None]
+) -> LayerError:
+    """How like raw maps are to the FP32 network's; no boxes are looked for."""
+    sums = ErrorSum(OUTPUT)
+    for raws, expected in zip(maps, reference, strict=True):
+        _add(sums, expected, raws)
+        advance(len(raws[0]))
+    return sums.error()
+
+
+def _add(sums: ErrorSum, expected: Maps, raws: Maps) -> None:
+    for reference, raw in zip(expected, raws, strict=True):
+        sums.add(reference, raw)

@@ -1,0 +1,88 @@
+"""The course's table: one engine in FP32, 16 bits, implicit int8, PTQ's int8 and QAT's int8.
+
+All rows come from one engine run, in which they are timed in turn: a speed-up compares figures that
+the same minutes of the same machine gave.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from yoloq.base.config import option
+from yoloq.base.files import write_text
+from yoloq.base.result import StageResult
+from yoloq.engines import get_engine
+from yoloq.engines.base import Engine
+from yoloq.measure.layer_times import float_precisions
+from yoloq.stages.engine import stage as engines
+from yoloq.stages.engine.build import IMPLICIT, title
+from yoloq.stages.engine.stage import CHOICES, EngineConfig
+from yoloq.stages.report.stage import COLUMNS, line, note, rendered, show
+from yoloq.stages.run import as_config, say
+
+SHOWN = ("name", "map50_95", "delta", "delta_ci95", "fidelity", "p50_ms", "fps", "speed_up")
+FILES = ("table.md", "table.csv")
+
+
+@dataclass(frozen=True)
+class TableConfig(EngineConfig):
+    """Run what is missing for the table of one engine, and print it."""
+
+    of: str = option("both", "int8 models; both: a row for PTQ and one for QAT", CHOICES)
+
+
+def run(config: TableConfig) -> list[dict[str, Any]]:
+    """Print the table, write `table.md` and `table.csv`; returns its lines.
+
+    Raises:
+        UserError: the engine or an input cannot be used.
+    """
+    result = engines.run(as_config(config, EngineConfig))
+    lines = [line(config.folder.name, row, result) for row in result.rows]
+    columns = [column for column in COLUMNS if column[0] in SHOWN]
+    cells = rendered(lines, columns)
+    notes = [*missing(get_engine(config.engine), result), note(config.folder.name, result)]
+    write_text(config.folder / FILES[0], markdown(cells, notes))
+    write_text(config.folder / FILES[1], comma_separated(lines))
+    show(cells)
+    for text in notes[:-1]:
+        say(text)
+    say(f"written: {config.folder / FILES[0]}, {FILES[1]}")
+    return lines
+
+
+def missing(engine: Engine, result: StageResult) -> list[str]:
+    """Which rows of the table there are not, and why."""
+    there = {row.precision for row in result.rows}
+    device = result.config["device"]
+    notes = []
+    for precision in engine.precisions(device):
+        if precision not in there:
+            notes.append(f"{title(precision)} is missing: --precisions leaves it out")
+    if IMPLICIT not in engine.precisions(device):
+        notes.append(
+            f"INT8 implicit is missing: {engine.name} does not calibrate by itself here; TensorRT "
+            "10.x does, 11 gave that up for the Q/DQ graph"
+        )
+    if len(float_precisions(engine.precisions(device))) < 2:
+        notes.append(f"FP16 is missing: {engine.name} has no 16-bit type on this machine")
+    return notes
+
+
+def markdown(cells: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """The table and how it came about."""
+    rows = ["| " + " | ".join(row) + " |" for row in cells]
+    rows.insert(1, "|" + " --- |" * len(cells[0]))
+    return "\n".join([*rows, "", *(f"- {text}" for text in notes), ""])
+
+
+def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
+    """The same columns with unrounded numbers; the interval as two columns."""
+    names = [name for name in SHOWN if name != "delta_ci95"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([*names, "delta_low", "delta_high"])
+    writer.writerows([*(values[name] for name in names), *values["delta_ci95"]] for values in lines)
+    return buffer.getvalue()

@@ -1,0 +1,141 @@
+"""Distillation without labels: block outputs and the raw head of a float teacher."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from yoloq.models.heads import AnchorHead, DflHead, Head
+from yoloq.train.qat.box_distance import detection_distance
+
+LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros divides nothing
+
+
+class Taps:
+    """Collects the outputs of named modules in each forward pass until they are taken."""
+
+    def __init__(self, net: nn.Module, names: Iterable[str]) -> None:
+        self.outputs: dict[str, Tensor] = {}
+        for name in names:
+            net.get_submodule(name).register_forward_hook(
+                lambda module, args, output, name=name: self.outputs.__setitem__(name, output)
+            )
+
+    def take(self) -> dict[str, Tensor]:
+        """Outputs of the last pass by module name, in the order of the pass."""
+        taken, self.outputs = self.outputs, {}
+        return taken
+
+
+class _RelativeError(torch.autograd.Function):
+    """Sum over images of |ours - theirs|^2 / |theirs|^2, in few passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, ours: Tensor, theirs: Tensor) -> Tensor:
+        dims = tuple(range(1, ours.ndim))
+        energy = torch.linalg.vector_norm(theirs, dim=dims).square_().clamp_(min=LEAST)
+        difference = ours - theirs
+        ctx.save_for_backward(difference, energy)
+        return (torch.linalg.vector_norm(difference, dim=dims).square_() / energy).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        difference, energy = ctx.saved_tensors
+        factors = (2 * gradient / energy).view(-1, *[1] * (difference.ndim - 1))
+        return difference * factors, None
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Squared error over the teacher's energy, summed over images (N, ...): 0 when equal.
+
+    Each image and tensor has its own normalisation, so that neither a loud map nor a loud image
+    outweighs the others, and a batch may be split over processes.
+    """
+    result: Tensor = _RelativeError.apply(ours, theirs)
+    return result
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """How far a student is from its teacher.
+
+    `temperature` 0 compares the raw head's logits; above 0 it compares probabilities of scores and
+    boxes' distributions softened by it (Hinton et al. 2015, arXiv 1503.02531), which weights sure
+    background less. `detection_weight` is of the part that only counts the teacher's boxes.
+    """
+
+    head: Head
+    feature_weight: float = 1.0
+    head_weight: float = 1.0
+    temperature: float = 0.0
+    detection_weight: float = 1.0
+
+    def __call__(
+        self,
+        ours: Mapping[str, Tensor],
+        theirs: Mapping[str, Tensor],
+        raws: Sequence[Tensor],
+        teacher_raws: Sequence[Tensor],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss summed over the images of a batch, and its detached parts (means).
+
+        Args:
+            ours, theirs: block outputs (N, C, H, W) by name.
+            raws, teacher_raws: raw maps (N, C, H, W) a level.
+        """
+        count = len(raws[0])
+        parts: dict[str, Tensor] = {}
+        if ours:
+            errors = [relative_error(ours[name], theirs[name]) for name in ours]
+            parts["features"] = self.feature_weight * torch.stack(errors).mean()
+        levels = [self._level(*pair) for pair in zip(raws, teacher_raws, strict=True)]
+        parts["head"] = self.head_weight * torch.stack(levels).mean()
+        if self.detection_weight:
+            pairs = enumerate(zip(raws, teacher_raws, strict=True))
+            found = [detection_distance(self.head, level, *pair) for level, pair in pairs]
+            parts["detections"] = self.detection_weight * torch.stack(found).mean()
+        total = torch.stack(list(parts.values())).sum()
+        return total, {name: part.detach() / count for name, part in parts.items()}
+
+    def _level(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        if not self.temperature:
+            return relative_error(ours, theirs)
+        if isinstance(self.head, AnchorHead):
+            return self._anchors(ours, theirs, self.head)
+        assert isinstance(self.head, DflHead)
+        return self._sides(ours, theirs, self.head)
+
+    def _anchors(self, ours: Tensor, theirs: Tensor, head: AnchorHead) -> Tensor:
+        """Of a map (N, anchors * (5 + nc), H, W)."""
+        ours, theirs = (raw.unflatten(1, (-1, 5 + head.nc)) for raw in (ours, theirs))
+        boxes = relative_error(ours[:, :, :4], theirs[:, :, :4])
+        return boxes + self._scores(ours[:, :, 4:], theirs[:, :, 4:])
+
+    def _sides(self, ours: Tensor, theirs: Tensor, head: DflHead) -> Tensor:
+        """Of a map (N, 4 * reg_max + nc, H, W)."""
+        boxes = 4 * head.reg_max
+        if head.reg_max == 1:
+            error = relative_error(ours[:, :boxes], theirs[:, :boxes])
+        else:
+            student, teacher = (
+                (raw[:, :boxes].unflatten(1, (4, head.reg_max)) / self.temperature).log_softmax(2)
+                for raw in (ours, theirs)
+            )
+            divergence = F.kl_div(student, teacher, reduction="sum", log_target=True)
+            error = divergence * self.temperature**2 / (ours[0, 0].numel() * 4)
+        return error + self._scores(ours[:, boxes:], theirs[:, boxes:])
+
+    def _scores(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """Divergence of score probabilities over the teacher's own share of positives."""
+        ours, theirs = ours / self.temperature, theirs / self.temperature
+        wanted = theirs.sigmoid()
+        divergence = F.binary_cross_entropy_with_logits(ours, wanted, reduction="none")
+        divergence = divergence - F.binary_cross_entropy_with_logits(
+            theirs, wanted, reduction="none"
+        )
+        dims = tuple(range(1, ours.ndim))
+        certain = wanted.sum(dims).clamp(min=1)
+        return (divergence.sum(dims) / certain).sum() * self.temperature**2

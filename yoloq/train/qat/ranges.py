@@ -1,0 +1,85 @@
+"""Ranges while a network is trained: frozen, learned or averaged; those of weights follow them."""
+
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers
+from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.train.qat.quantizers import (
+    AveragedQuantizer,
+    FixedQuantizer,
+    FollowingQuantizer,
+    LearnedQuantizer,
+)
+
+Q = TypeVar("Q", bound=TensorQuantizer)
+Mode = Literal["frozen", "learned", "ema"]
+
+
+def trainable_ranges(net: nn.Module, mode: Mode) -> None:
+    """Replace every calibrated quantizer of `net`, in place, by one for training."""
+    new: dict[TensorQuantizer, FixedQuantizer] = {}
+    for module in net.modules():
+        if isinstance(module, QuantConv2d):
+            if isinstance(module.weight_quantizer, TensorQuantizer):
+                module.weight_quantizer = _of_weight(module.weight_quantizer, mode)
+            if isinstance(old := module.input_quantizer, TensorQuantizer):
+                if old in new:
+                    new[old].shared = True
+                else:
+                    new[old] = _of_activation(old, mode)
+                module.input_quantizer = new[old]
+    for module in net.modules():
+        if isinstance(module, QuantAdd):
+            module.residual_quantizer = new[module.residual_quantizer]
+            module.residual_quantizer.shared = True
+
+
+def _of_weight(old: TensorQuantizer, mode: Mode) -> TensorQuantizer:
+    return _learned(old) if mode == "learned" else _as(FollowingQuantizer, old)
+
+
+def _of_activation(old: TensorQuantizer, mode: Mode) -> FixedQuantizer:
+    if mode == "learned":
+        learned = _learned(old)
+        learned.batched = True
+        return learned
+    if mode == "frozen":
+        return _as(FixedQuantizer, old)
+    new = _as(AveragedQuantizer, old)
+    assert new.low is not None and new.high is not None and new.amax is not None
+    pair = (-new.amax, new.amax) if new.spec.symmetric else (new.low, new.high)
+    new.register_buffer("bounds", torch.stack(pair))
+    new.register_buffer("ratios", torch.zeros_like(new.bounds))
+    return new
+
+
+def _learned(old: TensorQuantizer) -> LearnedQuantizer:
+    new = _as(LearnedQuantizer, old)
+    assert new.scale is not None
+    size = new.spec.group_size if new.spec.granularity == "group" else 1
+    new.step = nn.Parameter(new.scale[::size].clone() if new.scale.ndim else new.scale.clone())
+    return new
+
+
+def _as(kind: type[Q], old: TensorQuantizer) -> Q:
+    """A quantizer of another kind with the range of a calibrated one."""
+    new = kind(old.spec)
+    assert old.low is not None and old.high is not None
+    new.set_range(old.low, old.high)
+    return new
+
+
+def learned_steps(net: nn.Module) -> list[nn.Parameter]:
+    """The scales that are trained."""
+    found = (q.step for q in quantizers(net).values() if isinstance(q, LearnedQuantizer))
+    return [step for step in found if step.requires_grad]
+
+
+def forget(net: nn.Module) -> None:
+    """Let go of the tensors that quantizers keep for siblings; call after each forward pass."""
+    for quantizer in quantizers(net).values():
+        if isinstance(quantizer, FixedQuantizer):
+            quantizer.remembered = None

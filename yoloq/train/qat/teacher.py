@@ -1,0 +1,61 @@
+"""The float model that a quantized one imitates."""
+
+from torch import nn
+
+from yoloq.base.errors import CheckpointError
+from yoloq.models import LoadedModel, load_model
+from yoloq.quant.modules import QuantConv2d
+
+
+def load_teacher(file: str, student: LoadedModel) -> LoadedModel:
+    """A fused float model whose raw head means the same as the student's.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has other classes or another head; names them.
+    """
+    teacher = load_model(file)
+    if teacher.names != student.names:
+        raise CheckpointError(
+            f"--teacher {file}: has other classes ({_names(teacher)}) than --weights "
+            f"({_names(student)}); give a teacher of the same data set"
+        )
+    if teacher.head != student.head:
+        raise CheckpointError(
+            f"--teacher {file}: its head differs from that of --weights ({teacher.head} and "
+            f"{student.head}); give a teacher with the same strides and anchors"
+        )
+    return teacher
+
+
+def common_blocks(student: nn.Module, teacher: nn.Module) -> list[str]:
+    """Numbered layers to compare: with convolutions, from the first quantized one to the head.
+
+    Layers before the first quantized one differ only by what training changes; the head is
+    compared as raw maps. A teacher of another structure has none in common.
+    """
+    blocks = list(student.get_submodule("model").named_children())[:-1]
+    counts = [_convolutions(net.get_submodule("model")) for net in (student, teacher)]
+    if counts[0] != counts[1]:
+        return []
+    quantized = [
+        any(isinstance(module, QuantConv2d) for module in block.modules()) for _, block in blocks
+    ]
+    first = quantized.index(True) if any(quantized) else len(blocks)
+    return [
+        f"model.{name}"
+        for name, block in blocks[first:]
+        if any(isinstance(module, nn.Conv2d) for module in block.modules())
+    ]
+
+
+def _convolutions(layers: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and weight shape of each convolution."""
+    return [
+        (name, tuple(module.weight.shape))
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+
+
+def _names(model: LoadedModel) -> str:
+    return f"{len(model.names)}: {', '.join(model.names[:3])}{', ...' * (len(model.names) > 3)}"
