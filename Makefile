@@ -68,6 +68,7 @@ check: $(READY)
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
 bench: $(READY)
 	@$(PY) benchmarks/run.py $(ARGS)

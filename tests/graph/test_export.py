@@ -15,8 +15,9 @@ from yoloq.base.errors import PolicyError
 from yoloq.graph.export import OPSET, check_exportable, export_float, float_copy, raw_maps
 from yoloq.graph.lower import lower_minimal
 from yoloq.models import FAMILIES
+from yoloq.models.add import Add
 from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
-from yoloq.quant.modules import Add, QuantAdd, QuantConv2d, quantizers, switched
+from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,11 +13,11 @@ from torch import nn
 from yoloq.base.errors import CheckpointError
 from yoloq.models import FAMILIES, load_model, new_model, save_model
 from yoloq.models.activations import activation
+from yoloq.models.add import Add
 from yoloq.models.heads import head_from_json
 from yoloq.models.ultralytics import build, import_ultralytics, package_spec
 from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.yolov5.network import SIZES, YOLOv5, v6_spec
-from yoloq.quant.modules import Add
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from yoloq.models.add import Add
 from yoloq.quant.affine import WEIGHT, QuantSpec, fake_quantize, weight_range
-from yoloq.quant.modules import Add, QuantAdd, QuantConv2d, quantizers, switched
+from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.quantizer import TensorQuantizer
 
 

@@ -10,11 +10,11 @@ from statistics import median
 
 from yoloq.engines.base import Engine, NodeTime, Source, any_image
 from yoloq.graph.export import export_float
+from yoloq.graph.names import SCOPE, convolution_of, enclosing, module_of
 from yoloq.measure.latency import measure_predictors
 from yoloq.quant.policy import block_of
 
 ROUNDS = 5
-SCOPE = "/net/"  # how the exporter begins the name of what the network's modules do
 PAIR = re.compile(r"^(?P<tensor>.+?)_D?Q(_\d+)?(/duplicated)?$")  # a quantization; OpenVINO counts
 CONVOLUTION = re.compile(r"Conv(olution|Integer)?$")  # among the engines' names of operators
 
@@ -115,7 +115,7 @@ def _served(node: NodeTime, layers: Collection[str], readers: Readers) -> list[s
         found = [name for tensor in tensors for name in _readers(tensor, readers)]
         if found:
             return list(dict.fromkeys(found))
-    modules = [_module(name) for name in work or node.sources if name.startswith(SCOPE)]
+    modules = [module_of(name) for name in work or node.sources if name.startswith(SCOPE)]
     found = [layer for name in modules if (layer := _beside(name, layers))]
     blocks = [block_of(name) for name in modules]
     return list(dict.fromkeys(found or blocks))[:1]
@@ -126,41 +126,14 @@ def _readers(tensor: str, readers: Readers) -> Sequence[str]:
     return readers.get(tensor) or readers.get(re.sub(r"_\d+$", "", tensor)) or ()
 
 
-def _module(name: str) -> str:
-    """Dotted module of an exported name, with the operator behind it.
-
-    The exporter repeats the name of a Sequential before that of its child:
-    /net/model.2/m/m.0/cv1/conv/Conv -> model.2.m.0.cv1.conv.Conv
-    """
-    path: list[str] = []
-    for part in name.removeprefix(SCOPE).split("/"):
-        if path and part.startswith(f"{path[-1]}."):
-            path.pop()
-        path.append(part)
-    return ".".join(path)
-
-
-def convolution_of(source: str, layers: Collection[str]) -> str:
-    """The convolution among `layers` that an ONNX node or tensor is of; empty if none."""
-    if not source.startswith(SCOPE):
-        return ""
-    return next((name for name in _prefixes(_module(source)) if name in layers), "")
-
-
 def _beside(module: str, layers: Collection[str]) -> str:
     """The only convolution beside a module, as that of an activation; empty if there is none."""
     parents = {name: name.rpartition(".")[0] for name in layers}
-    for prefix in _prefixes(module)[:-1]:  # the last is around all blocks
+    for prefix in enclosing(module)[:-1]:  # the last is around all blocks
         found = [name for name, parent in parents.items() if parent == prefix]
         if len(found) == 1:
             return found[0]
     return ""
-
-
-def _prefixes(module: str) -> list[str]:
-    """The module and those around it, the longest first."""
-    parts = module.split(".")
-    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def tensor_readers(source: Source) -> dict[str, list[str]]:

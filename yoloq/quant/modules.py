@@ -6,6 +6,7 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
+from yoloq.models.add import Add
 from yoloq.quant.quantizer import TensorQuantizer
 
 
@@ -60,13 +61,6 @@ def _take_over(target: nn.Conv2d, source: nn.Conv2d) -> None:
     target.__dict__.update({k: v for k, v in source.__dict__.items() if k[0] != "_"})
     target._reversed_padding_repeated_twice = source._reversed_padding_repeated_twice
     target.weight, target.bias = source.weight, source.bias
-
-
-class Add(nn.Module):
-    """The residual addition as a module, so that a quantizer can sit on its inputs."""
-
-    def forward(self, residual: Tensor, y: Tensor) -> Tensor:
-        return residual + y
 
 
 class QuantAdd(nn.Module):

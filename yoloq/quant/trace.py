@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from yoloq.quant.modules import Add
+from yoloq.models.add import Add
 
 aten = torch.ops.aten
 

@@ -13,7 +13,7 @@ from yoloq.engines.base import Calibration
 from yoloq.engines.tensorrt.cache import load_cache
 from yoloq.engines.tensorrt.calibrator import Feed, calibrator
 from yoloq.engines.tensorrt.job import IMPLICIT, Job, fp16_layers
-from yoloq.measure.layer_times import convolution_of
+from yoloq.graph.names import convolution_of
 
 PHASE = "calibrate"
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from yoloq.base.errors import EngineError
-from yoloq.measure.layer_times import convolution_of
+from yoloq.graph.names import convolution_of
 
 TYPES = {  # the inspector's words for a type, in lower case
     "int8": "int8",
