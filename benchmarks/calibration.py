@@ -12,10 +12,11 @@ from torch import Tensor
 
 from yoloq.data.loader import iterate, sample
 from yoloq.quant.calibrate import calibrate
+from yoloq.quant.observer import BINS, Collected, collect
 from yoloq.quant.quantized import quantize_model
-from yoloq.quant.statistics import BINS, Collected, collect
 from yoloq.quant.trace import sibling_groups, trace
-from yoloq.stages.ptq.stage import PtqConfig, copy_model, read_policy
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import copy_model, read_policy
 
 IMGSZ = 640
 REPETITIONS = 5

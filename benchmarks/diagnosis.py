@@ -15,13 +15,14 @@ from subject import Subject, main
 
 from yoloq.base.files import write_text
 from yoloq.base.result import hashes, read_result
-from yoloq.models import load_model, save_model
+from yoloq.models.load import load_model, save_model
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.quantized import load_quantized, save_quantized
+from yoloq.stages.diagnose import DiagnoseConfig
 from yoloq.stages.diagnose import stage as diagnose
-from yoloq.stages.diagnose.stage import DiagnoseConfig, worst
+from yoloq.stages.diagnose.stage import worst
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq import stage as ptq
-from yoloq.stages.ptq.stage import PtqConfig
 
 IMAGES = 32
 SHOWN = 12

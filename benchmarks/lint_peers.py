@@ -14,13 +14,13 @@ from peers import make_elsewhere, make_onnxruntime, prepare_environment, write_t
 from record import Column, Figure, Found, Table
 from subject import Subject, main
 
+from yoloq.base.say import say
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.export import export_float
-from yoloq.graph.lint import RULES, Finding, lint
 from yoloq.graph.lint.lookup import Graph
+from yoloq.graph.lint.table import RULES, Finding, lint
 from yoloq.graph.lower import lower_minimal
 from yoloq.stages.lint_onnx.stage import read_model
-from yoloq.stages.run import say
 
 TARGET = "tensorrt"
 IMAGES = 8

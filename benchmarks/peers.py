@@ -24,15 +24,14 @@ from subject import Subject, main
 from yoloq.base.config import ROOT
 from yoloq.base.files import replace_when_whole, sha256, write_text
 from yoloq.base.machine import affinity
+from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import get_engine
 from yoloq.engines.base import METADATA, Source
 from yoloq.engines.openvino import core
 from yoloq.graph.export import INPUT, export_float
-from yoloq.quant.trace import trace
-from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.row import find
-from yoloq.stages.run import say
 
 ENVIRONMENT = ROOT / ".venv-peers"
 PYTHON = str(ENVIRONMENT / "bin" / "python")
@@ -107,14 +106,14 @@ def write_task(subject: Subject, source: Source, folder: Path) -> None:
     """What a peer works on: the float graph, the images, and the nodes that stay in float."""
     config = subject.inputs.config
     assert isinstance(config, PtqConfig)
-    model = export_float(source.model.net, subject.info.imgsz)
+    exported = export_float(source.model.net, subject.info.imgsz)
+    model, names = exported.model, exported.convolutions
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(model, folder / "fp32.onnx")
     chosen = sample(subject.inputs.dataset.images("train"), config.images, config.seed)
     batches = iterate(chosen, subject.info.imgsz, config.batch_size, config.workers)
     np.save(folder / "images.npy", np.concatenate([batch.images for batch in batches]))
     head = subject.quantized(float_first=0).quantized.placement.float_layers
-    names = [op.name for op in trace(source.model.net) if op.kind == "conv"]
     nodes = [node.name for node in model.graph.node if node.op_type == "Conv"]
     kept = [node for name, node in zip(names, nodes, strict=True) if name in head]
     write_text(folder / "float.json", json.dumps(kept))
@@ -126,11 +125,11 @@ def own_files(subject: Subject, source: Source) -> dict[str, EngineFile]:
     for engine in ("openvino", "onnxruntime"):
         row = get_engine(engine)
         for precision in row.precisions("cpu"):
-            file = row.build(source, precision, subject.folder)
+            file = row.make(source, precision, subject.folder)
             name = f"{OURS if precision == 'int8' else precision.upper()}, {engine}"
             files[name] = EngineFile(engine, precision, file, image)
     whole = subject.folder / "first-layers-too"  # as the peers place it
-    file = get_engine("openvino").build(subject.quantized(float_first=0), "int8", whole)
+    file = get_engine("openvino").make(subject.quantized(float_first=0), "int8", whole)
     files[f"{OURS}, first layers too"] = EngineFile("openvino", "int8", file, image)
     return files
 

@@ -11,8 +11,7 @@ from record import Column, Figure, Found, Table
 from subject import Subject, main
 from torch import Tensor, nn
 
-from yoloq.base.heap import keep_freed_memory
-from yoloq.base.machine import affinity
+from yoloq.base.machine import affinity, keep_freed_memory
 from yoloq.base.result import Row
 from yoloq.engines import get_engine
 from yoloq.engines.base import Predictor, Source
@@ -20,10 +19,10 @@ from yoloq.engines.torch import TorchPredictor
 from yoloq.measure.ap import Score, score
 from yoloq.measure.bootstrap import Interval, paired_bootstrap
 from yoloq.quant.quantized import load_quantized
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq import stage as ptq
-from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat import stage as qat
-from yoloq.stages.qat.stage import QatConfig
 from yoloq.stages.row import find
 
 EPOCHS = 6
@@ -165,7 +164,7 @@ def compare(subject: Subject, folder: Path) -> Apart:
     quantized = load_quantized(folder / "qat.pt")
     net, info, cpu = quantized.model.net, subject.info, torch.device("cpu")
     engine = get_engine("openvino")
-    file = engine.build(Source(info, subject.inputs.model, quantized), "int8", folder)
+    file = engine.make(Source(info, subject.inputs.model, quantized), "int8", folder)
     loaded = engine.load(file, "int8", "cpu", len(affinity()))
     simulated = scored(subject, "simulated int8", TorchPredictor(net, info, cpu, "int8"))
     on_engine = scored(subject, "openvino int8", loaded)

@@ -6,7 +6,7 @@ from qat_gain import Pair, Setting, run
 from record import Column, Found, Table
 from subject import Subject, main
 
-from yoloq.base.heap import keep_freed_memory
+from yoloq.base.machine import keep_freed_memory
 
 EPOCHS = 4
 SEED = 0

@@ -13,8 +13,8 @@ from record import SPREAD, Column, Figure, Found, Table
 from subject import Subject, main
 from torch import nn
 
-from yoloq.base.heap import keep_freed_memory
-from yoloq.models import load_model
+from yoloq.base.machine import keep_freed_memory
+from yoloq.models.load import load_model
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.setup import read_pictures
 from yoloq.train.augment import Augment

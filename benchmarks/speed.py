@@ -50,7 +50,7 @@ def models(subject: Subject) -> list[dict[str, Load]]:
         row = get_engine(engine)
         files: dict[str, Load] = {}
         for precision in row.precisions("cpu"):
-            file = row.build(source, precision, subject.folder)
+            file = row.make(source, precision, subject.folder)
             files[f"{title} {precision.upper()}"] = EngineFile(engine, precision, file, image)
         groups.append(files)
     int8 = subject.folder / "openvino-int8.xml"

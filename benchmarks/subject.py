@@ -22,8 +22,10 @@ from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Predictor, Source
 from yoloq.geometry.detections import Detections
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
-from yoloq.stages.ptq.stage import PtqConfig, calibrated, calibration_images, read_policy
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import calibrated, calibration_images, read_policy
 from yoloq.stages.row import BASELINE
 from yoloq.stages.run import Inputs, open_inputs
 
@@ -64,7 +66,7 @@ class Subject:
     @cached_property
     def baseline(self) -> StageResult:
         """The FP32 baseline in PyTorch; measured where the run folder does not hold it."""
-        return baseline.run(self.config(baseline.BaselineConfig))
+        return baseline.run(self.config(BaselineConfig))
 
     @cached_property
     def inputs(self) -> Inputs:
@@ -104,7 +106,7 @@ class Subject:
     def load(self, source: Source, engine: str, precision: str) -> Predictor:
         """Build an engine of this subject's model and open it on all cores."""
         row = get_engine(engine)
-        file = row.build(source, precision, self.folder)
+        file = row.make(source, precision, self.folder)
         return row.load(file, precision, "cpu", len(affinity()))
 
 

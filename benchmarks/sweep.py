@@ -15,16 +15,16 @@ from latency import spread
 from record import RESULTS, Column, Figure, Found, Table
 from subject import Subject, main
 
-from yoloq.base.heap import keep_freed_memory
+from yoloq.base.machine import keep_freed_memory
 from yoloq.models.layered import LayeredNet
 from yoloq.quant.quantized import load_quantized
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq import stage as ptq
-from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 from yoloq.stages.sensitivity.candidates import Candidate, block_work, find_candidates
 from yoloq.stages.sensitivity.driver import float_maps, load, scorer
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.stage import SensitivityConfig
 from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, find
 
 IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well

@@ -1,7 +1,6 @@
-"""From a checkpoint to an engine within a target: `python scripts/auto.py --help`."""
+"""`python -m yoloq auto`: all that a target for the loss of accuracy needs."""
 
 from yoloq.__main__ import main
-from yoloq.stages.auto.stage import AutoConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(AutoConfig, run))
+    raise SystemExit(main("auto"))

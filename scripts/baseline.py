@@ -1,7 +1,6 @@
-"""Measure the FP32 checkpoint: `python scripts/baseline.py --help`."""
+"""`python -m yoloq baseline`: FP32 accuracy and speed."""
 
 from yoloq.__main__ import main
-from yoloq.stages.baseline.stage import BaselineConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(BaselineConfig, run))
+    raise SystemExit(main("baseline"))

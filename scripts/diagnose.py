@@ -1,7 +1,6 @@
-"""Find out what quantization does to each layer: `python scripts/diagnose.py --help`."""
+"""`python -m yoloq diagnose`: what int8 does to each layer."""
 
 from yoloq.__main__ import main
-from yoloq.stages.diagnose.stage import DiagnoseConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(DiagnoseConfig, run))
+    raise SystemExit(main("diagnose"))

@@ -1,7 +1,6 @@
-"""Build and measure engines: `python scripts/engine.py --help`."""
+"""`python -m yoloq engine`: build, gate, measure and time engines."""
 
 from yoloq.__main__ import main
-from yoloq.stages.engine.stage import EngineConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(EngineConfig, run))
+    raise SystemExit(main("engine"))

@@ -1,7 +1,6 @@
-"""Fine-tune with fake quantization: `python scripts/qat.py --help`."""
+"""`python -m yoloq qat`: fine-tune the calibrated model."""
 
 from yoloq.__main__ import main
-from yoloq.stages.qat.stage import QatConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(QatConfig, run))
+    raise SystemExit(main("qat"))

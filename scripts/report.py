@@ -1,7 +1,6 @@
-"""Print one table of everything that was measured: `python scripts/report.py --help`."""
+"""`python -m yoloq report`: one table of all that was measured."""
 
 from yoloq.__main__ import main
-from yoloq.stages.report.stage import ReportConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(ReportConfig, run))
+    raise SystemExit(main("report"))

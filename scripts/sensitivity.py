@@ -1,7 +1,6 @@
-"""Rank layers by what int8 costs and gains: `python scripts/sensitivity.py --help`."""
+"""`python -m yoloq sensitivity`: which layers int8 hurts."""
 
 from yoloq.__main__ import main
-from yoloq.stages.sensitivity.stage import SensitivityConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(SensitivityConfig, run))
+    raise SystemExit(main("sensitivity"))

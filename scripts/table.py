@@ -1,7 +1,6 @@
-"""The course's table of one engine: `python scripts/table.py --help`."""
+"""`python -m yoloq table`: one engine in every precision."""
 
 from yoloq.__main__ import main
-from yoloq.stages.table.stage import TableConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(TableConfig, run))
+    raise SystemExit(main("table"))

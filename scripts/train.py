@@ -1,7 +1,6 @@
-"""Train a detector: `python scripts/train.py --help`."""
+"""`python -m yoloq train`: train a detector."""
 
 from yoloq.__main__ import main
-from yoloq.stages.train.stage import TrainConfig, run
 
 if __name__ == "__main__":
-    raise SystemExit(main(TrainConfig, run))
+    raise SystemExit(main("train"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
 
-from yoloq.base.device import has_gpu
+from yoloq.base.machine import has_gpu
 
 
 def pytest_configure() -> None:

@@ -1,52 +1,99 @@
-"""What all stage scripts share: parse, run, and turn errors into one line and an exit code."""
+"""`python -m yoloq <stage>`: which stages there are, how one is run, and what its end is called."""
 
 import contextlib
+import importlib
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from yoloq.base.config import C, parse
+from yoloq.base.config import parse, summary
 from yoloq.base.errors import UserError
-from yoloq.base.heap import keep_freed_memory
+from yoloq.base.machine import is_out_of_memory, keep_freed_memory
+from yoloq.base.say import say
+
+STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py there has `run`
+    "data": "DataConfig",
+    "train": "TrainConfig",
+    "baseline": "BaselineConfig",
+    "ptq": "PtqConfig",
+    "sensitivity": "SensitivityConfig",
+    "diagnose": "DiagnoseConfig",
+    "qat": "QatConfig",
+    "engine": "EngineConfig",
+    "table": "TableConfig",
+    "report": "ReportConfig",
+    "auto": "AutoConfig",
+    "demo": "DemoConfig",
+    "lint_onnx": "LintConfig",
+}
 
 
-def main(config: type[C], run: Callable[[C], Any], arguments: Sequence[str] | None = None) -> int:
+def main(stage: str = "", arguments: Sequence[str] | None = None) -> int:
     """Run a stage from the command line; returns the exit code (2: the user can mend it).
 
-    An int that `run` returns is the exit code of a run without errors.
+    Args:
+        stage: its name; empty: the first argument.
+        arguments: flags; None: those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not stage and (not given or given[0] in ("-h", "--help")):
+        return guarded(lambda: print(listing()))
+    return guarded(lambda: run(stage or given.pop(0), given))
+
+
+def run(stage: str, arguments: Sequence[str]) -> Any:
+    """What the `run` of a stage returns; torch is imported only once the flags are right.
+
+    Raises:
+        UserError: there is no such stage, or its flags are wrong; and what `run` raises.
+    """
+    name = stage.replace("-", "_")
+    if name not in STAGES:
+        raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
+    config = parse(options_of(name), arguments, f"yoloq {stage}")
+    return importlib.import_module(f"yoloq.stages.{name}.stage").run(config)
+
+
+def options_of(name: str) -> type[Any]:
+    """The class of a stage's options."""
+    kind: type[Any] = getattr(importlib.import_module(f"yoloq.stages.{name}"), STAGES[name])
+    return kind
+
+
+def listing() -> str:
+    """The stages, a line each."""
+    rows = [f"  {name.replace('_', '-'):12} {summary(options_of(name))}" for name in STAGES]
+    usage = "usage: python -m yoloq STAGE [flags]; STAGE --help lists its flags"
+    return "\n".join([usage, "", *rows])
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Do the work; turn errors into one line and an exit code.
+
+    An int that it returns is the exit code of a run without errors.
     """
     keep_freed_memory()
     try:
         with _termination_as_interrupt():
-            result = run(parse(config, arguments))
+            result = work()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else error
-        print(f"error: {named}; check the path and its permissions", file=sys.stderr)
+        say(f"error: {named}; check the path and its permissions")
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "the machine has no more"
-        print(
-            f"error: out of memory ({reason}); take a smaller --batch-size or --imgsz",
-            file=sys.stderr,
-        )
+        say(f"error: out of memory ({reason}); take a smaller --batch-size or --imgsz")
         return 2
     except KeyboardInterrupt:
-        print("interrupted; finished parts are kept, start again to go on", file=sys.stderr)
+        say("interrupted; finished parts are kept, start again to go on")
         return 130
     return result if isinstance(result, int) else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # an error of torch's says that it is imported
-    return isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
-    )
 
 
 @contextlib.contextmanager
@@ -61,3 +108,7 @@ def _termination_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

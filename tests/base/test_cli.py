@@ -3,22 +3,20 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from yoloq.__main__ import main
-from yoloq.base.config import StageConfig
+from yoloq.__main__ import guarded
 from yoloq.base.errors import UserError
 
 
 def outcome(error: BaseException | None) -> int:
-    def run(_: Any) -> None:
+    def work() -> None:
         if error is not None:
             raise error
 
-    return main(StageConfig, run, [])
+    return guarded(work)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,7 @@ def test_a_defect_keeps_its_stack_trace() -> None:
 
 
 def test_termination_cleans_up_like_an_interrupt(tmp_path: Path) -> None:
-    def run(_: Any) -> None:
+    def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
@@ -65,6 +63,6 @@ def test_termination_cleans_up_like_an_interrupt(tmp_path: Path) -> None:
             (tmp_path / "cleaned").touch()
 
     before = signal.getsignal(signal.SIGTERM)
-    assert main(StageConfig, run, []) == 130
+    assert guarded(work) == 130
     assert (tmp_path / "cleaned").exists()
     assert signal.getsignal(signal.SIGTERM) == before

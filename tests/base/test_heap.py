@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from yoloq.base.heap import keep_freed_memory
+from yoloq.base.machine import keep_freed_memory
 if {keep}: keep_freed_memory()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

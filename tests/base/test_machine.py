@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from yoloq.base import machine as module
-from yoloq.base.machine import environment, installed_version, isa_flags
+from yoloq.base.machine import environment, installed_version, isa_flags, versions
+from yoloq.engines import engine_packages
 
 CPUINFO = """processor\t: 0
 model name\t: Some CPU @ 2.00GHz
@@ -54,6 +55,13 @@ def test_processor_is_read_from_the_system(tmp_path, monkeypatch):
     assert environment()["cpu"] == "Some CPU @ 2.00GHz"
 
 
+def test_every_engine_states_its_packages():
+    """The graph writer's among them: a Q/DQ file depends on it."""
+    known = versions(engine_packages())
+    assert {"openvino", "onnxruntime", "tensorrt", "onnx", "onnx-graphsurgeon"} <= known.keys()
+    assert environment("cpu", engine_packages())["versions"] == known
+
+
 def test_a_package_that_is_not_there_has_no_version():
     assert installed_version("no-such-package-of-yoloq") is None
 
@@ -74,7 +82,7 @@ def test_tensorrt_comes_under_several_names(installed, wanted, monkeypatch):
         return installed[name]
 
     monkeypatch.setattr(module, "version", version)
-    assert installed_version("tensorrt") == wanted
+    assert versions(engine_packages())["tensorrt"] == wanted
 
 
 def test_it_does_not_import_what_it_names():

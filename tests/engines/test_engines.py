@@ -8,28 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from engine_source import IMAGES, source
 from numpy.typing import NDArray
-from tiny_quant import NAMES, SIZE, as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from tiny_quant import NAMES, as_input, signal_to_noise
 
-from yoloq.base.device import has_gpu
 from yoloq.base.errors import EngineError, PolicyError
+from yoloq.base.machine import has_gpu
 from yoloq.engines import ENGINES, engine_row, get_engine
-from yoloq.engines.base import Calibration, ModelInfo, Predictor, Source, engine_files
+from yoloq.engines.base import ModelInfo, Predictor, Source, engine_files
 from yoloq.models import FAMILIES
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.policy import Policy, Rule
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-IMAGES = pictures(3, seed=7)
-
-
-def source(family: str, **placement) -> Source:
-    model = tiny_model(family)
-    info = ModelInfo(model.head, model.names, SIZE, conf=0.3, iou=0.5)
-    calibration = Calibration("pictures", 8, lambda: iter([pictures(8)]))
-    quantized = tiny_quantized(family, **placement)
-    return Source(info, model, quantized, calibration=calibration)
 
 
 def torch_outputs(net: torch.nn.Module) -> list[NDArray[np.float32]]:
@@ -63,7 +54,7 @@ def predictors(
 ) -> dict[str, Predictor]:
     """Every precision, built and loaded."""
     engine, folder = get_engine(engine_name), tmp_path_factory.mktemp(engine_name)
-    files = {p: engine.build(family_source, p, folder) for p in engine.precisions(device)}
+    files = {p: engine.make(family_source, p, folder) for p in engine.precisions(device)}
     assert not [item for item in folder.iterdir() if item.name.startswith((".", "tmp"))]
     for file in files.values():
         assert sum(part.stat().st_size for part in engine_files(file)) > 100_000
@@ -154,11 +145,11 @@ def test_failed_build_leaves_nothing_half_written(
     pytest.importorskip(engine_name)
     engine = get_engine(engine_name)
     if old:
-        engine.build(source("yolov5"), "int8", tmp_path)
+        engine.make(source("yolov5"), "int8", tmp_path)
     before = {item.name: item.read_bytes() for item in tmp_path.iterdir()}
     rules = (Rule("*", WEIGHT, ACTIVATION), Rule("model.3", WEIGHT, QuantSpec(bits=4)))
     with pytest.raises(PolicyError, match="4 bits"):
-        engine.build(source("yolov5", policy=Policy(rules)), "int8", tmp_path)
+        engine.build(engine.graph(source("yolov5", policy=Policy(rules)), "int8"), tmp_path)
     assert {item.name: item.read_bytes() for item in tmp_path.iterdir()} == before
 
 
@@ -171,7 +162,7 @@ def test_openvino_pair_is_whole_or_absent(tmp_path: Path, monkeypatch) -> None:
 
     monkeypatch.setattr(openvino, "save_model", fail)
     with pytest.raises(RuntimeError, match="no space left"):
-        get_engine("openvino").build(source("yolov5"), "fp32", tmp_path)
+        get_engine("openvino").make(source("yolov5"), "fp32", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -242,7 +233,7 @@ def test_openvino_reads_the_integers_that_it_computes_in(
     engine = pytest.importorskip("yoloq.engines.openvino")
     monkeypatch.setattr(engine.platform, "machine", lambda: machine)
     monkeypatch.setattr(engine, "isa_flags", lambda: flags)
-    model = engine.core().read_model(engine.build(source("yolov5"), "int8", tmp_path))
+    model = engine.core().read_model(engine.ENGINE.make(source("yolov5"), "int8", tmp_path))
     types = [
         op.get_output_element_type(0)
         for op in model.get_ordered_ops()
@@ -254,7 +245,7 @@ def test_openvino_reads_the_integers_that_it_computes_in(
 def test_openvino_refuses_integers_that_it_computes_wrongly(tmp_path: Path, monkeypatch) -> None:
     engine = pytest.importorskip("yoloq.engines.openvino")
     monkeypatch.setattr(engine, "wants_unsigned", lambda: False)
-    file = engine.build(source("yolov5"), "int8", tmp_path)
+    file = engine.ENGINE.make(source("yolov5"), "int8", tmp_path)
     assert engine.load(file, "int8", "cpu", 1)
     monkeypatch.setattr(engine, "wants_unsigned", lambda: True)
     with pytest.raises(

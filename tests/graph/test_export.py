@@ -12,13 +12,14 @@ from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_qua
 from torch import nn
 
 from yoloq.base.errors import PolicyError
-from yoloq.graph.export import OPSET, check_exportable, export_float, float_copy, raw_maps
+from yoloq.graph.export import OPSET, export_float, float_copy
 from yoloq.graph.lower import lower_minimal
+from yoloq.graph.qdq import check_exportable
 from yoloq.models import FAMILIES
 from yoloq.models.add import Add
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +38,7 @@ def reference(net: nn.Module, count: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_interface_of_the_graph(batch: int) -> None:
-    model = export_float(tiny_model().net, 64, batch)
+    model = export_float(tiny_model().net, 64, batch).model
     floats, bytes_ = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
     assert shapes(model.graph.input) == [("images", bytes_, [batch, 64, 64, 3])]
     assert shapes(model.graph.output) == [
@@ -55,15 +56,10 @@ def test_interface_of_the_graph(batch: int) -> None:
 def test_float_graph_equals_torch(family: str, stem: str) -> None:
     net = tiny_model(family, stem).net
     before = copy.deepcopy(net.state_dict())
-    found = run(export_float(net, 64), pictures(2))
+    found = run(export_float(net, 64).model, pictures(2))
     assert signal_to_noise(reference(net, 2), found) > 80
     after = net.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before), "net is not changed"
-
-
-def test_raw_maps_puts_channels_second() -> None:
-    found = raw_maps([np.zeros((2, 4, 5, 6), np.float32)])
-    assert [level.shape for level in found] == [(2, 6, 4, 5)]
 
 
 def test_float_copy_is_plain_and_apart() -> None:
@@ -81,7 +77,8 @@ def test_float_copy_is_plain_and_apart() -> None:
 
 
 def test_export_of_a_quantized_network_is_that_of_the_float_network() -> None:
-    first, second = (export_float(n, 64) for n in (tiny_quantized().model.net, tiny_model().net))
+    nets = (tiny_quantized().model.net, tiny_model().net)
+    first, second = (export_float(net, 64).model for net in nets)
     assert [node.op_type for node in first.graph.node] == [n.op_type for n in second.graph.node]
     for found, wanted in zip(run(first, pictures(1)), run(second, pictures(1)), strict=True):
         np.testing.assert_array_equal(found, wanted)

@@ -104,7 +104,7 @@ def test_first_layers_agree_closely_with_fp32_types() -> None:
 
 @pytest.mark.parametrize(
     ("lower", "least"),
-    [(lambda model, net: model, 50), (lower_minimal, 15)],
+    [(lambda exported, net: exported.model, 50), (lower_minimal, 15)],
     ids=["float", "Q/DQ"],
 )
 def test_graphs_of_other_engines_have_a_typed_variant_too(lower, least: float) -> None:

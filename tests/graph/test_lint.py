@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from lint_draws import (
+    U8,
     Draw,
     added_elsewhere,
     batch_norm,
@@ -20,9 +21,11 @@ from lint_draws import (
     concat_of_pairs,
     conv_reading,
     conv_with,
+    drawn,
     float_batch_norm,
     float_region,
     float_weight_between_qdq,
+    found,
     gate_of_channels,
     half_concat,
     handing_on,
@@ -52,23 +55,13 @@ from lint_graphs import FLOAT, HALF, Net
 from onnx import helper, numpy_helper
 
 from yoloq.base.errors import UserError
-from yoloq.graph.lint import RULES, TARGETS, Finding, lint
+from yoloq.graph.lint import TARGETS
+from yoloq.graph.lint.table import RULES, Finding, lint
 
 TENSORRT, OPENVINO, ONNXRUNTIME = TARGETS
 Change = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
-def drawn(draw: Draw, **options: Any) -> onnx.ModelProto:
-    return draw(Net(**options))
-
-
-def found(draw: Draw, target: str, **options: Any) -> list[tuple[str, str, int]]:
-    """Level, rule and number of nodes of each finding."""
-    findings = lint(drawn(draw, **options), target)
-    return [(finding.level, finding.rule, len(finding.nodes)) for finding in findings]
-
-
-U8 = {"zero": 128, "dtype": np.uint8}
 ROUNDED_TWICE = readers(0.1, 0.2, "Add")
 # rule, level of each target where it holds, nodes, a graph that breaks it, one that does not
 BOTH = {TENSORRT: "error", ONNXRUNTIME: "error", OPENVINO: "warning"}

@@ -6,14 +6,15 @@ import onnx
 import pytest
 from tiny_quant import NAMES, SIZE, tiny_quantized
 
-from yoloq.engines.base import BuildOptions, ModelInfo, Source
+from yoloq.engines.base import ModelInfo, Source
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.export import export_float
-from yoloq.graph.lint import lint
+from yoloq.graph.lint.table import lint
 from yoloq.graph.lower import lower_integer, lower_minimal
 from yoloq.models import FAMILIES
-from yoloq.quant.affine import QuantSpec
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.spec import QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

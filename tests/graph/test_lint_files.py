@@ -10,24 +10,28 @@ import numpy as np
 import onnx
 import pytest
 from lint_draws import (
+    U8,
     Draw,
     block,
     bottleneck,
     concat,
     conv_reading,
     conv_with,
+    drawn,
     float_weight_between_qdq,
+    found,
     readers,
     silu_with,
 )
 from lint_graphs import FLOAT, Net
 from onnx import helper
-from test_lint import TENSORRT, U8, drawn, found
 
 from yoloq.__main__ import main
 from yoloq.base.config import ROOT
-from yoloq.graph.lint import TARGETS, lint
-from yoloq.stages.lint_onnx.stage import LintConfig, run
+from yoloq.graph.lint import TARGETS
+from yoloq.graph.lint.table import lint
+
+TENSORRT = TARGETS[0]
 
 
 def unchanged(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -156,7 +160,7 @@ def test_external_weights_need_not_be_loaded(tmp_path: Path) -> None:
 
 
 def linted(file: Path | str, *more: str) -> int:
-    return main(LintConfig, run, ["--onnx", str(file), *more])
+    return main("lint_onnx", ["--onnx", str(file), *more])
 
 
 def saved(draw: Draw, folder: Path) -> Path:
@@ -282,7 +286,7 @@ def test_a_file_that_cannot_be_read_is_one_line(
 def test_a_slip_on_the_command_line_is_one_line(
     arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(LintConfig, run, arguments) == 2
+    assert main("lint_onnx", arguments) == 2
     printed = capsys.readouterr().err
     assert text in printed and printed.count("\n") == 1
 

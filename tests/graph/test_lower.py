@@ -30,11 +30,11 @@ from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.ultralytics import import_ultralytics
 from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.yolov5.blocks import C3, SPPF, Conv, Focus
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.modules import QuantAdd, quantizers, switched
+from yoloq.quant.observer import collect
 from yoloq.quant.policy import Policy, Rule, apply, conv_layers, resolve
-from yoloq.quant.statistics import collect
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.trace import sibling_groups, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")

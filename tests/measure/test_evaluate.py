@@ -11,7 +11,7 @@ from yoloq.data.formats.coco import read_coco_labels
 from yoloq.engines.base import ModelInfo
 from yoloq.measure.ap import score
 from yoloq.measure.evaluate import detect
-from yoloq.models import load_model
+from yoloq.models.load import load_model
 
 IN_ORIGINAL = [12, 0, 52, 20]  # 6 6 26 26 in the letterbox: half the size, 16 rows of grey on top
 

@@ -11,7 +11,7 @@ import pytest
 from tiny_quant import tiny_model, tiny_quantized
 
 from yoloq.engines import ENGINES, get_engine
-from yoloq.engines.base import Engine, ModelInfo, NodeTime, Source
+from yoloq.engines.base import Engine, Graph, ModelInfo, NodeTime, Source
 from yoloq.measure.layer_times import (
     LayerCost,
     LayerTimes,
@@ -72,7 +72,7 @@ def profiles(
     try:
         nodes = {}
         for precision in engine.precisions("cpu"):
-            file = engine.build(family_source, precision, folder)
+            file = engine.make(family_source, precision, folder)
             nodes[precision] = engine.profile(file, precision, "cpu", 1, 4)
         assert os.listdir() == []
     finally:
@@ -160,9 +160,9 @@ def test_precisions_are_measured_in_turn(tmp_path: Path) -> None:
         def __call__(self, images: np.ndarray) -> list[np.ndarray]:
             return []
 
-    def build(source: Source, precision: str, folder: Path) -> Path:
-        (folder / precision).touch()
-        return folder / precision
+    def build(graph: Graph, folder: Path) -> Path:
+        (folder / graph.precision).touch()
+        return folder / graph.precision
 
     def profile(file: Path, precision: str, *more: object) -> list[NodeTime]:
         assert file.exists()
@@ -173,7 +173,12 @@ def test_precisions_are_measured_in_turn(tmp_path: Path) -> None:
         return [NodeTime("Conv", precision, ("/net/model.0/conv/Conv",), float(ms))]
 
     fake = Engine(
-        "fake", lambda _: ("fp32", "bf16", "int8"), build, lambda *_: Predictor(), profile=profile
+        "fake",
+        lambda _: ("fp32", "bf16", "int8"),
+        build,
+        lambda *_: Predictor(),
+        {},
+        profile=profile,
     )
     times = measure_layer_times(fake, replace(small, info=info), tmp_path, "cpu", 1, runs=5)
     assert times is not None
@@ -320,7 +325,7 @@ def test_openvino_counts_the_warm_up_out(tmp_path: Path, monkeypatch: pytest.Mon
     pytest.importorskip("openvino")
     module = importlib.import_module("yoloq.engines.openvino")
     engine, small = get_engine("openvino"), source("yolov5")
-    file = engine.build(small, "fp32", tmp_path)
+    file = engine.make(small, "fp32", tmp_path)
     real = module._counters
     slow = 1_000_000  # a second that every node took in each run of the warm-up
 

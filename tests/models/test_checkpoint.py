@@ -20,7 +20,7 @@ from pickled_models import (
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import load_model
+from yoloq.models.load import load_model
 from yoloq.models.unpickle import Stub, read
 from yoloq.models.yolov5.network import v6_spec
 

@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import FAMILIES, load_model, new_model, save_model
+from yoloq.models import FAMILIES
 from yoloq.models.activations import activation
 from yoloq.models.add import Add
+from yoloq.models.family import get_family
 from yoloq.models.heads import head_from_json
+from yoloq.models.load import load_model, new_model, save_model
 from yoloq.models.ultralytics import build, import_ultralytics, package_spec
 from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.yolov5.network import SIZES, YOLOv5, v6_spec
@@ -57,7 +59,7 @@ def distance(found, wanted):
 def model(request):
     """An unfused n model of each family."""
     torch.manual_seed(0)
-    model = new_model(request.param, FAMILIES[request.param].spec("n", 3), NAMES)
+    model = new_model(request.param, get_family(request.param).spec("n", 3), NAMES)
     randomise(model.net)
     return model
 
@@ -90,7 +92,7 @@ def test_the_network_is_new_float_and_in_eval_mode(model):
 
 def test_spec_and_head_are_json(model, images):
     spec = json.loads(json.dumps(model.spec))
-    again = FAMILIES[model.family].build(spec).eval()
+    again = get_family(model.family).build(spec).eval()
     again.load_state_dict(model.net.state_dict())
     assert distance(raw(again, images), raw(model.net, images)) == 0
     assert head_from_json(json.loads(json.dumps(model.head.to_json()))) == model.head

@@ -5,7 +5,7 @@ import torch
 
 from yoloq.base.config import ROOT
 from yoloq.data.shapes import CLASSES
-from yoloq.models import load_model
+from yoloq.models.load import load_model
 
 FOLDER = ROOT / "weights"
 

@@ -4,15 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from yoloq.quant.affine import (
-    ACTIVATION,
-    WEIGHT,
-    QuantSpec,
-    fake_quantize,
-    quantize,
-    scale_and_zero_point,
-    weight_range,
-)
+from yoloq.quant.affine import fake_quantize, quantize, scale_and_zero_point, weight_range
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 
 ASYMMETRIC = QuantSpec(symmetric=False)
 

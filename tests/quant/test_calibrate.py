@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_quant import as_input, pictures, statistics, tiny_model, tiny_quantized
 
-from yoloq.quant.affine import ACTIVATION, WEIGHT
 from yoloq.quant.calibrate import calibrate, get_ranges, set_ranges
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import quantize_model
+from yoloq.quant.spec import ACTIVATION, WEIGHT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from yoloq.quant.affine import QuantSpec
 from yoloq.quant.calibrators import (
     CALIBRATORS,
     EMA_MOMENTUM,
@@ -15,7 +14,9 @@ from yoloq.quant.calibrators import (
     calibrate_mse,
     calibrate_percentile,
 )
-from yoloq.quant.statistics import BINS, Statistics
+from yoloq.quant.observer import BINS
+from yoloq.quant.spec import QuantSpec
+from yoloq.quant.statistics import Statistics
 
 SYMMETRIC = QuantSpec()
 ASYMMETRIC = QuantSpec(symmetric=False)

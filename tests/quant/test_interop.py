@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from tiny_quant import as_input, pictures, tiny_quantized
 
 from yoloq.base.errors import CheckpointError, PolicyError
-from yoloq.quant.affine import WEIGHT, QuantSpec
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.interop import STYLES, load_state_dict, read_amax, to_state_dict, write_amax
+from yoloq.quant.spec import WEIGHT, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from yoloq.models.add import Add
-from yoloq.quant.affine import WEIGHT, QuantSpec, fake_quantize, weight_range
+from yoloq.quant.affine import fake_quantize, weight_range
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import WEIGHT, QuantSpec
 
 
 def activation_quantizer(amax: float = 2.0) -> TensorQuantizer:

@@ -9,9 +9,9 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 from torch import nn
 
 from yoloq.base.errors import PolicyError
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule, apply, conv_layers, default_policy, matches, resolve
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.trace import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,12 +8,12 @@ import torch
 from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 
 from yoloq.base.errors import CheckpointError, PolicyError
-from yoloq.models import save_model
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.models.load import save_model
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.modules import quantizers, switched
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import load_quantized, quantize_model, save_quantized
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from yoloq.quant.affine import WEIGHT, QuantSpec
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import WEIGHT, QuantSpec
 
 
 def calibrated(spec: QuantSpec | None = None) -> TensorQuantizer:

@@ -8,7 +8,7 @@ import torch
 from tiny_quant import as_input, pictures, statistics, tiny_model
 from torch import Tensor, nn
 
-from yoloq.quant.statistics import BINS, Observer, collect, observed
+from yoloq.quant.observer import BINS, Observer, collect, observed
 from yoloq.quant.trace import sibling_groups, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")

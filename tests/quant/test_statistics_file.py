@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from yoloq.quant.statistics import Collected, Statistics
+from yoloq.quant.observer import Collected
+from yoloq.quant.statistics import Statistics
 from yoloq.quant.statistics_file import load_statistics, save_statistics
 
 SEEN = Collected(

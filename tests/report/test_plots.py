@@ -164,7 +164,7 @@ def test_nothing_is_written_at_home(configured: bool, tmp_path: Path) -> None:
 import os, sys
 from pathlib import Path
 before = dict(os.environ)
-from yoloq import plots
+from yoloq.report import plots
 plots.draw_bars(Path({str(tmp_path)!r}) / "picture.png", "t", ["a"], [1.0])
 assert dict(os.environ) == before
 assert "matplotlib.pyplot" not in sys.modules

@@ -14,7 +14,7 @@ from record import FOLDER, RESULTS, Column, Figure, Found, Table, describe
 from tables import README, fill
 
 from yoloq.geometry.nms import nms
-from yoloq.models import load_model
+from yoloq.models.load import load_model
 
 
 @pytest.mark.parametrize(

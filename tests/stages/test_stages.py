@@ -10,33 +10,19 @@ import pytest
 from tiny_quant import tiny_model
 from tiny_set import TinySet, make_tiny_set
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main as run
 from yoloq.base.config import parse
 from yoloq.base.errors import UserError
 from yoloq.engines import engine_row
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.auto import stage as auto
-from yoloq.stages.baseline import stage as baseline
 from yoloq.stages.demo import stage as demo
 from yoloq.stages.engine import stage as engine
 from yoloq.stages.ptq import stage as ptq
-from yoloq.stages.report import stage as report
 from yoloq.stages.run import as_config
 from yoloq.stages.sensitivity import stage as sensitivity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-STAGES: dict[str, tuple[Any, Any]] = {
-    "baseline": (baseline.BaselineConfig, baseline.run),
-    "ptq": (ptq.PtqConfig, ptq.run),
-    "engine": (engine.EngineConfig, engine.run),
-    "report": (report.ReportConfig, report.run),
-}
-
-
-def run(stage: str, flags: list[str]) -> int:
-    config, function = STAGES[stage]
-    return cli.main(config, function, flags)
 
 
 @pytest.fixture(scope="module")
@@ -179,12 +165,10 @@ def test_ptq_runs_again_for_another_engine_only_where_the_placement_differs(
 
 
 @pytest.mark.parametrize(
-    ("stage", "config"),
-    [(engine, engine.EngineConfig), (sensitivity, sensitivity.SensitivityConfig)],
-    ids=["engine", "sensitivity"],
+    ("name", "stage"), [("engine", engine), ("sensitivity", sensitivity)], ids=["engine", "sweep"]
 )
 def test_a_stage_that_runs_ptq_first_names_its_engine(
-    stage: Any, config: Any, tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    name: str, stage: Any, tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     seen: list[ptq.PtqConfig] = []
 
@@ -194,7 +178,7 @@ def test_a_stage_that_runs_ptq_first_names_its_engine(
 
     monkeypatch.setattr(stage, "run_ptq", stop)
     flags = tiny.flags(tmp_path, "--engine", "onnxruntime")
-    assert cli.main(config, stage.run, flags) == 2
+    assert run(name, flags) == 2
     assert [options.engine for options in seen] == ["onnxruntime"]
     assert "default options and --engine onnxruntime" in capsys.readouterr().err
 

@@ -8,6 +8,8 @@ import onnx
 from lint_graphs import FLOAT, HALF, Net
 from onnx import TensorProto, helper
 
+from yoloq.graph.lint.table import lint
+
 Draw = Callable[[Net], onnx.ModelProto]
 
 
@@ -350,3 +352,16 @@ def integer_add(residual: bool) -> Draw:
         return n.model(n.pair(n.add("Add", read if residual else x, y)))
 
     return draw
+
+
+def drawn(draw: Draw, **options: Any) -> onnx.ModelProto:
+    return draw(Net(**options))
+
+
+def found(draw: Draw, target: str, **options: Any) -> list[tuple[str, str, int]]:
+    """Level, rule and number of nodes of each finding."""
+    findings = lint(drawn(draw, **options), target)
+    return [(finding.level, finding.rule, len(finding.nodes)) for finding in findings]
+
+
+U8 = {"zero": 128, "dtype": np.uint8}

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from yoloq.models import FAMILIES, LoadedModel, fused, new_model
+from yoloq.models import FAMILIES
+from yoloq.models.family import get_family
+from yoloq.models.load import LoadedModel, fused, new_model
 from yoloq.models.ultralytics import package_spec
 from yoloq.quant.calibrate import calibrate
+from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Policy, conv_layers, default_policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
-from yoloq.quant.statistics import Collected, collect
 from yoloq.quant.trace import sibling_groups, trace
 
 NAMES = ("a", "b", "c")
@@ -60,7 +62,7 @@ def _model(family: str, stem: str) -> LoadedModel:
     torch.manual_seed(0)
     spec: dict[str, Any]
     if family in FAMILIES:
-        spec = FAMILIES[family].spec("n", len(NAMES)) | NARROW[family]
+        spec = get_family(family).spec("n", len(NAMES)) | NARROW[family]
     else:
         spec, family = package_spec(family, len(NAMES)), "ultralytics"
     if stem == "focus":

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from yoloq.models import new_model, save_model
+from yoloq.models.load import new_model, save_model
 from yoloq.models.yolov5.network import v6_spec
 
 NAMES = ("dark", "bright")

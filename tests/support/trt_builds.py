@@ -10,8 +10,8 @@ from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 from trt_fakes import FakeTensorRT
 from trt_world import Build, pretend_gpu, world
 
-from yoloq.engines import tensorrt as engine
-from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
+from yoloq.engines.base import Calibration, Graph, ModelInfo, Source
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt import bindings
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 
@@ -30,13 +30,15 @@ def exported(precision: str, batch: int, max_batch: int) -> onnx.ModelProto:
     return tensorrt_onnx(source(batch=batch, max_batch=max_batch), precision)
 
 
+def graph(source: Source, precision: str) -> Graph:
+    """What a build takes; lowered once for all tests."""
+    options = source.options
+    return Graph(source, precision, exported(precision, options.batch, options.max_batch))
+
+
 @pytest.fixture
 def build(monkeypatch) -> Build:
-    def quick(source: Source, precision: str) -> onnx.ModelProto:
-        return exported(precision, source.options.batch, source.options.max_batch)
-
     pretend_gpu(monkeypatch)
-    monkeypatch.setattr(engine, "tensorrt_onnx", quick)
     return Build()
 
 

@@ -2,7 +2,8 @@
 
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
-from yoloq.engines.base import BuildOptions, Calibration, ModelInfo, Source
+from yoloq.engines.base import Calibration, ModelInfo, Source
+from yoloq.engines.options import BuildOptions
 
 
 def source(family: str = "yolov5", **options) -> Source:

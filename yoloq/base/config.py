@@ -71,16 +71,23 @@ def require(holds: bool, flag: str, value: Any, want: str) -> None:
         raise UserError(f"{flag} {value}: must be {want}")
 
 
-def parse(config: type[C], arguments: Sequence[str] | None = None) -> C:
+def parse(config: type[C], arguments: Sequence[str] | None = None, program: str = "yoloq") -> C:
     """Build a config from command line flags; `--batch-size` sets `batch_size`."""
-    doc = (config.__doc__ or "").splitlines()[0]
     parser = _Parser(
-        description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False
+        program,
+        description=summary(config),
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     hints = typing.get_type_hints(config)
     for item in dataclasses.fields(config):
         _add_flag(parser, item, hints[item.name])
     return config(**vars(parser.parse_args(arguments)))
+
+
+def summary(config: type[Any]) -> str:
+    """What a stage does, in one line: the first of its options' docstring."""
+    return (config.__doc__ or "").splitlines()[0]
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Any, hint: Any) -> None:

@@ -1,26 +1,25 @@
-"""What a measured figure depends on: versions, processor, instruction sets, threads."""
+"""The machine: its device, processor, cores and memory, and the versions that figures depend on."""
 
 import contextlib
+import ctypes
 import os
 import platform
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PACKAGES = (
-    "yoloq",
-    "torch",
-    "ultralytics",
-    "numpy",
-    "opencv-python",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "pycocotools",
-    "faster-coco-eval",
+from yoloq.base.errors import EngineError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = (  # of every figure; an engine adds its own
+    *("yoloq", "torch", "ultralytics", "numpy", "opencv-python"),
+    *("pycocotools", "faster-coco-eval"),
 )
-DISTRIBUTIONS = {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")}  # of one package
 ISA_FLAGS = (  # as Linux names them
     "avx2",
     "avx_vnni",
@@ -32,28 +31,67 @@ ISA_FLAGS = (  # as Linux names them
     "amx_int8",
 )
 CPUINFO = Path("/proc/cpuinfo")
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+LARGEST = 2**31 - 1
 
 
-def environment(device: str = "auto") -> dict[str, Any]:
+def torch_device(name: str) -> "torch.device":
+    """`auto` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        EngineError: the device is not there, or its name is not one of torch's.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = f"cuda:{name}" if name.isdigit() else name  # YOLOv5's way to name a GPU
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise EngineError(f"--device {name}: not a device; use cpu, cuda, cuda:N or auto") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise EngineError(
+                f"--device {name}: this machine has {count} CUDA devices; use --device cpu"
+            )
+    elif device.type != "cpu":
+        raise EngineError(f"--device {name}: use cpu, cuda, cuda:N or auto")
+    return device
+
+
+def has_gpu() -> bool:
+    """Whether torch can use an NVIDIA GPU."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a driver that is too old
+        return torch.cuda.is_available()
+
+
+def environment(
+    device: str = "auto", packages: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Any]:
     """Versions and machine data as JSON types; a package that is not installed is None.
 
     `isa` lists those of `ISA_FLAGS` that the processor has; empty where the system does not tell.
     `gpu` names the GPU that a stage with that device uses; None where it uses none.
+
+    Args:
+        packages: of the engines: name -> the distributions that it may come from.
 
     Raises:
         EngineError: the device is not there.
     """
     import torch
 
-    from yoloq.base.device import torch_device
-
     used = torch_device(device)
-    fields = _cpuinfo()
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
-        "versions": {package: installed_version(package) for package in PACKAGES},
-        "cpu": fields.get("model name") or platform.processor() or platform.machine(),
+        "versions": versions(packages or {}),
+        "cpu": cpu_model(),
         "isa": isa_flags(),
         "gpu": torch.cuda.get_device_name(used) if used.type == "cuda" else None,
         "threads": torch.get_num_threads(),
@@ -61,12 +99,23 @@ def environment(device: str = "auto") -> dict[str, Any]:
     }
 
 
-def installed_version(package: str) -> str | None:
-    """Version of an installed package, without importing it."""
-    for distribution in DISTRIBUTIONS.get(package, (package,)):
+def versions(packages: Mapping[str, Sequence[str]]) -> dict[str, str | None]:
+    """Versions of `PACKAGES` and of the given ones, without importing any."""
+    own = {name: (name,) for name in PACKAGES}
+    return {name: installed_version(*found) for name, found in {**own, **packages}.items()}
+
+
+def installed_version(*distributions: str) -> str | None:
+    """Version of the first of some distributions that is installed; None: none is."""
+    for distribution in distributions:
         with contextlib.suppress(PackageNotFoundError):
             return version(distribution)
     return None
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
 def isa_flags() -> list[str]:
@@ -99,3 +148,24 @@ def _cpuinfo() -> dict[str, str]:
     first = CPUINFO.read_text(encoding="utf-8").split("\n\n")[0]
     pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def keep_freed_memory() -> None:
+    """Let freed memory serve the next tensor; does nothing with another C library than glibc.
+
+    glibc maps every block above 32 MB anew and clears it page by page. Activations of a batch are
+    that large: on a CPU the page faults took a third of a forward pass in PyTorch.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_THRESHOLD, 2**30)
+    libc.mallopt(M_TRIM_THRESHOLD, LARGEST)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the machine or the GPU has no more memory."""
+    torch = sys.modules.get("torch")  # an error of torch's says that it is imported
+    return isinstance(error, MemoryError) or (
+        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    )

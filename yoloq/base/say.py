@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, one line at the end elsewhere."""
+"""What the user is told on stderr: messages, and progress as a bar or, in a file, as one line."""
 
 import contextlib
 import sys
@@ -7,6 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 REDRAW = 0.2  # seconds between two drawings of a quiet bar
+
+
+def say(text: str) -> None:
+    """Tell the user what is going on; results go to stdout, this to stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Tell the user what may be wrong and what to do about it."""
+    say(f"warning: {text}")
 
 
 @contextlib.contextmanager
@@ -30,7 +40,7 @@ def progress(
             yield advance
     else:
         yield lambda count: None
-        print(f"{title}: {total} {unit}, {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        say(f"{title}: {total} {unit}, {time.perf_counter() - start:.1f} s")
 
 
 @contextlib.contextmanager
@@ -107,7 +117,7 @@ def phases(title: str) -> Iterator[Phases]:
     start = time.perf_counter()
     if not sys.stderr.isatty():
         yield Phases()
-        print(f"{title}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
+        say(f"{title}: {time.perf_counter() - start:.1f} s")
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -2,20 +2,20 @@
 
 import importlib
 import importlib.util
+from typing import TYPE_CHECKING
 
-from yoloq.base.device import has_gpu
 from yoloq.base.errors import EngineError
-from yoloq.engines.base import PIP, Engine
+from yoloq.base.machine import has_gpu
 
-ENGINES = {  # name -> module; imported when used, since each pulls in its runtime
-    "openvino": "openvino",
-    "onnxruntime": "onnxruntime",
-    "tensorrt": "tensorrt",
-    "torch": "torch",
-}
+if TYPE_CHECKING:
+    from yoloq.engines.base import Engine
+
+PIP = ".venv/bin/pip install"
+# names of modules here with a row; imported when used, since each pulls in its runtime
+ENGINES = ("openvino", "onnxruntime", "tensorrt", "torch")
 
 
-def get_engine(name: str, device: str = "auto") -> Engine:
+def get_engine(name: str, device: str = "auto") -> "Engine":
     """The engine of a name; `auto` is the fastest that is installed for this machine.
 
     Args:
@@ -26,15 +26,15 @@ def get_engine(name: str, device: str = "auto") -> Engine:
             missing.
     """
     engine = engine_row(name)
-    if engine.check_device is not None:
-        engine.check_device(device)
+    if engine.compiler is not None:
+        engine.compiler.check_device(device)
     if importlib.util.find_spec(engine.name) is None:
         install = engine.install or f"{PIP} {engine.name}"
         raise EngineError(f"--engine {engine.name}: its package is not installed; {install}")
     return engine
 
 
-def engine_row(name: str) -> Engine:
+def engine_row(name: str) -> "Engine":
     """What is known of an engine without its package, which another machine may have.
 
     Raises:
@@ -44,8 +44,13 @@ def engine_row(name: str) -> Engine:
         name = next(n for n in _by_speed() if importlib.util.find_spec(n) is not None)
     if name not in ENGINES:
         raise EngineError(f"--engine {name}: not one of auto, {', '.join(ENGINES)}")
-    engine: Engine = importlib.import_module(f".{ENGINES[name]}", __package__).ENGINE
+    engine: Engine = importlib.import_module(f"yoloq.engines.{name}").ENGINE
     return engine
+
+
+def engine_packages() -> dict[str, tuple[str, ...]]:
+    """What figures on engines depend on: package -> the distributions that it may come from."""
+    return {name: found for each in ENGINES for name, found in engine_row(each).packages.items()}
 
 
 def _by_speed() -> list[str]:

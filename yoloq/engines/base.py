@@ -1,8 +1,8 @@
 """What an engine is: it builds a file from a model, and loads that file as a predictor."""
 
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,13 +11,16 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from yoloq.models import LoadedModel
+from yoloq.engines.options import BuildOptions
+from yoloq.graph.export import FloatGraph, export_float
 from yoloq.models.heads import Head, head_from_json
+from yoloq.models.load import LoadedModel
 from yoloq.quant.policy import Residual, Sharing
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.trace import Op
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
-PIP = ".venv/bin/pip install"
+GRAPH_PACKAGES = {name: (name,) for name in ("onnx", "onnx-graphsurgeon")}  # write the graphs
 
 
 @dataclass(frozen=True)
@@ -56,31 +59,6 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class BuildOptions:
-    """What a build can be told beyond its precision; an engine names those that it understands.
-
-    Attributes:
-        batch: images at once.
-        max_batch: above `batch`: any number of images from 1 to this, fastest at `batch`.
-        workspace: GiB of scratch memory; 0: as much as there is.
-        tf32: let FP32 convolutions round their inputs to TF32.
-        level: how long to search for fast kernels, 0 to 5.
-        calibrator: of `int8-implicit`, `entropy` or `minmax`.
-        fp16_layers: patterns of the convolutions that `int8-implicit` keeps in FP16.
-        ranges: ranges that `int8-implicit` is given by hand, `model.8.cv1=4.2` is +-4.2.
-    """
-
-    batch: int = 1
-    max_batch: int = 0
-    workspace: float = 0.0
-    tf32: bool = False
-    level: int = 3
-    calibrator: str = "entropy"
-    fp16_layers: tuple[str, ...] = ()
-    ranges: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Calibration:
     """Images for an engine that calibrates by itself.
 
@@ -93,25 +71,73 @@ class Calibration:
     batches: Callable[[], Iterator[NDArray[np.uint8]]]
 
 
+class Exports:
+    """The float graphs of a run's networks: each is exported once, whoever asks for it."""
+
+    def __init__(self) -> None:
+        self.graphs: dict[tuple[int, int], tuple[nn.Module, FloatGraph]] = {}
+
+    def of(self, net: nn.Module, imgsz: int, batch: int, ops: Sequence[Op]) -> FloatGraph:
+        """The graph of a network for a number of images; `ops` is the network's trace."""
+        key = (id(net), batch)
+        if key not in self.graphs:  # with the network, so that its id stays its own
+            self.graphs[key] = (net, export_float(net, imgsz, batch, ops))
+        return self.graphs[key][1]
+
+
 @dataclass(frozen=True)
 class Source:
     """What an engine is built from: the fused float model and its calibrated counterpart.
 
-    `device` is where an engine is built that measures kernels to choose from them. `caches` is the
-    folder for what its next build can use, such as those times; None: beside the engine.
+    Attributes:
+        info: what travels with the engine.
+        model: the float model.
+        quantized: the calibrated one, of the same network.
+        options: what the build is told beyond its precision.
+        calibration: images for a precision whose ranges the engine calibrates itself.
+        device: where an engine is built that measures kernels to choose from them.
+        caches: folder for what the next build can use, such as those times; None: beside the
+            engine.
+        exports: float graphs, which the sources of one run share.
     """
 
     info: ModelInfo
     model: LoadedModel
     quantized: QuantizedModel
-    options: BuildOptions = BuildOptions()
+    options: BuildOptions = field(default_factory=BuildOptions)
     calibration: Calibration | None = None
     device: str = "auto"
     caches: Path | None = None
+    exports: Exports = field(default_factory=Exports)
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""
         return (self.quantized.model if precision == "int8" else self.model).net
+
+    def exported(self, precision: str, batch: int = 1) -> FloatGraph:
+        """The float graph of the network of a precision."""
+        return self.exports.of(self.net(precision), self.info.imgsz, batch, self.quantized.ops)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What is linted, kept and built: one object.
+
+    Attributes:
+        source: what it was made from.
+        precision: as the engine calls it.
+        lowered: the ONNX graph as the engine runs it; None of an engine that reads none.
+    """
+
+    source: Source
+    precision: str
+    lowered: onnx.ModelProto | None = None
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph of an engine that reads one."""
+        assert self.lowered is not None, "this engine lowers to ONNX"
+        return self.lowered
 
 
 @dataclass(frozen=True)
@@ -135,49 +161,101 @@ class NodeTime:
 
 Profile = Callable[[Path, str, str, int, int], list[NodeTime]]
 Watch = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
+Packages = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """What only an engine has that a vendor's library compiles for one GPU.
+
+    Attributes:
+        options: names of the `BuildOptions` that it understands.
+        check_device: raises an EngineError where the engine does not run on a device; asked before
+            its package, which may be gigabytes, is found missing.
+        check: raises one where a precision that is asked for (none: all) or an option that is set
+            (by its name) is none of the installed version, or the option none of the precisions.
+        check_names: raises one where an option names no convolution.
+        calibrates: precisions whose ranges it calibrates itself, from `Source.calibration`.
+    """
+
+    options: tuple[str, ...]
+    check_device: Callable[[str], object]
+    check: Callable[[Sequence[str], Collection[str]], None]
+    check_names: Callable[[BuildOptions, Sequence[str]], None]
+    calibrates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Engine:
     """One row of the table of engines.
 
-    `precisions(device)` lists what runs there, FP32 first. `build(source, precision, folder)`
-    writes a file and returns it; `load(file, precision, device, threads)` opens it. `simulated`
-    says that int8 is computed in float and so claims no speed. `profile(file, precision, device,
-    threads, runs)` gives the time of every node in the order of execution; None where an engine
-    has no profile. `intermediates(source, precision, layers, threads)` opens the network so that,
-    called with uint8 (1, imgsz, imgsz, 3), it gives the outputs (1, C, H, W) of the named
-    convolutions before their activation; None where an engine cannot. `options` names the
-    `BuildOptions` that the engine understands. `graph(source, precision)` is the ONNX graph that
-    it builds from, and `target` what the linter calls it: nothing is linted without both.
-    `keeps_graph` says that this graph is a result of its own, for the vendor's tools.
-    `sharing` and `residual` are the placement (`quant.placement.Policy`) that it runs fastest.
-    `devices` is where it runs: cpu, cuda. `check_device(device)` raises an EngineError where it
-    does not run on that: asked before its package, which may be gigabytes, is found missing.
-    `install` says how to get that, where its name alone does not. `check(precisions, given)` raises
-    an EngineError where a precision or an option that is set (by its name) is none of the installed
-    version, or the option none of the precisions that are asked for (none: all of them).
-    `check_names(options, convolutions)` raises one where an option names no convolution.
+    Attributes:
+        name: on the command line, and of its module.
+        precisions: device -> what runs there, FP32 first.
+        build: (graph, folder) -> the engine file that it wrote into the folder.
+        load: (file, precision, device, threads) -> the predictor.
+        packages: what its figures depend on: package -> the distributions that it may come from.
+        lower: (source, precision) -> the ONNX graph that it builds from; None: it reads none.
+        target: what the linter calls it; empty: nothing is linted.
+        keeps_graph: the lowered graph is a result of its own, for the vendor's tools.
+        simulated: int8 is computed in float and so claims no speed.
+        profile: (file, precision, device, threads, runs) -> the time of every node in the order of
+            execution; None: it has no profile.
+        intermediates: (source, precision, layers, threads) -> a function that, called with uint8
+            (1, imgsz, imgsz, 3), gives the outputs (1, C, H, W) of the named convolutions before
+            their activation; None: it cannot.
+        sharing, residual: the placement (`quant.policy.Policy`) that it runs fastest.
+        devices: where it runs: cpu, cuda.
+        install: how to get its package, where its name alone does not say.
+        compiler: of an engine that a vendor's library compiles.
     """
 
     name: str
     precisions: Callable[[str], tuple[str, ...]]
-    build: Callable[[Source, str, Path], Path]
+    build: Callable[[Graph, Path], Path]
     load: Callable[[Path, str, str, int], Predictor]
+    packages: Packages = field(default_factory=dict)
+    lower: Callable[[Source, str], onnx.ModelProto] | None = None
+    target: str = ""
+    keeps_graph: bool = False
     simulated: bool = False
     profile: Profile | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
-    options: tuple[str, ...] = ()
-    graph: Callable[[Source, str], onnx.ModelProto] | None = None
-    target: str = ""
-    keeps_graph: bool = False
     sharing: Sharing = "siblings"
     residual: Residual = "none"
     devices: tuple[str, ...] = ("cpu",)
-    check_device: Callable[[str], object] | None = None
     install: str = ""
-    check: Callable[[Sequence[str], Collection[str]], None] | None = None
-    check_names: Callable[[BuildOptions, Sequence[str]], None] | None = None
+    compiler: Compiler | None = None
+
+    def graph(self, source: Source, precision: str) -> Graph:
+        """What `build` takes.
+
+        Raises:
+            PolicyError: the engine does not run the network's quantizers.
+        """
+        lowered = None if self.lower is None else self.lower(source, precision)
+        return Graph(source, precision, lowered)
+
+    def make(self, source: Source, precision: str, folder: Path) -> Path:
+        """Lower and build."""
+        return self.build(self.graph(source, precision), folder)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the `BuildOptions` that it understands."""
+        return self.compiler.options if self.compiler else ()
+
+    def calibrates(self, precision: str) -> bool:
+        """Whether the engine itself calibrates the ranges of a precision."""
+        return self.compiler is not None and precision in self.compiler.calibrates
+
+
+def described(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:
+    """A copy of a graph that carries what has to travel with it."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    onnx.helper.set_model_props(copied, {METADATA: info.to_json()})
+    return copied
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

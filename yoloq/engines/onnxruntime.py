@@ -13,20 +13,24 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
-from yoloq.engines import packages as runtimes
+from yoloq.engines import packages
 from yoloq.engines.base import (
+    GRAPH_PACKAGES,
     METADATA,
     Engine,
+    Graph,
     ModelInfo,
     NodeTime,
     Source,
     Watch,
     any_image,
     by_one,
+    described,
 )
-from yoloq.engines.graphs import exported, lowered, with_outputs
-from yoloq.graph.export import DEQUANTIZED, INPUT
+from yoloq.engines.graphs import tensors_of, with_outputs
+from yoloq.graph.export import INPUT
 from yoloq.graph.lower import lower_integer
+from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
 WARMUP = 5  # runs that a profile does not count
@@ -44,25 +48,21 @@ def precisions(device: str) -> tuple[str, ...]:
     return ("fp32", "int8")
 
 
-def build(source: Source, precision: str, folder: Path) -> Path:
+def build(graph: Graph, folder: Path) -> Path:
     """Write an ONNX file in the lowering that this engine runs in integers."""
-    model = graph(source, precision)
-    file = folder / f"onnxruntime-{precision}.onnx"
+    file = folder / f"onnxruntime-{graph.precision}.onnx"
     with replace_when_whole(file) as temporary:
-        onnx.save(model, temporary)
+        onnx.save(graph.model, temporary)
     return file
 
 
-def graph(source: Source, precision: str) -> onnx.ModelProto:
-    """The ONNX graph of a precision in the form that this engine runs."""
-    return _lower(exported(source, precision), source, precision)
-
-
-def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
+def lower(source: Source, precision: str) -> onnx.ModelProto:
+    """The ONNX graph of a precision in the form that this engine runs, with its metadata."""
+    exported = source.exported(precision)
     if precision == "int8":
-        model = lower_integer(model, source.net(precision), source.quantized.outputs)
-    onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
-    return model
+        lowered = lower_integer(exported, source.net(precision), source.quantized.outputs)
+        return described(lowered, source.info)
+    return described(exported.model, source.info)
 
 
 class OnnxRuntimePredictor:
@@ -84,7 +84,7 @@ def load(file: Path, precision: str, device: str, threads: int) -> OnnxRuntimePr
 
 
 def _open(file: Path | bytes, threads: int, **more: Any) -> OnnxRuntimePredictor:
-    onnxruntime = runtimes.onnxruntime()
+    onnxruntime = packages.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -123,7 +123,7 @@ def intermediates(source: Source, precision: str, layers: Sequence[str], threads
 
     Asked for what comes before that rounding, it would compute these convolutions in float.
     """
-    model, tensors = lowered(source, precision, layers, _lower)
+    model, tensors = lower(source, precision), tensors_of(source, precision, layers)
     made = {output for node in model.graph.node for output in node.output}
     read = {layer: f"{tensor}{DEQUANTIZED}" for layer, tensor in tensors.items()}
     tensors |= {layer: tensor for layer, tensor in read.items() if tensor in made}
@@ -166,8 +166,9 @@ ENGINE = Engine(
     precisions,
     build,
     load,
+    {"onnxruntime": ("onnxruntime",), **GRAPH_PACKAGES},
+    lower=lower,
+    target="onnxruntime",
     profile=profile,
     intermediates=intermediates,
-    graph=graph,
-    target="onnxruntime",
 )

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
 from yoloq.base.machine import isa_flags
-from yoloq.engines import packages as runtimes
+from yoloq.engines import packages
 from yoloq.engines.base import (
+    GRAPH_PACKAGES,
     METADATA,
     Engine,
+    Graph,
     ModelInfo,
     NodeTime,
     Source,
@@ -25,7 +27,7 @@ from yoloq.engines.base import (
     any_image,
     by_one,
 )
-from yoloq.engines.graphs import exported, lowered, with_outputs
+from yoloq.engines.graphs import tensors_of, with_outputs
 from yoloq.graph.lower import lower_minimal
 
 ACTIVATIONS = "yoloq_activations"  # key of an int8 file's activation type
@@ -42,7 +44,7 @@ def core() -> Any:
     back the one it found. With two cores the first to go frees the stack that the second puts back,
     and the next signal (a worker process that ends sends one) kills the process. Seen with 2026.4.
     """
-    return runtimes.openvino().Core()
+    return packages.openvino().Core()
 
 
 def sixteen_bit() -> str | None:
@@ -63,12 +65,11 @@ def precisions(device: str) -> tuple[str, ...]:
     return ("fp32", half, "int8") if half else ("fp32", "int8")
 
 
-def build(source: Source, precision: str, folder: Path) -> Path:
+def build(graph: Graph, folder: Path) -> Path:
     """Write OpenVINO's .xml and .bin; a 16-bit model also stores its weights in 16 bits."""
-    openvino = runtimes.openvino()
-    onnx_model = graph(source, precision)
-    model = core().read_model(onnx_model.SerializeToString())
-    model.set_rt_info(source.info.to_json(), METADATA)
+    openvino, precision = packages.openvino(), graph.precision
+    model = core().read_model(graph.model.SerializeToString())
+    model.set_rt_info(graph.source.info.to_json(), METADATA)
     if precision == "int8":
         model.set_rt_info("uint8" if wants_unsigned() else "int8", ACTIVATIONS)
     file = folder / f"openvino-{precision}.xml"
@@ -83,15 +84,12 @@ def build(source: Source, precision: str, folder: Path) -> Path:
     return file
 
 
-def graph(source: Source, precision: str) -> onnx.ModelProto:
+def lower(source: Source, precision: str) -> onnx.ModelProto:
     """The ONNX graph of a precision in the form that this engine runs."""
-    return _lower(exported(source, precision), source, precision)
-
-
-def _lower(model: onnx.ModelProto, source: Source, precision: str) -> onnx.ModelProto:
+    exported = source.exported(precision)
     if precision != "int8":
-        return model
-    return lower_minimal(model, source.net(precision), unsigned=wants_unsigned())
+        return exported.model
+    return lower_minimal(exported, source.net(precision), unsigned=wants_unsigned())
 
 
 def wants_unsigned() -> bool:
@@ -164,8 +162,9 @@ def _float_type(precision: str) -> str:
 
 def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
     """Outputs of convolutions, which are no longer fused with their activation."""
-    onnx_model, tensors = lowered(source, precision, layers, _lower)
-    model = core().read_model(with_outputs(onnx_model, tensors.values()).SerializeToString())
+    tensors = tensors_of(source, precision, layers)
+    graph = with_outputs(lower(source, precision), tensors.values())
+    model = core().read_model(graph.SerializeToString())
     request = _compile(model, precision, threads).create_infer_request()
 
     def watch(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -227,8 +226,9 @@ ENGINE = Engine(
     precisions,
     build,
     load,
+    {"openvino": ("openvino",), **GRAPH_PACKAGES},
+    lower=lower,
+    target="openvino",
     profile=profile,
     intermediates=intermediates,
-    graph=graph,
-    target="openvino",
 )

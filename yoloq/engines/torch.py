@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yoloq.base.device import torch_device
-from yoloq.base.machine import has_fast_bfloat16
-from yoloq.engines.base import METADATA, Engine, ModelInfo, Source, Watch
-from yoloq.models import load_model, save_model
+from yoloq.base.machine import has_fast_bfloat16, torch_device
+from yoloq.engines.base import METADATA, Engine, Graph, ModelInfo, Source, Watch
+from yoloq.models.load import load_model, save_model
+from yoloq.quant.observer import observed
 from yoloq.quant.quantized import load_quantized, save_quantized
-from yoloq.quant.statistics import observed
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -24,8 +23,9 @@ def precisions(device: str) -> tuple[str, ...]:
     return ("fp32", "bf16", "int8") if has_fast_bfloat16() else ("fp32", "int8")
 
 
-def build(source: Source, precision: str, folder: Path) -> Path:
+def build(graph: Graph, folder: Path) -> Path:
     """Write the model in yoloq's own format."""
+    source, precision = graph.source, graph.precision
     file = folder / f"torch-{precision}.pt"
     extra = {METADATA: source.info.to_json(), "precision": precision}
     if precision == "int8":

@@ -12,7 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from yoloq.base.errors import PolicyError
-from yoloq.graph.export import import_graph, swap
+from yoloq.graph.qdq import import_graph, swap
 
 SMALLEST = 2.0**-14  # normal number of FP16
 LARGEST = 65504.0

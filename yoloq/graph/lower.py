@@ -13,7 +13,8 @@ import onnx_graphsurgeon as gs
 from torch import nn
 
 from yoloq.base.errors import PolicyError
-from yoloq.graph.export import Affine, QdqGraph
+from yoloq.graph.export import FloatGraph
+from yoloq.graph.qdq import Affine, QdqGraph
 from yoloq.quant.modules import QuantAdd, QuantConv2d, is_on
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -23,20 +24,18 @@ SILU_MINIMUM = -0.2784645  # of x * sigmoid(x), at x = -1.278; also of x * sigmo
 SILU_FLAT = -6.0  # below this SiLU is within 0.015 of 0: steps spent there are wasted
 
 
-def lower_minimal(
-    model: onnx.ModelProto, net: nn.Module, unsigned: bool = False
-) -> onnx.ModelProto:
+def lower_minimal(exported: FloatGraph, net: nn.Module, unsigned: bool = False) -> onnx.ModelProto:
     """Q/DQ on the inputs and weights of quantized convolutions and on quantized residuals, no more.
 
     Numerically this is the network with its fake quantizers.
 
     Args:
-        model: `export_float` of the network.
+        exported: `export_float` of the network.
         net: the calibrated network.
         unsigned: write all activations in uint8, symmetric ones with zero-point 128: the same
             steps.
     """
-    graph = QdqGraph(model, net, unsigned)
+    graph = QdqGraph(exported, net, unsigned)
     return _with_pairs(graph, _policy_pairs(graph))
 
 
@@ -76,7 +75,7 @@ def _quantize_residual(pairs: Pairs, residual: gs.Variable, affine: Affine, both
         _join(pairs, other, affine, add)
 
 
-def lower_tensorrt(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
+def lower_tensorrt(exported: FloatGraph, net: nn.Module) -> onnx.ModelProto:
     """`lower_minimal` in int8, and int8 passed through Concat, MaxPool and nearest Resize.
 
     These operators only move values. Where all that reads such a result reads it through one pair,
@@ -85,14 +84,14 @@ def lower_tensorrt(model: onnx.ModelProto, net: nn.Module) -> onnx.ModelProto:
     TensorRT takes a uint8 input only where nothing but a Cast reads it (its `DataType.UINT8`).
 
     Args:
-        model: `export_float` of the network.
+        exported: `export_float` of the network.
         net: the calibrated network, or a float one, which gets no pairs.
 
     Raises:
         PolicyError: an activation has a zero-point, which TensorRT does not run; names its layer.
     """
     _check_symmetric(net)
-    graph = QdqGraph(model, net)
+    graph = QdqGraph(exported, net)
     _cast_first(graph.graph)
     pairs = _policy_pairs(graph)
     _pass_integers(graph.graph, pairs)
@@ -138,7 +137,7 @@ def _moves_values(node: gs.Node) -> bool:
     return node.op in ("Concat", "MaxPool") or nearest
 
 
-def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:
+def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:
     """All tensors from one quantized convolution to the next in uint8: ONNX Runtime's QLinear path.
 
     Quantizes more than the policy's fake quantizers do: convolution outputs, SiLU's sigmoid, and
@@ -148,7 +147,7 @@ def lower_integer(model: onnx.ModelProto, net: nn.Module, outputs: Ranges) -> on
     Args:
         outputs: range of each convolution's output, before its activation.
     """
-    graph = QdqGraph(model, net, unsigned=True)
+    graph = QdqGraph(exported, net, unsigned=True)
     affines: dict[str, Affine] = {}  # of each tensor that is held in integers
     inside: set[int] = set()  # ids of the convolutions that read it so
     apart: list[tuple[gs.Variable, Affine, gs.Node]] = []

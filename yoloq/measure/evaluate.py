@@ -1,6 +1,5 @@
 """From image files to detections in pixels of the original images."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.say import progress as show_progress
+from yoloq.base.say import warn
 from yoloq.data.loader import iterate
 from yoloq.engines.base import Predictor
 from yoloq.geometry.boxes import Letterbox, to_original
@@ -88,7 +88,4 @@ def _report(skipped: Sequence[Path], total: int) -> None:
     if skipped:
         names = ", ".join(str(file) for file in skipped[:LISTED])
         more = ", ..." if len(skipped) > LISTED else ""
-        print(
-            f"warning: {len(skipped)} of {total} images cannot be read; skipped: {names}{more}",
-            file=sys.stderr,
-        )
+        warn(f"{len(skipped)} of {total} images cannot be read; skipped: {names}{more}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 
 from yoloq.engines.base import Engine, NodeTime, Source, any_image
-from yoloq.graph.export import export_float
 from yoloq.graph.names import SCOPE, convolution_of, enclosing, module_of
 from yoloq.measure.latency import measure_predictors
 from yoloq.quant.policy import block_of
@@ -138,7 +137,7 @@ def _beside(module: str, layers: Collection[str]) -> str:
 
 def tensor_readers(source: Source) -> dict[str, list[str]]:
     """The convolutions that read each tensor of the exported graph."""
-    graph = export_float(source.net("fp32"), source.info.imgsz).graph
+    graph = source.exported("fp32").model.graph
     layers = source.quantized.placement.layers
     result: dict[str, list[str]] = defaultdict(list)
     for node in graph.node:
@@ -179,7 +178,7 @@ def measure_layer_times(
     rounds: dict[str, list[LayerTimes]] = {"int8": [], float_type: []}
     image, each = any_image(source.info.imgsz), -(-runs // ROUNDS)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        files = {name: engine.build(source, name, Path(temporary)) for name in rounds}
+        files = {name: engine.make(source, name, Path(temporary)) for name in rounds}
         for name, file in [*files.items()] * ROUNDS:
             times = layer_times(engine.profile(file, name, device, threads, each), layers, readers)
             # one engine at a time: idle threads of another would go on spinning for a while

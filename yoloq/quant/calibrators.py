@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from yoloq.quant.affine import QuantSpec
+from yoloq.quant.spec import QuantSpec
 from yoloq.quant.statistics import Statistics
 
 Range = tuple[float, float]

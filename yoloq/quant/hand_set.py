@@ -1,6 +1,5 @@
-"""Ranges that a user sets by hand: `model.8.cv1=4.2` on the command line."""
+"""Ranges that a user sets by hand, put into a calibrated network."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,30 +20,6 @@ class AmaxChange:
     layers: tuple[str, ...]
     before: float
     after: float
-
-
-def parse_amax(texts: Sequence[str], flag: str = "--amax") -> dict[str, float]:
-    """Name -> amax of texts like `model.8.cv1=4.2`; errors name the flag.
-
-    Raises:
-        PolicyError: a text has no name, or no number above 0.
-    """
-    chosen = {}
-    for text in texts:
-        name, _, number = text.rpartition("=")
-        amax = _number(number)
-        if not name or not 0 < amax < math.inf:
-            want = "a layer and a number above 0, as in model.8.cv1=4.2"
-            raise PolicyError(f"{flag} {text}: must be {want}")
-        chosen[name] = amax
-    return chosen
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def resolve_amax(placement: Placement, chosen: Mapping[str, float]) -> dict[str, float]:

@@ -14,10 +14,10 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from yoloq.base.errors import PolicyError
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.modules import QuantAdd, QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.trace import Op, concat_groups, residual_adds, sibling_groups
 
 Sharing = Literal["siblings", "concat"]

@@ -1,6 +1,6 @@
 """A calibrated model: float weights, policy and ranges, in memory and on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,37 +8,48 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import CheckpointError, PolicyError
-from yoloq.models import LoadedModel, load_model, save_model
+from yoloq.models.load import LoadedModel, load_model, save_model
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.policy import Placement, Policy, apply, resolve
-from yoloq.quant.trace import trace
+from yoloq.quant.trace import Op, trace
 
 OutputRanges = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """`model.net` carries the quantizers; its state dict is that of the fused float network.
+    """A network with quantizers, and what is known of it.
 
-    `outputs` is the range of each convolution's output before the activation, which engines that
-    keep whole chains in integers need.
+    Attributes:
+        model: its `net` carries the quantizers; its state dict is that of the fused float network.
+        placement: the policy, resolved.
+        outputs: range of each convolution's output before the activation, which engines that keep
+            whole chains in integers need.
+        ops: the trace of the float network (`trace.trace`).
     """
 
     model: LoadedModel
     policy: Policy
     placement: Placement
     outputs: OutputRanges
+    ops: Sequence[Op]
 
 
-def quantize_model(model: LoadedModel, policy: Policy) -> QuantizedModel:
+def quantize_model(
+    model: LoadedModel, policy: Policy, ops: Sequence[Op] | None = None
+) -> QuantizedModel:
     """Put the policy's quantizers into `model.net`, in place, not yet calibrated.
+
+    Args:
+        ops: the trace of the network, where there is one already.
 
     Raises:
         PolicyError: a pattern of the policy matches no convolution.
     """
-    placement = resolve(policy, trace(model.net))
+    ops = trace(model.net) if ops is None else ops
+    placement = resolve(policy, ops)
     apply(model.net, placement, policy.residual)
-    return QuantizedModel(model, policy, placement, {})
+    return QuantizedModel(model, policy, placement, {}, ops)
 
 
 def save_quantized(file: Path, quantized: QuantizedModel, **extra: Any) -> None:
@@ -52,8 +63,11 @@ def save_quantized(file: Path, quantized: QuantizedModel, **extra: Any) -> None:
     save_model(file, quantized.model, quantization=quantization, **extra)
 
 
-def load_quantized(file: Path) -> QuantizedModel:
+def load_quantized(file: Path, ops: Sequence[Op] | None = None) -> QuantizedModel:
     """Read what `save_quantized` wrote.
+
+    Args:
+        ops: the trace of the network, where there is one already.
 
     Raises:
         CheckpointError: the file is another one, or damaged.
@@ -63,15 +77,17 @@ def load_quantized(file: Path) -> QuantizedModel:
         raise CheckpointError(f"{file}: holds no quantized model; make it with `make ptq`")
     extra = {key: value for key, value in model.extra.items() if key != "quantization"}
     try:
-        return _restored(replace(model, extra=extra), model.extra["quantization"])
+        return _restored(replace(model, extra=extra), model.extra["quantization"], ops)
     except (AttributeError, KeyError, TypeError, ValueError, PolicyError) as error:
         raise CheckpointError(
             f"{file}: its policy or ranges are damaged ({error}); make it again with `make ptq`"
         ) from None
 
 
-def _restored(model: LoadedModel, saved: Mapping[str, Any]) -> QuantizedModel:
-    quantized = quantize_model(model, Policy.from_json(saved["policy"]))
+def _restored(
+    model: LoadedModel, saved: Mapping[str, Any], ops: Sequence[Op] | None
+) -> QuantizedModel:
+    quantized = quantize_model(model, Policy.from_json(saved["policy"]), ops)
     set_ranges(model.net, {n: torch.tensor(pair) for n, pair in saved["ranges"].items()})
     outputs = {name: (low, high) for name, (low, high) in saved["outputs"].items()}
     return replace(quantized, outputs=outputs)

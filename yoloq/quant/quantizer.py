@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import QuantSpec, fake_quantize, scale_and_zero_point
+from yoloq.quant.affine import fake_quantize, scale_and_zero_point
+from yoloq.quant.spec import QuantSpec
 
 
 class TensorQuantizer(nn.Module):

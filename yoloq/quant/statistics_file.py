@@ -7,7 +7,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from yoloq.base.files import replace_when_whole
-from yoloq.quant.statistics import Collected, Statistics
+from yoloq.quant.observer import Collected
+from yoloq.quant.statistics import Statistics
 
 FIELDS = ("low", "high", "counts", "means", "deviations")
 

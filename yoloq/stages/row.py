@@ -4,11 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from yoloq.base.device import torch_device
-from yoloq.base.machine import affinity
+from yoloq.base.machine import affinity, torch_device
 from yoloq.base.result import Row
 from yoloq.base.say import progress
-from yoloq.engines.base import ModelInfo, Predictor
+from yoloq.engines.base import Predictor
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score
@@ -67,9 +66,8 @@ def accuracy(inputs: Inputs, found: Detections, baseline: Detections) -> dict[st
 
 def simulated_int8(inputs: Inputs, quantized: QuantizedModel, name: str) -> Row:
     """Accuracy of an int8 model that PyTorch simulates, under the name of its row."""
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
     device = torch_device(inputs.config.device)
-    predictor = TorchPredictor(quantized.model.net, info, device, "int8")
+    predictor = TorchPredictor(quantized.model.net, inputs.info, device, "int8")
     found = find(inputs, predictor, title="detect, simulated int8")
     baseline = Detections.load(inputs.config.folder / BASELINE)
     return Row(

@@ -1,6 +1,5 @@
 """What every stage opens first: model, data set, labels; and how a finished stage is reused."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from dataclasses import replace as changed
@@ -11,22 +10,21 @@ from typing import Any, TypeVar
 from yoloq.base.config import StageConfig
 from yoloq.base.errors import DataError, RunError
 from yoloq.base.files import check_writable
-from yoloq.base.machine import environment
+from yoloq.base.machine import affinity, cpu_model, environment, isa_flags, versions
 from yoloq.base.result import Row, StageResult, hashes, input_key, read_result
+from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
 from yoloq.data.truth import LabelReport, read_ground_truth
+from yoloq.engines import engine_packages
+from yoloq.engines.base import ModelInfo
 from yoloq.geometry.detections import GroundTruth
-from yoloq.models import LoadedModel, load_model
+from yoloq.models.load import LoadedModel, load_model
+from yoloq.quant.trace import Op, trace
 
 C = TypeVar("C", bound=StageConfig)
 
 NOT_INPUTS = ("project", "name", "workers", "force")  # options that cannot change a result
-
-
-def say(text: str) -> None:
-    """Tell the user what is going on; results go to stdout, this to stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,16 @@ class Inputs:
     dataset: Dataset
     imgsz: int
     images: tuple[Path, ...]
+
+    @cached_property
+    def ops(self) -> list[Op]:
+        """The trace of the network: which tensor each convolution reads."""
+        return trace(self.model.net)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What has to travel with an engine of the model."""
+        return ModelInfo(self.model.head, self.model.names, self.imgsz)
 
     @cached_property
     def labels(self) -> tuple[GroundTruth, LabelReport]:
@@ -57,14 +65,24 @@ class Inputs:
     def without(self, skipped: list[Path]) -> "Inputs":
         """The same without images that cannot be read."""
         left = tuple(image for image in self.images if image not in set(skipped))
-        return Inputs(self.config, self.model, self.dataset, self.imgsz, left)
+        return self.on(left)
 
-    def key(self, stage: str, without: Sequence[str] = (), **more: Any) -> str:
+    def on(self, images: tuple[Path, ...]) -> "Inputs":
+        """The same on other images."""
+        other = changed(self, images=images)
+        if "ops" in self.__dict__:  # a trace costs a forward pass
+            other.__dict__["ops"] = self.ops
+        return other
+
+    def key(self, stage: str, without: Sequence[str] = (), timed: bool = False, **more: Any) -> str:
         """Hash of all that the stage's result depends on.
 
         Args:
             without: options that it does not depend on, or only through what `more` has.
+            timed: it has times, which are those of this machine.
         """
+        if timed:
+            more["machine"] = machine(self.config.device)
         left = {*NOT_INPUTS, *without}
         options = {k: v for k, v in asdict(self.config).items() if k not in left}
         for name in ("weights", "data"):
@@ -75,7 +93,7 @@ class Inputs:
             weights=self.model.sha256,
             data=self.dataset.sha256,
             imgsz=self.imgsz,
-            versions=environment()["versions"],
+            versions=package_versions(),
             **more,
         )
 
@@ -88,7 +106,7 @@ class Inputs:
             stage=stage,
             key=key,
             config=asdict(config),
-            environment=environment(config.device),
+            environment=environment(config.device, engine_packages()),
             weights={"path": str(config.weights), "sha256": self.model.sha256},
             data={
                 "path": str(config.data),
@@ -101,6 +119,17 @@ class Inputs:
             hashes=hashes(config.folder, artifacts),
             **more,
         )
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of all packages that a figure may depend on."""
+    return versions(engine_packages())
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What makes a time that of this machine: processor, its instruction sets, cores, GPU."""
+    gpu = environment(device)["gpu"]
+    return {"cpu": cpu_model(), "isa": isa_flags(), "cores": len(affinity()), "gpu": gpu}
 
 
 def open_inputs(config: StageConfig) -> Inputs:
@@ -147,7 +176,7 @@ def report_labels(inputs: Inputs) -> None:
     """
     _, report = inputs.labels
     for line in changed(report, unreadable=()).lines():
-        say(f"warning: {line}")
+        warn(f"{line}")
 
 
 def finished(folder: Path, stage: str, key: str, force: bool) -> StageResult | None:

@@ -9,8 +9,8 @@ from datetime import timedelta
 import torch
 from torch import distributed, nn
 
-from yoloq.base.device import torch_device
 from yoloq.base.errors import UserError
+from yoloq.base.machine import torch_device
 from yoloq.train.samples import TrainBatch
 
 PATIENCE = timedelta(days=1)  # others wait while the first process evaluates

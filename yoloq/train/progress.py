@@ -1,12 +1,13 @@
 """A progress bar of training on stderr; one line an epoch where stderr is no terminal."""
 
-import sys
 import time
 from datetime import timedelta
 from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from yoloq.base.say import say
 
 
 class EpochProgress:
@@ -55,7 +56,7 @@ class EpochProgress:
         if self.console.is_terminal:
             self.console.print(line, highlight=False)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
 
 def _join(numbers: dict[str, float]) -> str:

@@ -1,13 +1,12 @@
 """The model that training starts from."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any
 
-from yoloq.models import LoadedModel, load_model, new_model
-from yoloq.models.yolov5.network import YOLOv5, v6_spec
-from yoloq.train.prior import set_prior
-
-SCRATCH = ("", "scratch")
+from yoloq.models.family import get_family
+from yoloq.models.load import LoadedModel, load_model, new_model
+from yoloq.train import SCRATCH
 
 
 def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) -> LoadedModel:
@@ -19,12 +18,11 @@ def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) ->
         CheckpointError: the checkpoint cannot be used.
     """
     if weights in SCRATCH:
-        return _fresh(family, size, names)
+        return _fresh(family, get_family(family).spec(size, len(names)), names)
     loaded = load_model(weights, fuse=False)
     if len(loaded.names) == len(names):
         return replace(loaded, names=names)
-    model = new_model(loaded.family, {**loaded.spec, "nc": len(names)}, names)
-    _set_prior(model)
+    model = _fresh(loaded.family, {**loaded.spec, "nc": len(names)}, names)
     wanted = model.net.state_dict()
     given = loaded.net.state_dict()
     fitting = {
@@ -36,17 +34,8 @@ def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) ->
     return model
 
 
-def _fresh(family: str, size: str, names: tuple[str, ...]) -> LoadedModel:
-    if family == "yolov5":
-        model = new_model(family, v6_spec(size, len(names)), names)
-        _set_prior(model)
-        return model
-    from yoloq.models.ultralytics import package_spec
-
-    return new_model(family, package_spec(f"yolov5{size}", len(names)), names)
-
-
-def _set_prior(model: LoadedModel) -> None:
-    """Start biases of a classic head; the package's networks set their own."""
-    if model.family == "yolov5":
-        set_prior(cast(YOLOv5, model.net).detect)
+def _fresh(family: str, spec: Mapping[str, Any], names: tuple[str, ...]) -> LoadedModel:
+    """Random weights, with the start values of a fresh head."""
+    model = new_model(family, spec, names)
+    get_family(family).prior(model.net)
+    return model

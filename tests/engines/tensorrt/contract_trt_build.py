@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import tensorrt as trt
 from tiny_quant import SIZE
-from trt_builds import files, flags, source
+from trt_builds import files, flags, graph, source
 from trt_world import PLAN, TIMES, pretend_gpu
 
 from yoloq.base.errors import EngineError
 from yoloq.base.say import Phases
 from yoloq.engines import tensorrt as engine
-from yoloq.engines.base import BuildOptions
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt import bindings
 from yoloq.engines.tensorrt.cache import save_cache, timing_file, timing_key
 from yoloq.engines.tensorrt.manifest import check_fits, read_engine
@@ -59,7 +59,7 @@ def test_logger_is_one_and_keeps_errors_and_warnings():
 
 @pytest.mark.parametrize("precision", BUILT)
 def test_every_precision(precision, build, fakes, tmp_path):
-    file = engine.build(source(), precision, tmp_path)
+    file = engine.build(graph(source(), precision), tmp_path)
     manifest, plan = read_engine(file)
     assert plan == PLAN
     assert (manifest.precision, manifest.float_type) == (
@@ -88,7 +88,7 @@ def test_every_precision(precision, build, fakes, tmp_path):
 
 
 def test_options_of_all_precisions(fakes, tmp_path):
-    engine.build(source(workspace=0.5, tf32=True, level=5), "fp32", tmp_path)
+    engine.build(graph(source(workspace=0.5, tf32=True, level=5), "fp32"), tmp_path)
     assert not fakes.called("IBuilderConfig", "clear_flag")
     limit = {"pool": trt.MemoryPoolType.WORKSPACE, "pool_size": 512 * 1024 * 1024}
     assert fakes.called("IBuilderConfig", "set_memory_pool_limit") == [limit]
@@ -98,7 +98,7 @@ def test_options_of_all_precisions(fakes, tmp_path):
 
 @pytest.mark.parametrize("precision", BUILT)
 def test_dynamic_batch(precision, fakes, tmp_path):
-    engine.build(source(batch=2, max_batch=8), precision, tmp_path)
+    engine.build(graph(source(batch=2, max_batch=8), precision), tmp_path)
     counts = [(1, 2, 8), (2, 2, 2)] if precision == "int8-implicit" else [(1, 2, 8)]
     assert fakes.called("IOptimizationProfile", "set_shape") == [
         {"input": "images"}
@@ -119,7 +119,7 @@ def caches(fakes) -> list[bytes]:
 
 def test_timing_cache_serves_the_next_build(fakes, tmp_path):
     for precision in ("fp32", "fp16"):
-        engine.build(source(), precision, tmp_path)
+        engine.build(graph(source(), precision), tmp_path)
     assert caches(fakes) == [b"", TIMES]
     used = fakes.called("IBuilderConfig", "set_timing_cache")
     assert [bound["ignore_mismatch"] for bound in used] == [False, False]
@@ -130,7 +130,7 @@ def test_caches_may_lie_apart_from_the_engine(fakes, tmp_path):
     for folder in (kept, *apart):
         folder.mkdir()
     for folder in apart:
-        engine.build(replace(source(), caches=kept), "fp32", folder)
+        engine.build(graph(replace(source(), caches=kept), "fp32"), folder)
         assert files(folder) == {"tensorrt-fp32.engine"}
     assert len(files(kept)) == 1
     assert caches(fakes) == [b"", TIMES]
@@ -149,14 +149,14 @@ def test_timing_cache_that_cannot_be_used(damage, build, fakes, tmp_path, monkey
     else:
         answers = iter([False, True])
         fakes.behaviours["IBuilderConfig.set_timing_cache"] = lambda *_, **__: next(answers)
-    engine.build(source(), "fp32", tmp_path)
+    engine.build(graph(source(), "fp32"), tmp_path)
     assert caches(fakes) == ([TIMES, b""] if damage == "refused" else [b""])
 
 
 def test_parser_errors_are_shown(build, fakes, tmp_path):
     build.parser_errors = tuple((f"/net/{i}", "Conv", f"is\nwrong {i}") for i in range(5))
     with pytest.raises(EngineError) as caught:
-        engine.build(source(), "fp16", tmp_path)
+        engine.build(graph(source(), "fp16"), tmp_path)
     text = str(caught.value)
     assert "/net/0 (Conv): is wrong 0; /net/1 (Conv): is wrong 1; /net/2" in text
     assert "and 2 more" in text and "\n" not in text
@@ -191,7 +191,7 @@ def test_parser_errors_are_shown(build, fakes, tmp_path):
 def test_failed_build_says_why(errors, options, wanted, build, fakes, tmp_path):
     build.errors = errors
     with pytest.raises(EngineError, match=wanted) as caught:
-        engine.build(source(**options), "fp16", tmp_path)
+        engine.build(graph(source(**options), "fp16"), tmp_path)
     assert "\n" not in str(caught.value)
     assert not files(tmp_path)
 
@@ -213,7 +213,7 @@ def test_a_kernel_that_does_not_fit_is_a_warning(error, wanted, build, fakes, tm
     build.during = lambda config: trt.ILogger.log(log, trt.ILogger.WARNING, text)
     build.errors = (error,)
     with pytest.raises(EngineError, match=wanted):
-        engine.build(source(), "fp16", tmp_path)
+        engine.build(graph(source(), "fp16"), tmp_path)
 
 
 def test_the_reason_is_not_what_was_said_of_the_timing_cache(build, fakes, tmp_path):
@@ -224,7 +224,7 @@ def test_the_reason_is_not_what_was_said_of_the_timing_cache(build, fakes, tmp_p
     fakes.behaviours["IBuilderConfig.set_timing_cache"] = refuse
     build.errors = ("the real reason",)
     with pytest.raises(EngineError, match=r"build failed \(the real reason\)"):
-        engine.build(source(), "fp16", tmp_path)
+        engine.build(graph(source(), "fp16"), tmp_path)
 
 
 def test_warnings_are_counted_and_the_first_are_shown_once(build, fakes, tmp_path, capsys):
@@ -235,7 +235,7 @@ def test_warnings_are_counted_and_the_first_are_shown_once(build, fakes, tmp_pat
 
     build.during = warned
     for _ in range(2):  # those of one build are not counted with the next
-        engine.build(source(), "fp16", tmp_path)
+        engine.build(graph(source(), "fp16"), tmp_path)
         lines = capsys.readouterr().err.splitlines()
         start = lines.index(
             "warning: tensorrt fp16: TensorRT gave 82 warnings, 4 different; the first:"
@@ -243,7 +243,7 @@ def test_warnings_are_counted_and_the_first_are_shown_once(build, fakes, tmp_pat
         shown = ["  Missing scale for /net/a", "  Missing scale for /net/b", "  c"]
         assert lines[start + 1 :] == shown
     build.during = lambda config: None
-    engine.build(source(), "fp16", tmp_path)
+    engine.build(graph(source(), "fp16"), tmp_path)
     assert "warning" not in capsys.readouterr().err
 
 
@@ -261,7 +261,7 @@ def test_ctrl_c_ends_the_build_and_leaves_nothing(build, fakes, tmp_path):
 
     build.during = interrupted
     with pytest.raises(KeyboardInterrupt):
-        engine.build(source(), "fp16", tmp_path)
+        engine.build(graph(source(), "fp16"), tmp_path)
     assert steps[-1] is False  # TensorRT was told, and the thread has ended
     assert not files(tmp_path)
 
@@ -302,7 +302,7 @@ def test_monitor_is_driven_as_tensorrt_does():
 
 
 def test_an_engine_fits_where_it_was_built_alone(fakes, tmp_path, monkeypatch):
-    file = engine.build(source(), "fp16", tmp_path)
+    file = engine.build(graph(source(), "fp16"), tmp_path)
     manifest, _ = read_engine(file)
     device = engine.gpu("auto")
     check_fits(file, manifest, fakes, device)
@@ -316,6 +316,6 @@ def test_an_engine_fits_where_it_was_built_alone(fakes, tmp_path, monkeypatch):
 
 
 def test_build_thread_keeps_the_folder_clean(fakes, tmp_path: Path):
-    engine.build(source(), "fp32", tmp_path)
+    engine.build(graph(source(), "fp32"), tmp_path)
     key = timing_key(fakes, engine.gpu("auto"))
     assert files(tmp_path) == {"tensorrt-fp32.engine", timing_file(tmp_path, key).name}

@@ -16,14 +16,16 @@ from tiny_quant import SIZE, pictures, tiny_model
 
 from yoloq.base.errors import EngineError
 from yoloq.engines import get_engine
-from yoloq.engines.base import BuildOptions, ModelInfo
+from yoloq.engines.base import ModelInfo
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt import ENGINE, bindings
 from yoloq.engines.tensorrt.cache import load_cache, save_cache
 from yoloq.engines.tensorrt.calibrator import Feed, evenly, with_ranges
 from yoloq.engines.tensorrt.manifest import Manifest, read_engine, write_engine
 from yoloq.engines.tensorrt.monitor import cancellable
+from yoloq.quant.trace import trace
+from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import build_options, check_names
-from yoloq.stages.engine.stage import EngineConfig
 
 PLAN = bytes(range(256)) * 40
 
@@ -303,11 +305,13 @@ def test_a_stage_asks_first_what_the_version_understands():
     def check(precisions, given) -> None:
         raise EngineError(f"asked for {precisions} and {', '.join(given)}")
 
-    row = replace(ENGINE, check=check)
+    assert ENGINE.compiler is not None
+    row = replace(ENGINE, compiler=replace(ENGINE.compiler, check=check))
     config = EngineConfig(level=5, precisions=("int8-implicit",), calibrator="entropy")
     with pytest.raises(EngineError, match=r"asked for \('int8-implicit',\) and level, calibrator"):
         build_options(row, config)
-    assert build_options(replace(row, check=None), config).level == 5
+    silent = replace(ENGINE.compiler, check=lambda precisions, given: None)
+    assert build_options(replace(row, compiler=silent), config).level == 5
 
 
 @pytest.mark.parametrize(
@@ -322,12 +326,12 @@ def test_a_stage_asks_first_what_the_version_understands():
     ids=["layers", "range of nothing", "range of several", "fine", "none"],
 )
 def test_names_of_layers_are_checked_on_the_network_alone(options, wanted):
-    net = tiny_model().net
+    ops = trace(tiny_model().net)
     if wanted is None:
-        check_names(ENGINE, BuildOptions(**options), net)
+        check_names(ENGINE, BuildOptions(**options), ops)
     else:
         with pytest.raises(EngineError, match=wanted) as caught:
-            check_names(ENGINE, BuildOptions(**options), net)
+            check_names(ENGINE, BuildOptions(**options), ops)
         assert "\n" not in str(caught.value)
 
 

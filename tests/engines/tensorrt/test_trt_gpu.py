@@ -33,7 +33,7 @@ def build(made: Source, precision: str, folder: Path) -> Path:
     engine = get_engine("tensorrt")
     if precision not in engine.precisions("auto"):
         pytest.skip(f"TensorRT {tensorrt().__version__} does not build {precision}")
-    return engine.build(made, precision, folder)
+    return engine.make(made, precision, folder)
 
 
 def torch_outputs(net: torch.nn.Module) -> list[NDArray[np.float32]]:

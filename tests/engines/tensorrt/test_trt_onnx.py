@@ -15,11 +15,14 @@ from tiny_quant import NAMES, SIZE, as_input, pictures, signal_to_noise, tiny_mo
 from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError, PolicyError
-from yoloq.engines.base import METADATA, BuildOptions, ModelInfo, NodeTime, Source
+from yoloq.engines.base import METADATA, ModelInfo, NodeTime, Source
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.measure.layer_times import layer_times
 from yoloq.models import FAMILIES
-from yoloq.quant.affine import QuantSpec
+from yoloq.models.load import LoadedModel
+from yoloq.quant.spec import QuantSpec
+from yoloq.quant.trace import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -76,11 +79,17 @@ def test_dynamic_batch_gives_what_each_image_gives(family: str, precision: str) 
         assert signal_to_noise([one_by_one], [whole]) > (15 if precision == "int8" else 50)
 
 
+def of_network(made: Source, model: LoadedModel) -> Source:
+    """The same of another float network; its quantized one stays, and is not used."""
+    traced = replace(made.quantized, ops=trace(model.net))
+    return replace(made, model=model, quantized=traced)
+
+
 @pytest.mark.parametrize("name", ["yolov10n", "yolo12n", "yolo26n"])
 def test_attention_takes_any_number_of_images(name: str) -> None:
     """Beside a residual, a shape of one image would only fail with the second."""
     model = tiny_model(name)
-    sources = (replace(source("yolov5", options), model=model) for options in (ONE, DYNAMIC))
+    sources = (of_network(source("yolov5", options), model) for options in (ONE, DYNAMIC))
     one, any_number = (tensorrt_onnx(made, "fp32") for made in sources)
     apart = [
         np.concatenate(maps) for maps in zip(*(run(one, i[None]) for i in IMAGES), strict=True)
@@ -169,7 +178,8 @@ class Counting(nn.Module):
 
 def counting(use: Callable[[Tensor, int], Tensor], options: BuildOptions) -> onnx.ModelProto:
     made = source("yolov5", options)
-    return tensorrt_onnx(replace(made, model=replace(made.model, net=Counting(use).eval())), "fp32")
+    model = replace(made.model, net=Counting(use).eval())
+    return tensorrt_onnx(of_network(made, model), "fp32")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_every_precision_computes_what_its_onnx_says(family: str, tmp_path: Path
     gate = Gate(subject.info.head, tmp_path, onnx, IMAGES, 1)
     exact = run_onnx(tmp_path / onnx["onnx-fp32"], IMAGES, 1)
     for precision in engine.precisions("auto"):
-        predictor = engine.load(engine.build(subject, precision, tmp_path), precision, "auto", 1)
+        predictor = engine.load(engine.make(subject, precision, tmp_path), precision, "auto", 1)
         assert predictor.model == subject.info
         gate.check("tensorrt", precision, predictor)
         least = {"fp32": 80, "fp16": 40}.get(precision, 10)  # dB
@@ -36,7 +36,7 @@ def test_every_precision_computes_what_its_onnx_says(family: str, tmp_path: Path
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_batches(precision: str, batch: int, max_batch: int, tmp_path: Path) -> None:
     engine, subject = get_engine("tensorrt"), source(batch=batch, max_batch=max_batch)
-    predictor = engine.load(engine.build(subject, precision, tmp_path), precision, "auto", 1)
+    predictor = engine.load(engine.make(subject, precision, tmp_path), precision, "auto", 1)
     together = predictor(IMAGES)
     singles = [predictor(IMAGES[i : i + 1]) for i in range(len(IMAGES))]
     for level, found in enumerate(together):
@@ -49,7 +49,7 @@ def test_batches(precision: str, batch: int, max_batch: int, tmp_path: Path) -> 
 
 def test_layers_and_profile(tmp_path: Path) -> None:
     engine, subject = get_engine("tensorrt"), source()
-    file = engine.build(subject, "int8", tmp_path)
+    file = engine.make(subject, "int8", tmp_path)
     layers = engine.load(file, "int8", "auto", 1).layers()
     assert any(layer.is_convolution and layer.precision == "int8" for layer in layers)
     assert all(layer.kind for layer in layers), "built with detailed verbosity"

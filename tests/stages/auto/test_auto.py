@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.config import parse
 from yoloq.base.result import StageResult, read_result
+from yoloq.stages.auto import AutoConfig
 from yoloq.stages.auto import stage as auto
 from yoloq.stages.run import as_config
+from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,15 +22,15 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep of three layers without times."""
 
-    def sweep(config: auto.AutoConfig) -> sensitivity.SensitivityConfig:
-        return as_config(config, sensitivity.SensitivityConfig, top=3, screen=4, runs=0)
+    def sweep(config: AutoConfig) -> SensitivityConfig:
+        return as_config(config, SensitivityConfig, top=3, screen=4, runs=0)
 
-    monkeypatch.setattr(auto.AutoConfig, "sweep", property(sweep))
+    monkeypatch.setattr(auto, "sweep_config", sweep)
 
 
 def run(tiny: TinySet, project: Path, *flags: str) -> int:
     arguments = tiny.flags(project, "--engine", "torch", "--measure", "fidelity", *flags)
-    return cli.main(auto.AutoConfig, auto.run, arguments)
+    return main("auto", arguments)
 
 
 def result(project: Path, stage: str) -> StageResult | None:
@@ -58,8 +60,8 @@ def test_a_partial_policy_where_it_reaches_the_target(
     tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = tiny.flags(tmp_path, "--engine", "torch", "--measure", "fidelity")
-    config = parse(auto.AutoConfig, [*arguments, "--max-drop", "1e-9"])
-    tried = sensitivity.run(config.sweep).notes["search"]["tried"]
+    config = parse(AutoConfig, [*arguments, "--max-drop", "1e-9"])
+    tried = sensitivity.run(auto.sweep_config(config)).notes["search"]["tried"]
     lost, least = tried[0][1], min(drop for _, drop in tried)
     assert least < lost, "some layer gains"
     capsys.readouterr()

@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 import torch
-from test_engines import IMAGES, source
+from engine_source import IMAGES, source
 from tiny_quant import as_input
 
 from yoloq.base.errors import EngineError, PolicyError
@@ -13,8 +13,8 @@ from yoloq.engines import ENGINES, get_engine
 from yoloq.engines.base import Source
 from yoloq.measure.compare import LayerError
 from yoloq.models import FAMILIES
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.policy import Policy, Rule
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.stages.diagnose.against import Variant, compare_engines, open_variant, read_variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")

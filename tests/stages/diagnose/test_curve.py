@@ -5,9 +5,10 @@ import pytest
 import torch
 from tiny_quant import as_input, pictures, tiny_model
 
-from yoloq.quant.affine import ACTIVATION, QuantSpec
 from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.statistics import Observer, Statistics, collect, sample_size
+from yoloq.quant.observer import Observer, collect, sample_size
+from yoloq.quant.spec import ACTIVATION, QuantSpec
+from yoloq.quant.statistics import Statistics
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.diagnose.curve import amax_curve
 

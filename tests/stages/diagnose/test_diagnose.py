@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.files import sha256
 from yoloq.base.result import read_result
 from yoloq.quant.quantized import load_quantized, save_quantized
@@ -19,13 +19,12 @@ from yoloq.stages.diagnose import findings
 from yoloq.stages.diagnose import stage as diagnose
 from yoloq.stages.diagnose import subject as diagnosing
 from yoloq.stages.diagnose.findings import Finding
-from yoloq.stages.ptq import stage as ptq
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(flags: list[str]) -> int:
-    return cli.main(diagnose.DiagnoseConfig, diagnose.run, flags)
+    return main("diagnose", flags)
 
 
 def read(project: Path) -> dict[str, Any]:
@@ -36,7 +35,7 @@ def read(project: Path) -> dict[str, Any]:
 def quantized_run(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose run has a PTQ model."""
     project = tmp_path_factory.mktemp("runs")
-    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(project)) == 0
+    assert main("ptq", tiny.flags(project)) == 0
     return project
 
 
@@ -200,7 +199,7 @@ def test_a_policy_with_another_calibrator_is_offered_and_ptq_takes_it(
     assert f"make ptq ARGS='--policy {file}'" in capsys.readouterr().err
     net = load_quantized(project / "run" / "ptq.pt").model.net
     before = [amax(net, layer) for layer, _ in kinds]
-    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(project, "--policy", str(file))) == 0
+    assert main("ptq", tiny.flags(project, "--policy", str(file))) == 0
     net = load_quantized(project / "run" / "ptq.pt").model.net
     after = [amax(net, layer) for layer, _ in kinds]
     assert after[0] > before[0] and after[1] == before[1]
@@ -221,7 +220,7 @@ def test_ptq_takes_a_range_by_hand(
     project: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = tiny.flags(project, "--amax", "model.8.cv1=4.2", "model.3.conv=1.5")
-    assert cli.main(ptq.PtqConfig, ptq.run, flags) == 0
+    assert main("ptq", flags) == 0
     assert "model.8.cv1.conv, model.8.cv2.conv: amax 4.2 by hand" in capsys.readouterr().err
     net = load_quantized(project / "run" / "ptq.pt").model.net
     assert amax(net, "model.8.cv2.conv") == pytest.approx(4.2)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from yoloq.data.loader import iterate
 from yoloq.graph.export import float_copy
 from yoloq.measure.compare import LayerError, compare
-from yoloq.models import LoadedModel, load_model
 from yoloq.models.layered import LayeredNet
+from yoloq.models.load import LoadedModel, load_model
 from yoloq.quant.calibrate import calibrate
+from yoloq.quant.observer import collect
 from yoloq.quant.policy import conv_layers, default_policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
-from yoloq.quant.statistics import Statistics, collect
+from yoloq.quant.statistics import Statistics
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.diagnose import findings
 from yoloq.stages.diagnose.figures import CalibrationFigures, Figures, RangeFit, gather

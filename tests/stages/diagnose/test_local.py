@@ -8,10 +8,11 @@ from torch import nn
 
 from yoloq.graph.export import float_copy
 from yoloq.measure.compare import SNR_LIMIT
-from yoloq.quant.affine import ACTIVATION, WEIGHT, QuantSpec
 from yoloq.quant.modules import QuantConv2d
+from yoloq.quant.observer import BINS, Observer
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.statistics import BINS, Observer, Statistics
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.statistics import Statistics
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.diagnose.local import measure
 from yoloq.stages.diagnose.tensors import activation_figures, range_snr, weight_figures

@@ -13,13 +13,14 @@ from inspector_samples import version_11
 from tiny_quant import SIZE, tiny_model, tiny_quantized
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.errors import EngineError
 from yoloq.base.result import Row, read_result
-from yoloq.engines.base import BuildOptions, Engine, ModelInfo, NodeTime, Source
-from yoloq.engines.openvino import graph as openvino_graph
+from yoloq.engines.base import Compiler, Engine, Graph, ModelInfo, NodeTime, Source
+from yoloq.engines.openvino import lower as openvino_graph
+from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt.inspector import read_layers
-from yoloq.graph.lint import Finding
+from yoloq.graph.lint.table import Finding
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.engine import build as building
 from yoloq.stages.engine import layers
@@ -40,9 +41,10 @@ def source(**options: Any) -> Source:
 
 
 def fake_engine(**fields: Any) -> Engine:
-    def write(source: Source, precision: str, folder: Path) -> Path:
-        file = folder / f"fake-{precision}.txt"
-        file.write_text(f"{precision} of {len(source.quantized.placement.float_layers)}")
+    def write(graph: Graph, folder: Path) -> Path:
+        file = folder / f"fake-{graph.precision}.txt"
+        floats = graph.source.quantized.placement.float_layers
+        file.write_text(f"{graph.precision} of {len(floats)}")
         file.with_suffix(".bin").write_text("weights of " + file.read_text())
         return file
 
@@ -52,8 +54,17 @@ def fake_engine(**fields: Any) -> Engine:
     return Engine("fake", lambda device: PRECISIONS, write, load, **fields)
 
 
+def compiler(*options: str) -> Compiler:
+    """One that has these options, nothing against them, and calibrates a precision itself."""
+    return Compiler(options, *[lambda *given: None] * 3, calibrates=("int8-implicit",))
+
+
+def graphs_of(row: Engine, variants: list[Variant]) -> dict[str, Graph]:
+    return {each.key: row.graph(each.source, each.precision) for each in variants}
+
+
 def test_an_engine_is_told_its_options() -> None:
-    row = fake_engine(options=("batch", "fp16_layers"))
+    row = fake_engine(compiler=compiler("batch", "fp16_layers"))
     config = engine.EngineConfig(batch=4, fp16_layers=("model.1",))
     assert build_options(row, config) == BuildOptions(batch=4, fp16_layers=("model.1",))
     assert build_options(fake_engine(), engine.EngineConfig()) == BuildOptions()
@@ -104,7 +115,7 @@ def test_mistakes(
     the_error: Callable[[], str],
 ) -> None:
     command = tiny.flags(tmp_path, "--engine", "openvino", *flags)
-    assert cli.main(engine.EngineConfig, engine.run, command) == 2
+    assert main("engine", command) == 2
     assert words in the_error()
     assert not (tmp_path / "run").exists()
 
@@ -128,7 +139,7 @@ def test_two_int8_engines_of_one_run_have_files_of_their_own(tmp_path: Path) -> 
     first = source()
     second = replace(first, quantized=tiny_quantized(float_first=3))
     variants = make_variants(("fp32", "int8"), {"ptq": first, "qat": second})
-    loaded, files = build(fake_engine(), variants, tmp_path, "cpu", 1)
+    loaded, files = build(fake_engine(), graphs_of(fake_engine(), variants), tmp_path, "cpu", 1)
     assert list(files) == list(loaded) == ["fp32", "int8", "int8-qat"]
     floats = [len(s.quantized.placement.float_layers) for s in (first, second)]
     assert floats[0] < floats[1]
@@ -164,7 +175,7 @@ def test_a_published_engine_takes_the_place_of_an_earlier_one_with_its_weights(
 
 def test_calibration_has_the_images_and_the_key_of_ptq(tiny: TinySet, tmp_path: Path) -> None:
     flags = tiny.flags(tmp_path, "--images", "3", "--seed", "5")
-    assert cli.main(ptq.PtqConfig, ptq.run, flags) == 0
+    assert main("ptq", flags) == 0
     result = read_result(tmp_path / "run" / "ptq.json")
     assert result is not None
     config = engine.EngineConfig(
@@ -204,11 +215,16 @@ def variants_of(*precisions: str) -> list[Variant]:
     return make_variants(precisions, {"ptq": source()})
 
 
+def linting(row: Engine, folder: Path, *precisions: str) -> dict[str, str]:
+    variants = variants_of(*precisions)
+    return lint_graphs(row, variants, graphs_of(row, variants), folder)
+
+
 def test_an_error_of_the_linter_stops_the_build(linted: Any, tmp_path: Path) -> None:
     linted["openvino"] = [finding("warning", "slow"), finding("error")]
-    row = fake_engine(graph=openvino_graph, target="openvino")
+    row = fake_engine(lower=openvino_graph, target="openvino")
     with pytest.raises(EngineError) as caught:
-        lint_graphs(row, variants_of("fp32", "int8"), tmp_path)
+        linting(row, tmp_path, "fp32", "int8")
     text = str(caught.value)
     assert text.startswith("fake int8: a-rule: is wrong [node 1]; mend it") and "\n" not in text
     file = tmp_path / "fake-int8-graph.onnx"
@@ -220,7 +236,7 @@ def test_warnings_of_the_linter_are_counted(
     linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     linted["openvino"] = [finding("warning", "slow"), finding("warning"), finding("warning")]
-    lint_graphs(fake_engine(graph=openvino_graph, target="openvino"), variants_of("int8"), tmp_path)
+    linting(fake_engine(lower=openvino_graph, target="openvino"), tmp_path, "int8")
     [line] = capsys.readouterr().err.splitlines()
     assert "warning: fake int8" in line and "slow (1), a-rule (2)" in line
     assert "make lint-onnx" in line and "make ptq" not in line
@@ -230,8 +246,8 @@ def test_a_placement_for_another_engine_is_said(
     linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     linted["openvino"] = [finding("warning")]
-    row = fake_engine(graph=openvino_graph, target="openvino", sharing="concat")
-    lint_graphs(row, variants_of("int8"), tmp_path)
+    row = fake_engine(lower=openvino_graph, target="openvino", sharing="concat")
+    linting(row, tmp_path, "int8")
     assert "make ptq ENGINE=fake places quantizers" in capsys.readouterr().err
 
 
@@ -239,22 +255,20 @@ def test_a_placement_for_another_engine_is_said(
     ("fields", "precisions"),
     [
         pytest.param({"target": "openvino"}, ("int8",), id="no graph"),
-        pytest.param({"graph": openvino_graph}, ("int8",), id="no target"),
-        pytest.param({"graph": openvino_graph, "target": "openvino"}, ("fp32",), id="no types"),
+        pytest.param({"lower": openvino_graph}, ("int8",), id="no target"),
+        pytest.param({"lower": openvino_graph, "target": "openvino"}, ("fp32",), id="no types"),
     ],
 )
 def test_nothing_to_lint(
     fields: dict[str, Any], precisions: tuple[str, ...], linted: Any, tmp_path: Path
 ) -> None:
     linted["openvino"] = linted[""] = [finding("error")]
-    lint_graphs(fake_engine(**fields), variants_of(*precisions), tmp_path)
+    linting(fake_engine(**fields), tmp_path, *precisions)
     assert not list(tmp_path.iterdir())
 
 
 def test_graphs_that_an_engine_keeps_are_written_without_a_finding(tmp_path: Path) -> None:
-    names = lint_graphs(
-        building.engine_row("tensorrt"), variants_of("fp32", "fp16", "int8"), tmp_path
-    )
+    names = linting(building.engine_row("tensorrt"), tmp_path, "fp32", "fp16", "int8")
     assert names == {
         "graph-fp16": "tensorrt-fp16-graph.onnx",
         "graph-int8": "tensorrt-int8-graph.onnx",
@@ -270,7 +284,7 @@ def test_graphs_that_an_engine_keeps_are_written_without_a_finding(tmp_path: Pat
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_the_graphs_of_the_cpu_engines_have_no_error(name: str, tmp_path: Path) -> None:
     pytest.importorskip(name)
-    lint_graphs(building.engine_row(name), variants_of("int8"), tmp_path)
+    linting(building.engine_row(name), tmp_path, "int8")
 
 
 class Told:
@@ -299,10 +313,11 @@ def test_what_is_expected_in_int8() -> None:
         ("fp32", "int8-implicit", "int8"), {"ptq": source(fp16_layers=("model.2", "model.9*"))}
     )
     placement = int8.source.quantized.placement
-    assert layers.expected_int8(fp32) == []
+    row = building.engine_row("tensorrt")
+    assert layers.expected_int8(row, fp32) == []
     floats = set(placement.float_layers)
-    assert set(layers.expected_int8(int8)) == set(placement.layers) - floats and floats
-    named = layers.expected_int8(implicit)
+    assert set(layers.expected_int8(row, int8)) == set(placement.layers) - floats and floats
+    named = layers.expected_int8(row, implicit)
     assert not [name for name in named if name.startswith(("model.2.", "model.9."))]
     assert "model.0.conv" in named and "model.24.m.0" in named and "model.3.conv" in named
 
@@ -344,7 +359,7 @@ def test_slow_int8_is_named_with_its_dearest_layers(
     precision: str, advice: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = row("fp32", 9.0), row("fp16", 5.0), row(precision, 6.0)
-    [line] = warn(capsys, fake_engine(profile=profile(3.0)), *rows)
+    [line] = warn(capsys, fake_engine(profile=profile(3.0), compiler=compiler()), *rows)
     assert line.startswith(f"warning: fake {precision} takes 6.00 ms, fp16 5.00: int8 is slower")
     assert line.endswith(f"; keep those {advice}")
     assert "model.3.conv (+2.000 ms), model.12 (+0.250 ms)" in line
@@ -375,7 +390,7 @@ def test_no_warning_and_no_profile(rows: list[Row], capsys: pytest.CaptureFixtur
 
 
 def test_quantized_files_are_opened_by_stage(tiny: TinySet, tmp_path: Path) -> None:
-    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(tmp_path, "--images", "2")) == 0
+    assert main("ptq", tiny.flags(tmp_path, "--images", "2")) == 0
     result = read_result(tmp_path / "run" / "ptq.json")
     config = engine.EngineConfig(
         weights=str(tiny.weights), data=str(tiny.data), project=str(tmp_path), name="run"

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.errors import EngineError
 from yoloq.engines import engine_row
+from yoloq.engines.base import Compiler
 from yoloq.stages import run as opened
 from yoloq.stages.engine import gate, layers
 from yoloq.stages.engine import rows as measuring
 from yoloq.stages.engine import stage as engine
+from yoloq.stages.run import Inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(tiny: TinySet, project: Path, *more: str) -> int:
     flags = ("--engine", "onnxruntime", "--runs", "1", "--threads", "1", *more)
-    return cli.main(engine.EngineConfig, engine.run, tiny.flags(project, *flags))
+    return main("engine", tiny.flags(project, *flags))
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +63,51 @@ def test_a_slip_in_the_name_of_a_layer_is_found_before_any_stage_runs(
     monkeypatch: pytest.MonkeyPatch,
     the_error: Callable[[], str],
 ) -> None:
-    row = replace(engine_row("tensorrt"), check=None, precisions=lambda device: ("fp32",))
+    there = engine_row("tensorrt")
+    assert there.compiler is not None
+    any_version = replace(there.compiler, check=lambda precisions, given: None)
+    row = replace(there, compiler=any_version, precisions=lambda device: ("fp32",))
     monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
     assert run(tiny, tmp_path, *flags) == 2
     assert words in the_error()
     assert not (tmp_path / "run").exists()
 
 
-def test_key_and_result_name_the_gpu_of_the_device(
-    tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def environment(device: str = "auto") -> dict[str, Any]:
-        return {"versions": {}, "gpu": f"that of {device}"}
-
-    monkeypatch.setattr(engine, "environment", environment)
-    monkeypatch.setattr(opened, "environment", environment)
+@pytest.fixture
+def inputs(tiny: TinySet, tmp_path: Path) -> Inputs:
     paths = {"weights": str(tiny.weights), "data": str(tiny.data), "project": str(tmp_path)}
-    inputs = opened.open_inputs(engine.EngineConfig(**paths, name="run", device="cuda:1"))
+    return opened.open_inputs(engine.EngineConfig(**paths, name="run", device="cuda:1"))
+
+
+def gpu_of(device: str = "auto", packages: Any = None) -> dict[str, Any]:
+    return {"versions": {}, "gpu": f"that of {device}"}
+
+
+def test_the_result_names_the_gpu_of_the_device(
+    inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "environment", gpu_of)
     assert inputs.result("x", "key", [], {}).environment["gpu"] == "that of cuda:1"
-    wanted = inputs.key("x", quantized={}, precisions=(), gpu="that of cuda:1")
-    assert engine.result_key(inputs, "x", [], ()) == wanted
+
+
+@pytest.mark.parametrize(
+    ("fact", "other"),
+    [
+        ("environment", lambda device: {"gpu": "another"}),
+        ("cpu_model", lambda: "another"),
+        ("isa_flags", lambda: ["avx2"]),
+        ("affinity", lambda: list(range(99))),
+    ],
+)
+def test_times_of_another_machine_are_not_up_to_date(
+    fact: str, other: Any, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "environment", gpu_of)
+    here, accuracy = engine.result_key(inputs, "x", [], ()), inputs.key("ptq")
+    assert engine.result_key(inputs, "x", [], ()) == here
+    monkeypatch.setattr(opened, fact, other)
+    assert engine.result_key(inputs, "x", [], ()) != here
+    assert inputs.key("ptq") == accuracy, "that has no times"
 
 
 def raising(error: Exception) -> Any:
@@ -93,8 +120,8 @@ def raising(error: Exception) -> Any:
 def test_an_engine_of_any_number_of_images_is_timed_at_the_best_and_at_the_most(
     tiny: TinySet, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {"options": ("batch", "max_batch"), "keeps_graph": True}
-    row = replace(engine_row("onnxruntime"), **options)
+    told = Compiler(("batch", "max_batch"), *[lambda *given: None] * 3)
+    row = replace(engine_row("onnxruntime"), compiler=told, keeps_graph=True)
     monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
     assert run(tiny, project, "--max-batch", "3") == 0
     found = result(project)

@@ -13,19 +13,20 @@ import torch
 from tiny_quant import SIZE, as_input, pictures, tiny_model, tiny_quantized
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.base.errors import EngineError
 from yoloq.base.result import Row
 from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Source
-from yoloq.models import FAMILIES, load_model
+from yoloq.models import FAMILIES
 from yoloq.models.heads import AnchorHead
+from yoloq.models.load import load_model
 from yoloq.quant.calibrate import calibrate
+from yoloq.quant.observer import collect
 from yoloq.quant.policy import conv_layers, default_policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
-from yoloq.quant.statistics import collect
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.engine import build as building
 from yoloq.stages.engine import stage as engine
@@ -112,7 +113,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def engines(request: pytest.FixtureRequest, subject: Any) -> dict[str, Any]:
     pytest.importorskip(request.param)
     row = get_engine(request.param)
-    built = {p: row.build(subject.source, p, subject.folder) for p in row.precisions("cpu")}
+    built = {p: row.make(subject.source, p, subject.folder) for p in row.precisions("cpu")}
     return {p: row.load(file, p, "cpu", 1) for p, file in built.items()}
 
 
@@ -178,7 +179,7 @@ def test_poor_ranges_of_an_engine_s_own_are_a_warning(
         with torch.inference_mode():
             return [raw.numpy() for raw in implicit(as_input(images))]
 
-    found = gate.check("tensorrt", "int8-implicit", run)
+    found = gate.check("tensorrt", "int8-implicit", run, own=True)
     assert found[0].scores > 4 * gate.scores + 0.05
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(
@@ -199,7 +200,7 @@ def test_a_useless_map_stops_every_engine(key: str, value: float, words: str, su
     raws[1][:] = value
     stride = subject.source.info.head.strides[1]
     with pytest.raises(EngineError) as caught:
-        subject.gate.check("tensorrt", key, lambda images: raws)
+        subject.gate.check("tensorrt", key, lambda images: raws, own=key == "int8-implicit")
     assert f"tensorrt {key}: its map of stride {stride} {words}" in str(caught.value)
     assert "--precisions" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -209,7 +210,8 @@ def test_the_gate_goes_by_the_onnx_of_the_same_precision(subject: Any) -> None:
     raws = subject.gate.raws
 
     def far(key: str, like: str) -> float:
-        found = subject.gate.check("x", key, lambda images: raws[like])
+        own = key == "int8-implicit"
+        found = subject.gate.check("x", key, lambda images: raws[like], own)
         return max(item.moved for item in found)
 
     assert far("fp32", "onnx-fp32") == far("int8", "onnx-int8") == 0
@@ -227,7 +229,7 @@ def test_without_an_onnx_nothing_is_held_against_it(subject: Any) -> None:
 
 def run(tiny: TinySet, project: Path, *more: str) -> int:
     flags = ("--engine", "openvino", "--runs", "1", "--precisions", "fp32", "int8", *more)
-    return cli.main(engine.EngineConfig, engine.run, tiny.flags(project, *flags))
+    return main("engine", tiny.flags(project, *flags))
 
 
 @pytest.fixture

@@ -21,19 +21,17 @@ import torch
 from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
 from tiny_set import TinySet, make_tiny_set
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.engines import get_engine
-from yoloq.models import load_model, save_model
+from yoloq.models.load import load_model, save_model
 from yoloq.models.yolov5.network import v6_spec
+from yoloq.quant.observer import collect
 from yoloq.quant.quantized import load_quantized
-from yoloq.quant.statistics import collect
 from yoloq.stages.engine import stage as engine
-from yoloq.stages.ptq import stage as ptq
 from yoloq.stages.qat import epochs as qat_epochs
 from yoloq.stages.qat import fit as fine_tuning
 from yoloq.stages.qat import stage as qat
-from yoloq.stages.report import stage as report
 from yoloq.train.qat.objective import QatObjective
 from yoloq.train.qat.ranges import forget
 from yoloq.train.qat.student import make_student, settled
@@ -47,7 +45,7 @@ USUAL = ("--epochs", str(EPOCHS), "--batch-size", "3", "--lr", "1e-3", "--warmup
 
 
 def run(tiny: TinySet, project: Path, *more: str) -> int:
-    return cli.main(qat.QatConfig, qat.run, tiny.flags(project, *USUAL, *more))
+    return main("qat", tiny.flags(project, *USUAL, *more))
 
 
 def read(project: Path, stage: str = "qat") -> dict[str, Any]:
@@ -75,7 +73,7 @@ def one_thread_for_all() -> Iterator[None]:
 def calibrated(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose run is calibrated to two bits."""
     project = tmp_path_factory.mktemp("calibrated")
-    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(project, *COARSE)) == 0
+    assert main("ptq", tiny.flags(project, *COARSE)) == 0
     return project
 
 
@@ -218,7 +216,7 @@ def test_every_engine_runs_the_trained_model(name: str, tmp_path: Path) -> None:
     model = tiny_model()
     source = engine.Source(engine.ModelInfo(model.head, model.names, 64), model, trained)
     row = get_engine(name)
-    predictor = row.load(row.build(source, "int8", tmp_path), "int8", "cpu", 1)
+    predictor = row.load(row.make(source, "int8", tmp_path), "int8", "cpu", 1)
     found = predictor(pictures(3))
     noise = signal_to_noise(wanted, found)
     assert noise > 15 and noise > signal_to_noise(before, found) + 6
@@ -232,7 +230,7 @@ def test_engine_and_report_take_the_better_model(
     flags = tiny.flags(tmp_path, "--engine", "torch", *short)
 
     def build(*more: str) -> dict[str, Any]:
-        assert cli.main(engine.EngineConfig, engine.run, [*flags, *more]) == 0
+        assert main("engine", [*flags, *more]) == 0
         return read(tmp_path, "engine-torch")
 
     auto = build()
@@ -243,14 +241,14 @@ def test_engine_and_report_take_the_better_model(
     other = build("--of", "ptq")
     assert other["rows"][-1]["name"] == "INT8 PTQ" and other["key"] != auto["key"]
     build("--of", "qat")
-    assert cli.main(report.ReportConfig, report.run, tiny.flags(tmp_path)) == 0
+    assert main("report", tiny.flags(tmp_path)) == 0
     lines = (tmp_path / "run" / "report.md").read_text().splitlines()
     assert len([line for line in lines if "| INT8 QAT |" in line]) == 2
 
-    assert cli.main(ptq.PtqConfig, ptq.run, tiny.flags(tmp_path)) == 0  # another calibration
-    assert cli.main(engine.EngineConfig, engine.run, [*flags, "--of", "qat"]) == 2
+    assert main("ptq", tiny.flags(tmp_path)) == 0  # another calibration
+    assert main("engine", [*flags, "--of", "qat"]) == 2
     assert "started from another calibration" in capsys.readouterr().err
-    assert cli.main(report.ReportConfig, report.run, tiny.flags(tmp_path)) == 0
+    assert main("report", tiny.flags(tmp_path)) == 0
     assert "INT8 QAT" not in (tmp_path / "run" / "report.md").read_text()
     assert build()["rows"][-1]["name"] == "INT8 PTQ"
 
@@ -390,7 +388,7 @@ def test_a_full_disk_leaves_the_last_state_whole(
 
 
 def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:
-    from yoloq.models import new_model
+    from yoloq.models.load import new_model
 
     spec = v6_spec("n", changes.get("nc", 2)) | {"width_multiple": 0.125}
     names = tuple("abc"[: spec["nc"]]) if "nc" in changes else ("dark", "bright")

@@ -8,7 +8,8 @@ import pytest
 
 from yoloq.base.errors import RunError
 from yoloq.base.result import Row, StageResult
-from yoloq.stages.report.stage import ReportConfig, run
+from yoloq.stages.report import ReportConfig
+from yoloq.stages.report.stage import run
 
 ENVIRONMENT = {"cpu": "a processor", "isa": ["avx2"], "gpu": None}
 

@@ -56,7 +56,7 @@ def test_an_unknown_candidate_is_named_with_near_ones(chosen: str) -> None:
 
 
 def test_work_of_blocks_against_the_published_network() -> None:
-    from yoloq.models import fused, new_model
+    from yoloq.models.load import fused, new_model
     from yoloq.models.yolov5.network import v6_spec
 
     net = fused(new_model("yolov5", v6_spec("n", 80), tuple(map(str, range(80))))).net

@@ -15,11 +15,9 @@ import pytest
 import torch
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.quant.quantized import load_quantized
-from yoloq.stages.ptq import stage as ptq
-from yoloq.stages.sensitivity import stage as sensitivity
 from yoloq.stages.sensitivity.candidates import find_candidates
 from yoloq.stages.sensitivity.sweep import Variants
 
@@ -30,7 +28,7 @@ QUICK = ("--runs", "0", "--screen", "4", "--top", "3")
 
 def sweep(tiny: TinySet, project: Path, *flags: str) -> int:
     arguments = tiny.flags(project, *(flags or QUICK))
-    return cli.main(sensitivity.SensitivityConfig, sensitivity.run, arguments)
+    return main("sensitivity", arguments)
 
 
 def read(project: Path) -> dict[str, Any]:
@@ -89,7 +87,7 @@ def test_ptq_uses_a_proposed_policy(swept: Path, tiny: TinySet, tmp_path: Path) 
     policy = swept / "run" / "policy-top2.json"
     best = [layer["name"] for layer in read(swept)["notes"]["layers"][:2]]
     flags = tiny.flags(tmp_path, "--policy", str(policy))
-    assert cli.main(ptq.PtqConfig, ptq.run, flags) == 0
+    assert main("ptq", flags) == 0
     placement = load_quantized(tmp_path / "run" / "ptq.pt").placement
     blocks = {candidate.name for candidate in find_candidates(placement, "block")}
     assert len(blocks) == 14 and not blocks & set(best)
@@ -154,7 +152,7 @@ def test_a_journal_of_another_policy_is_refused(
 ) -> None:
     assert sweep(tiny, project) == 0
     flags = tiny.flags(project, "--keep-float", "model.9")
-    assert cli.main(ptq.PtqConfig, ptq.run, flags) == 0
+    assert main("ptq", flags) == 0
     capsys.readouterr()
     assert sweep(tiny, project) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
@@ -219,11 +217,11 @@ def test_a_run_folder_without_ptq_gets_one(tiny: TinySet, tmp_path: Path) -> Non
 
 def test_reuse_is_exact_on_the_official_network(coco_mini: Path, tmp_path: Path) -> None:
     from yoloq.data.loader import iterate
-    from yoloq.models import load_model
+    from yoloq.models.load import load_model
     from yoloq.quant.calibrate import calibrate
+    from yoloq.quant.observer import collect
     from yoloq.quant.policy import conv_layers, default_policy
     from yoloq.quant.quantized import quantize_model
-    from yoloq.quant.statistics import collect
     from yoloq.quant.trace import sibling_groups, trace
 
     files = sorted((coco_mini / "images" / "dev").iterdir())[:2]

@@ -3,18 +3,19 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
+from yoloq.__main__ import main
 from yoloq.base.result import Row, StageResult
 from yoloq.engines import get_engine
+from yoloq.engines.base import Compiler, Engine
 from yoloq.stages.engine import stage as engine
-from yoloq.stages.report import stage as report
 from yoloq.stages.run import as_config
-from yoloq.stages.table import stage as table
-from yoloq.stages.table.stage import TableConfig, missing
+from yoloq.stages.table import TableConfig
+from yoloq.stages.table.stage import missing
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -26,7 +27,7 @@ def made(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("openvino")
     # QAT runs first with its defaults, which ten epochs of a tiny set are
     flags = tiny.flags(project, "--engine", "openvino", "--runs", "3", "--threads", "1")
-    assert cli.main(TableConfig, table.run, flags) == 0
+    assert main("table", flags) == 0
     return project
 
 
@@ -91,7 +92,7 @@ def test_a_second_time_nothing_runs_again(
 ) -> None:
     before = (made / "run" / "engine-openvino.json").stat().st_mtime_ns
     flags = tiny.flags(made, "--engine", "openvino", "--runs", "3", "--threads", "1")
-    assert cli.main(TableConfig, table.run, flags) == 0
+    assert main("table", flags) == 0
     captured = capsys.readouterr()
     assert "up to date" in captured.err
     assert "INT8 QAT" in captured.out and "Speed-up" in captured.out
@@ -99,7 +100,7 @@ def test_a_second_time_nothing_runs_again(
 
 
 def test_the_report_has_the_same_rows(made: Path, tiny: TinySet) -> None:
-    assert cli.main(report.ReportConfig, report.run, tiny.flags(made)) == 0
+    assert main("report", tiny.flags(made)) == 0
     text = (made / "run" / "report.md").read_text()
     assert text.count("| openvino | INT8 PTQ |") == text.count("| openvino | INT8 QAT |") == 1
 
@@ -135,7 +136,9 @@ def test_the_table_has_all_options_of_an_engine() -> None:
     ],
 )
 def test_missing_rows(precisions: tuple[str, ...], rows: tuple[str, ...], words: list[str]) -> None:
-    row = engine.Engine("x", lambda device: precisions, *[None] * 2)  # type: ignore[arg-type]
+    nothing: Any = [None] * 3
+    own = Compiler((), *nothing, calibrates=("int8-implicit",))
+    row = Engine("x", lambda device: precisions, *nothing[:2], compiler=own)
     made = [Row(name, name, "x", 0.3, 0.5) for name in rows]
     found = StageResult("s", "k", {"device": "auto"}, {}, {}, {}, tuple(made))
     texts = missing(row, found)

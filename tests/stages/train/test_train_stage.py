@@ -8,10 +8,11 @@ import pytest
 import torch
 from tiny_set import TinySet
 
-from yoloq import __main__ as cli
-from yoloq.models import load_model
+from yoloq.__main__ import main
+from yoloq.models.load import load_model
+from yoloq.stages.train import TrainConfig
 from yoloq.stages.train import stage as train
-from yoloq.stages.train.stage import TrainConfig, epoch_batches, read_pictures
+from yoloq.stages.train.stage import epoch_batches, read_pictures
 from yoloq.train.start import start_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def run(tiny: TinySet, project: Path, *more: str) -> int:
     flags = [*tiny.flags(project), "--epochs", "2", "--batch-size", "3", "--amp", "off", *more]
-    return cli.main(TrainConfig, train.run, flags)
+    return main("train", flags)
 
 
 def result(project: Path) -> dict:

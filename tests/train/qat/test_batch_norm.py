@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.models.yolov5.blocks import Conv
-from yoloq.quant.affine import WEIGHT, weight_range
+from yoloq.quant.affine import weight_range
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import WEIGHT
 from yoloq.train.qat.batch_norm import FoldedConv2d, keep_batch_norm, reestimate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

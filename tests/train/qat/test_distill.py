@@ -9,8 +9,8 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import save_model
 from yoloq.models.heads import AnchorHead, DflHead
+from yoloq.models.load import save_model
 from yoloq.train.qat.box_distance import detection_distance
 from yoloq.train.qat.distill import Distillation, Taps, relative_error
 from yoloq.train.qat.teacher import common_blocks, load_teacher

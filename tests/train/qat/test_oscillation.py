@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from yoloq.quant.affine import WEIGHT, QuantSpec, weight_range
+from yoloq.quant.affine import weight_range
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import WEIGHT, QuantSpec
 from yoloq.train.qat.oscillation import Oscillations, dampening, growth
 from yoloq.train.qat.ranges import trainable_ranges
 

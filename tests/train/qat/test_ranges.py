@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from tiny_quant import NAMES, NARROW, as_input, pictures, tiny_quantized
 from torch import nn
 
-from yoloq.models import fused, new_model
+from yoloq.models.load import fused, new_model
 from yoloq.models.yolov5.network import v6_spec
-from yoloq.quant.affine import WEIGHT, QuantSpec, scale_and_zero_point, weight_range
+from yoloq.quant.affine import scale_and_zero_point, weight_range
 from yoloq.quant.modules import QuantConv2d, quantizers
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import quantize_model
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import WEIGHT, QuantSpec
 from yoloq.train.optimizer import make_optimizer
 from yoloq.train.qat import ranges
 from yoloq.train.qat.quantizers import AveragedQuantizer, FixedQuantizer, LearnedQuantizer

@@ -1,15 +1,16 @@
 """TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
 
 import json
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
 
 from yoloq.base.files import sha256_text
-from yoloq.engines.base import Engine, NodeTime, Predictor, Source
+from yoloq.base.say import warn
+from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, Graph, NodeTime, Predictor, Source
+from yoloq.engines.options import IMPLICIT, BuildOptions
 from yoloq.engines.tensorrt.bindings import (
     INSTALL,
     gpu,
@@ -18,7 +19,7 @@ from yoloq.engines.tensorrt.bindings import (
     one_line,
     tensorrt,
 )
-from yoloq.engines.tensorrt.job import IMPLICIT, check_given, check_names, check_options
+from yoloq.engines.tensorrt.job import check_given, check_names, check_options
 from yoloq.engines.tensorrt.manifest import Manifest, capability, gpu_name, write_engine
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.engines.tensorrt.plan import build_plan
@@ -46,18 +47,19 @@ def check(precisions: Sequence[str], given: Collection[str]) -> None:
     check_given(tensorrt(), precisions, given)
 
 
-def build(source: Source, precision: str, folder: Path) -> Path:
+def build(graph: Graph, folder: Path) -> Path:
     """Build an engine for the GPU of this machine.
 
     Raises:
         EngineError: TensorRT cannot be used or cannot build the network; says why.
     """
+    source, precision = graph.source, graph.precision
     trt, device = tensorrt(), gpu(source.device)
     check_options(trt, precision, source.options)
-    graph = tensorrt_onnx(source, precision).SerializeToString()
     messages = logger(trt).messages
     messages.take_warned()
-    plan = build_plan(trt, source, precision, graph, source.caches or folder, device)
+    onnx = graph.model.SerializeToString()
+    plan = build_plan(trt, source, precision, onnx, source.caches or folder, device)
     _tell(precision, messages.take_warned())
     file = folder / f"tensorrt-{precision}.engine"
     write_engine(file, manifest(source, precision, str(trt.__version__), device), plan)
@@ -68,8 +70,8 @@ def _tell(precision: str, warned: Mapping[str, int]) -> None:
     """Print how many warnings TensorRT gave, and the first ones, each once."""
     if warned:
         first = [f"  {one_line(text)}" for text in warned][:LISTED]
-        title = f"warning: tensorrt {precision}: TensorRT gave {sum(warned.values())} warnings"
-        print(f"{title}, {len(warned)} different; the first:", *first, sep="\n", file=sys.stderr)
+        title = f"tensorrt {precision}: TensorRT gave {sum(warned.values())} warnings"
+        warn("\n".join([f"{title}, {len(warned)} different; the first:", *first]))
 
 
 def manifest(source: Source, precision: str, version: str, device: torch.device) -> Manifest:
@@ -114,25 +116,20 @@ ENGINE = Engine(
     precisions,
     build,
     load,
-    profile=profile,
-    options=(
-        "batch",
-        "max_batch",
-        "workspace",
-        "tf32",
-        "level",
-        "calibrator",
-        "fp16_layers",
-        "ranges",
-    ),
-    graph=tensorrt_onnx,
+    {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), **GRAPH_PACKAGES},
+    lower=tensorrt_onnx,
     target="tensorrt",
     keeps_graph=True,
+    profile=profile,
     sharing="concat",
     residual="input",
     devices=("cuda",),
-    check_device=gpu,
     install=INSTALL,
-    check=check,
-    check_names=check_names,
+    compiler=Compiler(
+        tuple(field.name for field in fields(BuildOptions)),
+        check_device=gpu,
+        check=check,
+        check_names=check_names,
+        calibrates=(IMPLICIT,),
+    ),
 )

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from yoloq.base.device import has_gpu, torch_device
 from yoloq.base.errors import EngineError
-from yoloq.engines.base import PIP
+from yoloq.base.machine import has_gpu, torch_device
+from yoloq.engines import PIP
 
 MAJORS = (10, 11)  # that this package builds and runs engines with
 INSTALL = (

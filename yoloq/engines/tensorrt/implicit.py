@@ -10,9 +10,10 @@ import torch
 from yoloq.base.errors import EngineError
 from yoloq.base.files import sha256_text
 from yoloq.engines.base import Calibration
+from yoloq.engines.options import IMPLICIT
 from yoloq.engines.tensorrt.cache import load_cache
 from yoloq.engines.tensorrt.calibrator import Feed, calibrator
-from yoloq.engines.tensorrt.job import IMPLICIT, Job, fp16_layers
+from yoloq.engines.tensorrt.job import Job, fp16_layers
 from yoloq.graph.names import convolution_of
 
 PHASE = "calibrate"
@@ -49,7 +50,7 @@ def configure(job: Job, network: Any, config: Any, ranges: Mapping[str, float]) 
         tensor.set_dynamic_range(-amax, amax)
         tensors[tensor.name] = amax
     feed = _feed(job, network.get_input(0), tensors)
-    config.int8_calibrator = calibrator(trt, job.options.calibrator, feed)
+    config.int8_calibrator = calibrator(trt, job.calibrator, feed)
     return feed
 
 
@@ -98,11 +99,11 @@ def _calibration(job: Job) -> Calibration:
 
 
 def _file(job: Job) -> Path:
-    return job.folder / f"tensorrt-{job.options.calibrator}.calibration"
+    return job.folder / f"tensorrt-{job.calibrator}.calibration"
 
 
 def _key(job: Job) -> str:
     """Hash of what a table depends on; the graph holds the weights."""
     graph = hashlib.sha256(job.graph).hexdigest()
-    parts = (_calibration(job).key, job.options.calibrator, job.trt.__version__, graph)
+    parts = (_calibration(job).key, job.calibrator, job.trt.__version__, graph)
     return sha256_text(" ".join(parts))

@@ -147,18 +147,18 @@ class LayerReport:
     convolutions: Mapping[str, str]
     not_int8: tuple[str, ...]
 
-    def lines(self, title: str) -> list[str]:
-        """What to tell the user: the counts, and a warning that names layers where there is one."""
+    def summary(self) -> str:
+        """The counts in one line."""
         counts = ", ".join(f"{count} {name}" for name, count in self.precisions.items())
-        lines = [f"{title}: {counts} layers, {self.reformats} reformats"]
-        if self.not_int8:
-            names = ", ".join(self.not_int8[:NAMED])
-            more = ", ..." if len(self.not_int8) > NAMED else ""
-            lines.append(
-                f"warning: {title}: {len(self.not_int8)} convolutions were to run in int8 and do "
-                f"not: {names}{more}"
-            )
-        return lines
+        return f"{counts} layers, {self.reformats} reformats"
+
+    def warning(self) -> str:
+        """Which convolutions do not run in int8 though they were to; empty where all do."""
+        if not self.not_int8:
+            return ""
+        names = ", ".join(self.not_int8[:NAMED])
+        more = ", ..." if len(self.not_int8) > NAMED else ""
+        return f"{len(self.not_int8)} convolutions were to run in int8 and do not: {names}{more}"
 
     def to_json(self, layers: Sequence[LayerInfo]) -> dict[str, Any]:
         """The report and the layers that it is about, as plain data."""

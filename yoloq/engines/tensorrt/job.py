@@ -10,12 +10,15 @@ import torch
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.say import Phases
-from yoloq.engines.base import PIP, BuildOptions, Source
+from yoloq.engines import PIP
+from yoloq.engines.base import Source
+from yoloq.engines.options import IMPLICIT, BuildOptions
 from yoloq.engines.tensorrt.bindings import has_builder_precision
-from yoloq.quant.hand_set import only_layer, parse_amax
+from yoloq.quant.amax_flag import parse_amax
+from yoloq.quant.hand_set import only_layer
 from yoloq.quant.policy import check_patterns, matches
 
-IMPLICIT = "int8-implicit"
+CALIBRATOR = "entropy"  # the default, which the course had
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,11 @@ class Job:
     def options(self) -> BuildOptions:
         """What the build was told."""
         return self.source.options
+
+    @property
+    def calibrator(self) -> str:
+        """How TensorRT calibrates implicit INT8."""
+        return self.options.calibrator or CALIBRATOR
 
 
 FLAGS = {"calibrator": "--calibrator", "fp16_layers": "--fp16-layers", "ranges": "--ranges"}

@@ -5,11 +5,9 @@ from itertools import zip_longest
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from torch import nn
 
 from yoloq.base.errors import EngineError
 from yoloq.engines.base import METADATA, Source
-from yoloq.graph.export import export_float
 from yoloq.graph.fp16 import to_fp16
 from yoloq.graph.lower import lower_tensorrt
 
@@ -30,11 +28,12 @@ def tensorrt_onnx(source: Source, precision: str) -> onnx.ModelProto:
         PolicyError: TensorRT does not run the policy in int8, or a value is out of FP16's range.
         EngineError: the network can not have a dynamic batch.
     """
-    options, net, imgsz = source.options, source.net(precision), source.info.imgsz
+    options = source.options
     if options.max_batch > options.batch:
-        model = _for_any_batch(net, imgsz)
+        model = _for_any_batch(source, precision)
     else:
-        model = lower_tensorrt(export_float(net, imgsz, options.batch), net)
+        exported = source.exported(precision, options.batch)
+        model = lower_tensorrt(exported, source.net(precision))
     if precision in ("fp16", "int8"):
         model = to_fp16(model)
     if precision == "int8-implicit":
@@ -56,7 +55,7 @@ def _take_floats(model: onnx.ModelProto) -> None:
     images.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
 
 
-def _for_any_batch(net: nn.Module, imgsz: int) -> onnx.ModelProto:
+def _for_any_batch(source: Source, precision: str) -> onnx.ModelProto:
     """The graph with a dynamic first axis.
 
     The exporter writes the number of images into the shapes that attention asks for, as a factor
@@ -66,7 +65,8 @@ def _for_any_batch(net: nn.Module, imgsz: int) -> onnx.ModelProto:
     Raises:
         EngineError: they differ in something else; names it.
     """
-    model, other = (lower_tensorrt(export_float(net, imgsz, count), net) for count in COUNTS)
+    net, exports = source.net(precision), (source.exported(precision, n) for n in COUNTS)
+    model, other = (lower_tensorrt(exported, net) for exported in exports)
     graph = model.graph
     pairs = (
         *zip_longest(graph.node, other.graph.node),

@@ -15,6 +15,7 @@ import torch
 from yoloq.base.errors import EngineError
 from yoloq.base.say import phases
 from yoloq.engines.base import Source
+from yoloq.engines.options import IMPLICIT
 from yoloq.engines.tensorrt import implicit
 from yoloq.engines.tensorrt.bindings import create, has_builder_precision, logger, one_line
 from yoloq.engines.tensorrt.cache import (
@@ -23,7 +24,7 @@ from yoloq.engines.tensorrt.cache import (
     timing_key,
     use_timing_cache,
 )
-from yoloq.engines.tensorrt.job import IMPLICIT, Job, check_options, ranges
+from yoloq.engines.tensorrt.job import Job, check_options, ranges
 from yoloq.engines.tensorrt.monitor import cancellable, monitor
 
 GIB = 1 << 30

@@ -1,10 +1,10 @@
 """Time of every layer of a TensorRT engine, under the names of the ONNX nodes fused into it."""
 
-import sys
 from pathlib import Path
 from statistics import median
 
 from yoloq.base.errors import EngineError
+from yoloq.base.say import warn
 from yoloq.engines.base import NodeTime, any_image
 from yoloq.engines.tensorrt.inspector import LayerInfo, named
 from yoloq.engines.tensorrt.runtime import TensorRtPredictor, open_engine
@@ -29,7 +29,7 @@ def _told(predictor: TensorRtPredictor) -> list[LayerInfo]:
     try:
         return predictor.layers()
     except EngineError as error:
-        print(f"warning: layers are known by name alone: {error}", file=sys.stderr)
+        warn(f"layers are known by name alone: {error}")
         return []
 
 

@@ -1,6 +1,5 @@
 """Running a TensorRT engine: torch tensors as buffers, a CUDA graph for each number of images."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloq.base.errors import EngineError
+from yoloq.base.say import warn
 from yoloq.engines.base import ModelInfo
 from yoloq.engines.tensorrt.bindings import create, gpu, logger, one_line, tensorrt
 from yoloq.engines.tensorrt.inspector import LayerInfo, read_layers
@@ -67,7 +67,7 @@ class Slot:
                     self.launch()
             except (RuntimeError, EngineError) as error:
                 reason = str(error).splitlines()[0]
-                print(f"warning: no CUDA graph, every run is enqueued ({reason})", file=sys.stderr)
+                warn(f"no CUDA graph, every run is enqueued ({reason})")
                 return
         self.graph = graph
 

@@ -113,6 +113,10 @@ def spec(size: str, nc: int) -> dict[str, Any]:
     return package_spec(f"yolov5{size}", nc)
 
 
+def prior(net: nn.Module) -> None:
+    """Nothing: the package's networks set their own start values."""
+
+
 def package_spec(name: str, nc: int) -> dict[str, Any]:
     """The spec of one of the package's own models, such as `yolov5n` (YOLOv5u-n) or `yolo11s`."""
     return {**import_ultralytics().yaml_model_load(f"{name}.yaml"), "nc": nc}

@@ -1,9 +1,11 @@
 """The family of classic YOLOv5 (v5.0 to v7.0): its network, its head, its pickled checkpoints."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
@@ -74,3 +76,17 @@ def _activation(parts: Mapping[str, Stub]) -> str:
             f"has activation {act.path}, which yoloq does not know: {', '.join(ACTIVATIONS)}"
         )
     return f"nn.{name}({act.state.get('negative_slope', '')})"
+
+
+OBJECTS = 8.0  # expected in an image of 640 x 640: YOLOv5's prior
+SURE = 0.6  # share of the class probability
+
+
+@torch.no_grad()
+def prior(net: nn.Module) -> None:
+    """Biases that predict the usual rarity of objects (arXiv 1708.02002, section 3.3)."""
+    detect = cast(YOLOv5, net).detect
+    for conv, stride in zip(detect.m, detect.stride.tolist(), strict=True):
+        bias = cast(Tensor, conv.bias).view(detect.na, -1)
+        bias[:, 4] += math.log(OBJECTS / (640 / stride) ** 2)
+        bias[:, 5:] += math.log(SURE / (detect.nc - 0.99999))

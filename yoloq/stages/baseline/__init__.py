@@ -1,1 +1,10 @@
-"""`make baseline`."""
+"""`make baseline`: the FP32 figures that all else is held against."""
+
+from dataclasses import dataclass
+
+from yoloq.base.config import StageConfig
+
+
+@dataclass(frozen=True)
+class BaselineConfig(StageConfig):
+    """Measure the FP32 checkpoint: mAP, latency, FPS, size."""

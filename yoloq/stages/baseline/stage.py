@@ -1,28 +1,22 @@
 """FP32 baseline: the accuracy that INT8 is held against, in PyTorch."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from yoloq.base.config import StageConfig
-from yoloq.base.device import torch_device
+from yoloq.base.machine import torch_device
 from yoloq.base.result import Row, StageResult
-from yoloq.engines.base import ModelInfo
+from yoloq.base.say import say, warn
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import end_to_end, measure
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
-from yoloq.stages.run import Inputs, finished, open_inputs, report_labels, say
+from yoloq.stages.run import Inputs, finished, open_inputs, report_labels
 
 FEW = 30  # val images; below this the interval itself is a guess
-
-
-@dataclass(frozen=True)
-class BaselineConfig(StageConfig):
-    """Measure the FP32 checkpoint: mAP, latency, FPS, size."""
 
 
 def run(config: BaselineConfig) -> StageResult:
@@ -32,19 +26,18 @@ def run(config: BaselineConfig) -> StageResult:
     """
     began = time.perf_counter()
     inputs = open_inputs(config)
-    key = inputs.key("baseline")
+    key = inputs.key("baseline", timed=True)
     done = finished(config.folder, "baseline", key, config.force)
     if done is not None:
         return done
     device = torch_device(config.device)
     report_labels(inputs)
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-    predictor = TorchPredictor(inputs.model.net, info, device, "fp32")
+    predictor = TorchPredictor(inputs.model.net, inputs.info, device, "fp32")
     skipped: list[Path] = []
     found = find(inputs, predictor, skipped, "detect, torch fp32")
     inputs, found = _readable(inputs, found, skipped)
     if len(inputs.images) < FEW:
-        say(f"warning: {len(inputs.images)} val images: AP and its interval say little")
+        warn(f"{len(inputs.images)} val images: AP and its interval say little")
     row = Row(
         name="FP32",
         precision="fp32",

@@ -1,1 +1,10 @@
-"""`make data`."""
+"""`make data`: the built-in data set, or a check of another."""
+
+from dataclasses import dataclass
+
+from yoloq.base.config import StageConfig
+
+
+@dataclass(frozen=True)
+class DataConfig(StageConfig):
+    """Make the built-in data set, or check another: its images, labels and bad rows."""

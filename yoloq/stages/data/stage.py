@@ -1,18 +1,11 @@
 """What a data set holds and what is wrong with its labels."""
 
-from dataclasses import dataclass
-
-from yoloq.base.config import StageConfig
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.truth import read_ground_truth
+from yoloq.stages.data import DataConfig
 
 
-@dataclass(frozen=True)
-class CheckConfig(StageConfig):
-    """Make the built-in data set, or check another: its images, labels and bad rows."""
-
-
-def run(config: CheckConfig) -> list[str]:
+def run(config: DataConfig) -> list[str]:
     """Print and return the description of the data set; the built-in one is made first.
 
     Raises:

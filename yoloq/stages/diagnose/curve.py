@@ -5,9 +5,9 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import QuantSpec
 from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.statistics import Observer, observed, sample_size
+from yoloq.quant.observer import Observer, observed, sample_size
+from yoloq.quant.spec import QuantSpec
 from yoloq.quant.trace import sibling_groups, trace
 
 Curve = list[tuple[int, float]]

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from yoloq.measure.compare import decibels, squares
 from yoloq.quant.modules import QuantConv2d, is_on
+from yoloq.quant.observer import Observer, observed, sample_size
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.statistics import Observer, Statistics, observed, sample_size
+from yoloq.quant.statistics import Statistics
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from yoloq.base.config import StageConfig, option, require
 from yoloq.base.errors import PolicyError, RunError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult, read_result
-from yoloq.base.say import progress
+from yoloq.base.say import progress, say, warn
 from yoloq.data.loader import iterate
 from yoloq.measure.compare import LayerError, first_below
-from yoloq.quant.hand_set import parse_amax, resolve_amax
+from yoloq.quant.amax_flag import parse_amax
+from yoloq.quant.hand_set import resolve_amax
 from yoloq.quant.policy import Policy, Rule, check_patterns, matches
 from yoloq.quant.quantized import load_quantized
 from yoloq.quant.statistics import Statistics
 from yoloq.quant.trace import conv_inputs, trace
 from yoloq.report.plots import draw_errors
-from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.diagnose import pictures
+from yoloq.stages.diagnose import DiagnoseConfig, pictures
 from yoloq.stages.diagnose import printed as tables
 from yoloq.stages.diagnose.against import Variant, read_variant
 from yoloq.stages.diagnose.figures import Figures
@@ -39,35 +39,12 @@ from yoloq.stages.diagnose.subject import (
     open_subject,
     try_amax,
 )
-from yoloq.stages.ptq.stage import PtqConfig, calibration_images, config_of, statistics
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import calibration_images, config_of, statistics
 from yoloq.stages.ptq.stage import run as run_ptq
-from yoloq.stages.run import Inputs, earlier, finished, open_inputs, say
+from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 
-MAX_IMAGES = 1000  # they are held in memory: 1.2 GB at 640 pixels
 FEW = 8  # images; below, a range that fits others looks wrong: 1 of 1 to 4 had a false finding at 1
-
-
-@dataclass(frozen=True)
-class DiagnoseConfig(StageConfig):
-    """Find out which layers quantization hurts, why, and what mends it."""
-
-    images: int = option(32, "images of val to diagnose on")
-    of: str = option(
-        "auto", "model to diagnose; auto: qat where there is one", ("auto", "ptq", "qat")
-    )
-    layers: tuple[str, ...] = option((), "show these names or patterns; none: the worst")
-    plots: int = option(6, "layers whose histograms are drawn, the worst first; 0: no pictures")
-    bisect: bool = option(False, "search the fewest layers that cost half of the fidelity lost")
-    against: tuple[str, ...] = option((), "compare two engines, such as openvino-int8 torch-int8")
-    amax: tuple[str, ...] = option((), "try ranges set by hand: model.8.cv1=4.2 is +-4.2")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(1 <= self.images <= MAX_IMAGES, "--images", self.images, f"1 to {MAX_IMAGES}")
-        require(self.plots >= 0, "--plots", self.plots, "0 (none) or more")
-        two = len(self.against) in (0, 2)
-        require(two, "--against", " ".join(self.against), "two engines, openvino-int8 torch-int8")
-        parse_amax(self.amax)
 
 
 def run(config: DiagnoseConfig) -> StageResult:
@@ -93,7 +70,7 @@ def run(config: DiagnoseConfig) -> StageResult:
     resolve_amax(quantized.placement, parse_amax(config.amax))
     subject = open_subject(inputs, quantized, config.images)
     if subject.images < FEW:
-        say(f"warning: {subject.images} images say little; {FEW} or more tell the layers' ranges")
+        warn(f"{subject.images} images say little; {FEW} or more tell the layers' ranges")
     notes, artifacts = diagnosed(subject, config, config_of(config, ptq), against)
     show(config, notes)
     seconds = {"total": time.perf_counter() - began}

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from yoloq.base.device import torch_device
 from yoloq.base.errors import UserError
-from yoloq.base.machine import affinity
-from yoloq.base.say import progress
+from yoloq.base.machine import affinity, torch_device
+from yoloq.base.say import progress, say
 from yoloq.data.loader import iterate, sample
-from yoloq.engines.base import ModelInfo, Source
+from yoloq.engines.base import Source
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.graph.export import float_copy
@@ -34,7 +33,7 @@ from yoloq.stages.diagnose.against import Variant, compare_engines
 from yoloq.stages.diagnose.bisect import smallest_culprits
 from yoloq.stages.diagnose.figures import Figures, gather
 from yoloq.stages.diagnose.local import measure
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs
 
 BATCH = 4  # images; the outputs of a block for a batch are kept twice
 MAX_TRIALS = 100  # of a bisection; 6 culprits among 60 layers take at most 80
@@ -248,8 +247,7 @@ def engines_apart(
 ) -> list[LayerError]:
     """Errors of one engine's convolutions against another's."""
     inputs = subject.inputs
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-    source = Source(info, inputs.model, subject.quantized)
+    source = Source(inputs.info, inputs.model, subject.quantized)
     with progress(f"{tested} against {reference}", subject.images) as advance:
 
         def arrays() -> Iterator[NDArray[np.uint8]]:

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from yoloq.measure.compare import decibels
-from yoloq.quant.affine import QuantSpec, quantize
+from yoloq.quant.affine import quantize
 from yoloq.quant.calibrators import Range, squared_error
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import QuantSpec
 from yoloq.quant.statistics import Statistics
 
 BULK = 99.9  # percentile of |x| below which the bulk of a tensor lies

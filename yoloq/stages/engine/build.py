@@ -9,30 +9,30 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from torch import nn
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.files import replace_when_whole
 from yoloq.base.result import StageResult
+from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import ENGINES, engine_row
 from yoloq.engines.base import (
-    METADATA,
-    BuildOptions,
     Calibration,
     Engine,
+    Graph,
     Predictor,
     Source,
+    described,
     engine_files,
 )
-from yoloq.graph.export import check_exportable, export_float
-from yoloq.graph.lint import Finding, lint
+from yoloq.engines.options import BuildOptions
+from yoloq.graph.lint.table import Finding, lint
 from yoloq.graph.lower import lower_minimal
-from yoloq.quant.trace import conv_inputs, trace
+from yoloq.graph.qdq import check_exportable
+from yoloq.quant.trace import Op, conv_inputs
 from yoloq.stages.ptq.stage import calibration_images, calibration_key, config_of
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs
 
-IMPLICIT = "int8-implicit"  # int8 of an engine that calibrates by itself
 SECOND = "int8-qat"  # of two int8 models in one run, the key of the later one
 WITH_TYPES = ("fp16", "int8")  # precisions whose graph the linter has rules for
 
@@ -71,19 +71,19 @@ def build_options(engine: Engine, config: Any) -> BuildOptions:
             raise EngineError(
                 f"--{flag}: the {engine.name} engine has no such option; {having or 'none'} has"
             )
-    if engine.check is not None:
-        engine.check(config.precisions, given)
+    if engine.compiler is not None:
+        engine.compiler.check(config.precisions, given)
     return BuildOptions(**given)
 
 
-def check_names(engine: Engine, options: BuildOptions, net: nn.Module) -> None:
+def check_names(engine: Engine, options: BuildOptions, ops: Sequence[Op]) -> None:
     """Find slips in the names of layers before hours of calibrating and building.
 
     Raises:
         EngineError: an option names no convolution of the network; near names are listed.
     """
-    if engine.check_names is not None:
-        engine.check_names(options, list(conv_inputs(trace(net))))
+    if engine.compiler is not None:
+        engine.compiler.check_names(options, list(conv_inputs(ops)))
 
 
 def calibration(inputs: Inputs, ptq: StageResult) -> Calibration:
@@ -104,7 +104,8 @@ def calibration(inputs: Inputs, ptq: StageResult) -> Calibration:
 
 def title(precision: str) -> str:
     """What a row of a precision is called, but for int8: that has the name of the stage too."""
-    return "INT8 implicit" if precision == IMPLICIT else precision.upper()
+    kind, *way = precision.split("-")
+    return " ".join([kind.upper(), *way])
 
 
 def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> list[Variant]:
@@ -146,16 +147,14 @@ def exportable(engine: Engine, sources: Mapping[str, Source], precisions: Sequen
 def write_onnx(sources: Mapping[str, Source], int8: bool, folder: Path) -> dict[str, str]:
     """The FP32 graph and the Q/DQ graphs, for any other tool that reads ONNX; names by key."""
     first = next(iter(sources.values()))
-    graphs = {"fp32": (first, export_float(first.net("fp32"), first.info.imgsz))}
+    graphs = {"fp32": first.exported("fp32").model}
     for key, source in zip(("int8", SECOND), sources.values(), strict=False):
         if int8:
-            net = source.net("int8")
-            graphs[key] = (source, lower_minimal(export_float(net, source.info.imgsz), net))
-    names = {}
-    for key, (source, model) in graphs.items():
-        onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
-        names[f"onnx-{key}"] = _save(model, folder / f"model-{key}.onnx")
-    return names
+            graphs[key] = lower_minimal(source.exported("int8"), source.net("int8"))
+    return {
+        f"onnx-{key}": _save(described(model, first.info), folder / f"model-{key}.onnx")
+        for key, model in graphs.items()
+    }
 
 
 def _save(model: onnx.ModelProto, file: Path) -> str:
@@ -164,7 +163,9 @@ def _save(model: onnx.ModelProto, file: Path) -> str:
     return file.name
 
 
-def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> dict[str, str]:
+def lint_graphs(
+    engine: Engine, variants: Sequence[Variant], graphs: Mapping[str, Graph], folder: Path
+) -> dict[str, str]:
     """Find out before a long build what the engine will refuse, and say what will be slow.
 
     Graphs that the engine keeps are written, and those with findings, for `make lint-onnx`.
@@ -176,12 +177,12 @@ def lint_graphs(engine: Engine, variants: Sequence[Variant], folder: Path) -> di
         EngineError: a rule is broken that the engine insists on.
     """
     names: dict[str, str] = {}
-    if engine.graph is None or not engine.target:
+    if engine.lower is None or not engine.target:
         return names
     for variant in variants:
         if variant.precision not in WITH_TYPES:
             continue
-        graph = engine.graph(variant.source, variant.precision)
+        graph = graphs[variant.key].model
         findings = lint(graph, engine.target)
         file = folder / f"{engine.name}-{variant.key}-graph.onnx"
         if findings or engine.keeps_graph:
@@ -215,26 +216,28 @@ def _report(title: str, findings: Sequence[Finding], everything: str) -> None:
             )
     counts = Counter(found.rule for found in findings)
     rules = ", ".join(f"{rule} ({count})" for rule, count in counts.items())
-    say(f"warning: {title}: its graph will run slower than it could: {rules}; {everything}")
+    warn(f"{title}: its graph will run slower than it could: {rules}; {everything}")
 
 
 def build(
-    engine: Engine, variants: Sequence[Variant], folder: Path, device: str, threads: int
+    engine: Engine, graphs: Mapping[str, Graph], folder: Path, device: str, threads: int
 ) -> tuple[dict[str, Predictor], dict[str, Path]]:
     """Engine files in a folder and loaded predictors, by key.
 
     An engine names its file after the precision. What has another key is built first and renamed.
+
+    Args:
+        graphs: by key.
     """
     predictors: dict[str, Predictor] = {}
     files: dict[str, Path] = {}
-    for variant in sorted(variants, key=lambda each: each.key == each.precision):
-        say(f"{engine.name} {variant.key}: building")
-        file = engine.build(variant.source, variant.precision, folder)
-        file = _moved(file, folder / f"{engine.name}-{variant.key}{file.suffix}")
-        files[variant.key] = file
-        predictors[variant.key] = engine.load(file, variant.precision, device, threads)
-    keys = [variant.key for variant in variants]
-    return {key: predictors[key] for key in keys}, {key: files[key] for key in keys}
+    for key, graph in sorted(graphs.items(), key=lambda item: item[0] == item[1].precision):
+        say(f"{engine.name} {key}: building")
+        file = engine.build(graph, folder)
+        file = _moved(file, folder / f"{engine.name}-{key}{file.suffix}")
+        files[key] = file
+        predictors[key] = engine.load(file, graph.precision, device, threads)
+    return {key: predictors[key] for key in graphs}, {key: files[key] for key in graphs}
 
 
 def publish(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:

@@ -24,7 +24,7 @@ scores of yolov5n beyond `TOLERANCE`, and the engine is as correct as any. So `i
 only warned of; its row shows what it loses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,20 +34,20 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
 from yoloq.base.result import Row
+from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
-from yoloq.engines import packages as runtimes
+from yoloq.engines import packages
 from yoloq.engines.base import Predictor, by_one
 from yoloq.graph.export import INPUT
 from yoloq.models.heads import Head
-from yoloq.stages.engine.build import IMPLICIT
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs
 
 CONF = 0.25  # of the boxes that are compared
-FLOATS = "floats"
+FLOATS, OWN = "floats", "own ranges"
 TOLERANCE = {  # times the network's own measure, and what is added to it, of IoU and of scores
     FLOATS: (0.5, 0.03),
     "int8": (2.0, 0.05),
-    IMPLICIT: (4.0, 0.05),  # held against the float ONNX: its ranges are its own; a warning
+    OWN: (4.0, 0.05),  # held against the float ONNX: its ranges are its own; a warning
 }
 FEW = 10  # boxes; a level with fewer says nothing
 OFF = 0.01  # AP; beyond the interval, a user wants to know
@@ -136,21 +136,26 @@ class Gate:
         self.moved = max((item.moved for item in levels), default=0.0)
         self.scores = max((item.scores for item in levels), default=0.0)
 
-    def check(self, engine: str, key: str, predictor: Predictor) -> list[Difference]:
-        """Hold one engine against the ONNX of its precision; only warn of `int8-implicit`.
+    def check(
+        self, engine: str, key: str, predictor: Predictor, own: bool = False
+    ) -> list[Difference]:
+        """Hold one engine against the ONNX of its precision.
+
+        Args:
+            own: it calibrated its ranges itself, so that it is only warned of.
 
         Returns:
             How far it is off; empty where there is no such ONNX.
 
         Raises:
             EngineError: further than rounding explains, says in what and on which level; or a raw
-                map is no numbers or nothing but 0, of `int8-implicit` too.
+                map is no numbers or nothing but 0, whoever calibrated.
         """
-        explicit = key.startswith("int8") and key != IMPLICIT
+        explicit = key.startswith("int8") and not own
         name = f"onnx-{key}" if explicit else "onnx-fp32"
         if name not in self.raws:
             return []
-        times, more = TOLERANCE["int8" if explicit else key if key == IMPLICIT else FLOATS]
+        times, more = TOLERANCE["int8" if explicit else OWN if own else FLOATS]
         most = (times * self.moved + more, times * self.scores + more)
         raws = predictor(self.images)
         remedy = f"leave {key} out with --precisions, or try another version of {engine}"
@@ -161,10 +166,10 @@ class Gate:
         far = [i for i in found if not (i.moved <= most[0] and i.scores <= most[1])]
         if far:
             text = f"{engine} {key}: {_far(self.files[name], far[0], most)}"
-            if key != IMPLICIT:
+            if not own:
                 raise EngineError(f"{text}: it computes wrongly, nothing was recorded; {remedy}")
-            say(
-                f"warning: {text}: the ranges that {engine} calibrated are poor, or it computes "
+            warn(
+                f"{text}: the ranges that {engine} calibrated are poor, or it computes "
                 "wrongly; try another --calibrator, or --fp16-layers"
             )
         return found
@@ -191,7 +196,7 @@ def _far(file: str, item: Difference, most: tuple[float, float]) -> str:
 
 def run_onnx(file: Path, images: NDArray[np.uint8], threads: int) -> Raws:
     """Raw maps of an ONNX file in ONNX Runtime on the CPU, its Q/DQ computed in float."""
-    onnxruntime = runtimes.onnxruntime()
+    onnxruntime = packages.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -207,6 +212,7 @@ def check_all(
     onnx: Mapping[str, str],
     count: int,
     threads: int,
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """Let every engine of a run through the gate, and say how far they are off.
 
@@ -214,6 +220,7 @@ def check_all(
         predictors: by key, such as `fp32`, `int8` or `int8-qat`.
         onnx: file names in the run folder by key.
         count: how many of the first val images; 0: no gate.
+        own: keys of engines that calibrated their ranges themselves.
 
     Returns:
         By key the differences of each level as plain data.
@@ -222,14 +229,16 @@ def check_all(
         EngineError: an engine's boxes or scores are not those of its ONNX.
     """
     if not count:
-        say("warning: --gate 0: no engine is held against its ONNX")
+        warn("--gate 0: no engine is held against its ONNX")
         return {}
     [batch] = iterate(inputs.images[:count], inputs.imgsz, count)
     gate = Gate(inputs.model.head, inputs.config.folder, onnx, batch.images, threads)
-    found = {key: gate.check(engine, key, predictor) for key, predictor in predictors.items()}
+    found = {
+        key: gate.check(engine, key, predictor, key in own) for key, predictor in predictors.items()
+    }
     checked = {key: items for key, items in found.items() if items}
     if not any(item.boxes >= FEW for items in checked.values() for item in items):
-        say(f"warning: no boxes on {count} val images: the engines are held against nothing")
+        warn(f"no boxes on {count} val images: the engines are held against nothing")
     else:
         text = ", ".join(f"{key} {_summary(items)}" for key, items in checked.items())
         say(f"gate, IoU of boxes with those of the ONNX on {len(batch.images)} images: {text}")
@@ -252,8 +261,8 @@ def warn_if_off(rows: Sequence[Row], expected: Mapping[str, float]) -> None:
             apart = row.map50_95 - expected[row.precision]
             chance = (row.delta_ci95[1] - row.delta_ci95[0]) / 2
             if abs(apart) > OFF + chance:
-                say(
-                    f"warning: {row.name} ({row.engine}) has {100 * apart:+.2f} AP50-95 against "
+                warn(
+                    f"{row.name} ({row.engine}) has {100 * apart:+.2f} AP50-95 against "
                     f"the same model in PyTorch, more than the interval of +-{100 * chance:.2f} "
                     "explains: its boxes may be wrong on images that the gate has not seen"
                 )

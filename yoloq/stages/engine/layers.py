@@ -7,12 +7,12 @@ from typing import Protocol, runtime_checkable
 
 from yoloq.base.files import write_text
 from yoloq.base.result import Row
+from yoloq.base.say import say, warn
 from yoloq.engines.base import Engine, Predictor
 from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
 from yoloq.quant.policy import matches
-from yoloq.stages.engine.build import IMPLICIT, Variant
-from yoloq.stages.run import say
+from yoloq.stages.engine.build import Variant
 
 PROFILED = 20  # runs of each engine, where int8 turned out slow
 NAMED = 5  # layers that a warning names
@@ -42,19 +42,20 @@ def write_layers(
         if isinstance(predictor, Inspected):
             layers = predictor.layers()
             placement = variant.source.quantized.placement
-            report = layer_report(layers, placement.layers, expected_int8(variant))
+            report = layer_report(layers, placement.layers, expected_int8(engine, variant))
             file = folder / f"{engine.name}-{variant.key}-layers.json"
             write_text(file, json.dumps(report.to_json(layers), indent=1) + "\n")
             names[f"layers-{variant.key}"] = file.name
-            for line in report.lines(f"{engine.name} {variant.key}"):
-                say(line)
+            say(f"{engine.name} {variant.key}: {report.summary()}")
+            if text := report.warning():
+                warn(f"{engine.name} {variant.key}: {text}")
     return names
 
 
-def expected_int8(variant: Variant) -> list[str]:
+def expected_int8(engine: Engine, variant: Variant) -> list[str]:
     """The convolutions that an engine was told to run in int8."""
     layers, options = variant.source.quantized.placement.layers, variant.source.options
-    if variant.precision == IMPLICIT:
+    if engine.calibrates(variant.precision):
         kept = options.fp16_layers
         return [name for name in layers if not any(matches(name, pattern) for pattern in kept)]
     if variant.precision == "int8":
@@ -88,16 +89,17 @@ def warn_if_slow(
                     layers = variant.source.quantized.placement.layers
                     profiles[key] = layer_times(nodes, layers, tensor_readers(variant.source))
         named = dearest(profiles[variant.key], profiles[other]) if profiles else []
-        say(
-            f"warning: {engine.name} {variant.key} takes {times[variant.key]:.2f} ms, {other} "
+        remedy = _keep_out(engine, variant)
+        warn(
+            f"{engine.name} {variant.key} takes {times[variant.key]:.2f} ms, {other} "
             f"{times[other]:.2f}: int8 is slower here"
-            + (f"; it costs most at {', '.join(named)}; {_keep_out(variant)}" if named else "")
+            + (f"; it costs most at {', '.join(named)}; {remedy}" if named else "")
         )
 
 
-def _keep_out(variant: Variant) -> str:
+def _keep_out(engine: Engine, variant: Variant) -> str:
     """How to keep layers out of int8: an engine that calibrates itself knows of no policy."""
-    if variant.precision == IMPLICIT:
+    if engine.calibrates(variant.precision):
         return "keep those in FP16 (--fp16-layers)"
     return "keep those in float (make ptq ARGS='--keep-float ...')"
 

@@ -3,27 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yoloq.base.result import Row
+from yoloq.base.say import say
 from yoloq.engines.base import Engine, Predictor, engine_files
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import Latency, end_to_end, measure_predictors
+from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import Variant
 from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
-from yoloq.stages.run import Inputs, say
-
-if TYPE_CHECKING:
-    from yoloq.stages.engine.stage import EngineConfig
+from yoloq.stages.run import Inputs
 
 WARMUP = 5  # runs that are not counted
 
 
 def at_batch(
     inputs: Inputs,
-    config: "EngineConfig",
+    config: EngineConfig,
     engine: Engine,
     variants: Sequence[Variant],
     predictors: Mapping[str, Predictor],
@@ -61,7 +59,7 @@ def at_batch(
 
 def at_max_batch(
     inputs: Inputs,
-    config: "EngineConfig",
+    config: EngineConfig,
     rows: Sequence[Row],
     predictors: Mapping[str, Predictor],
 ) -> list[Row]:
@@ -81,7 +79,7 @@ def at_max_batch(
 
 
 def time_alone(
-    predictors: Mapping[str, Predictor], inputs: Inputs, config: "EngineConfig", batch: int
+    predictors: Mapping[str, Predictor], inputs: Inputs, config: EngineConfig, batch: int
 ) -> dict[str, Latency]:
     """Latency of the models alone, in turn, at so many images."""
     shape = (batch, inputs.imgsz, inputs.imgsz, 3)
@@ -91,7 +89,7 @@ def time_alone(
 
 
 def time_paths(
-    predictors: Mapping[str, Predictor], inputs: Inputs, config: "EngineConfig"
+    predictors: Mapping[str, Predictor], inputs: Inputs, config: EngineConfig
 ) -> dict[str, Latency]:
     """Latency of the whole path of one image.
 

@@ -1,28 +1,18 @@
 """Check an ONNX file against the rules of the engine that is to run it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
-from yoloq.base.config import option
 from yoloq.base.errors import UserError
-from yoloq.graph.lint import TARGETS, Finding, lint
+from yoloq.graph.lint.table import Finding, lint
 from yoloq.graph.lint.valid import READ_WHOLE, size
+from yoloq.stages.lint_onnx import LintConfig
 
 SHOWN = 3  # nodes named in a finding's line, without --all
-
-
-@dataclass(frozen=True)
-class LintConfig:
-    """Check where an ONNX file has Q/DQ against the rules of an engine."""
-
-    onnx: str = option("", "ONNX file to check, of any tool")
-    target: str = option(TARGETS[0], "engine that is to run it", TARGETS)
-    all: bool = option(False, "name all nodes of a finding")
 
 
 def run(config: LintConfig) -> int:

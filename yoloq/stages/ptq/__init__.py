@@ -1,1 +1,38 @@
-"""`make ptq`."""
+"""`make ptq`: place quantizers and calibrate them."""
+
+from dataclasses import dataclass
+
+from yoloq.base.config import StageConfig, option, require
+from yoloq.engines import ENGINES
+from yoloq.quant.amax_flag import parse_amax
+from yoloq.quant.calibrators import CALIBRATORS
+
+
+@dataclass(frozen=True)
+class PtqConfig(StageConfig):
+    """Quantize without training: calibrate on images of the train split."""
+
+    images: int = option(128, "calibration images, drawn from train")
+    calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
+    weights_per: str = option("channel", "weight scales", ("tensor", "channel", "group"))
+    group_size: int = option(4, "output channels a group, with --weights-per group")
+    weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
+    symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")
+    float_head: bool = option(True, "leave the Detect head in float")
+    float_first: int = option(2, "leave the first N layers in float")
+    keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
+    engine: str = option("auto", "engine whose placement `auto` takes", ("auto", *ENGINES))
+    sharing: str = option("auto", "scales shared by", ("auto", "siblings", "concat"))
+    residual: str = option(
+        "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
+    )
+    policy: str = option("", "policy (.json) to use instead of the placement flags")
+    amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.images >= 1, "--images", self.images, "1 or more")
+        require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
+        require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
+        require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
+        parse_amax(self.amax)

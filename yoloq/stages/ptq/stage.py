@@ -3,67 +3,37 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
 
-from yoloq.base.config import StageConfig, option, require
-from yoloq.base.device import torch_device
+from yoloq.base.config import StageConfig
 from yoloq.base.errors import CheckpointError, DataError, PolicyError, UserError
-from yoloq.base.machine import environment
+from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
-from yoloq.base.say import progress
+from yoloq.base.say import progress, say, warn
 from yoloq.data.loader import iterate, sample
-from yoloq.engines import ENGINES, engine_row
-from yoloq.models import LoadedModel
-from yoloq.quant.affine import QuantSpec
+from yoloq.engines import engine_row
+from yoloq.models.load import LoadedModel
+from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels, calibrate
-from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.hand_set import parse_amax, resolve_amax, set_amax
+from yoloq.quant.hand_set import resolve_amax, set_amax
+from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
 from yoloq.quant.quantized import QuantizedModel, quantize_model, save_quantized
-from yoloq.quant.statistics import Collected, collect
+from yoloq.quant.spec import QuantSpec
 from yoloq.quant.statistics_file import load_statistics, save_statistics
 from yoloq.quant.trace import sibling_groups, trace
-from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.row import describe, simulated_int8
-from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, say
+from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
 STATISTICS = "statistics.npz"
 IN_POLICY = ("engine", "sharing", "residual")  # options that nothing but the policy follows from
 NAMED = 8  # float layers that a line on the terminal names
-
-
-@dataclass(frozen=True)
-class PtqConfig(StageConfig):
-    """Quantize without training: calibrate on images of the train split."""
-
-    images: int = option(128, "calibration images, drawn from train")
-    calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
-    weights_per: str = option("channel", "weight scales", ("tensor", "channel", "group"))
-    group_size: int = option(4, "output channels a group, with --weights-per group")
-    weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
-    symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")
-    float_head: bool = option(True, "leave the Detect head in float")
-    float_first: int = option(2, "leave the first N layers in float")
-    keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
-    engine: str = option("auto", "engine whose placement `auto` takes", ("auto", *ENGINES))
-    sharing: str = option("auto", "scales shared by", ("auto", "siblings", "concat"))
-    residual: str = option(
-        "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
-    )
-    policy: str = option("", "policy (.json) to use instead of the placement flags")
-    amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.images >= 1, "--images", self.images, "1 or more")
-        require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
-        require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
-        require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
-        parse_amax(self.amax)
 
 
 def run(config: PtqConfig) -> StageResult:
@@ -172,9 +142,9 @@ def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
             f"{config.data}: every image of `train` is in `val` too; calibration needs others"
         )
     if len(own) < len(train):
-        say(f"warning: {len(train) - len(own)} images of `train` are in `val` too: left out")
+        warn(f"{len(train) - len(own)} images of `train` are in `val` too: left out")
     if len(own) < config.images:
-        say(f"warning: {len(own)} calibration images, fewer than --images {config.images}")
+        warn(f"{len(own)} calibration images, fewer than --images {config.images}")
     return sample(own, config.images, config.seed)
 
 
@@ -229,7 +199,7 @@ def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...])
         imgsz=inputs.imgsz,
         seed=config.seed,
         device=str(torch_device(config.device)),
-        versions=environment()["versions"],
+        versions=package_versions(),
     )
 
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from yoloq.engines.base import ModelInfo
+from yoloq.base.say import say
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score
 from yoloq.measure.evaluate import detect
 from yoloq.stages.qat.setup import Tuning
 from yoloq.stages.row import BASELINE
-from yoloq.stages.run import say
 from yoloq.train.qat.batch_norm import reestimate
 from yoloq.train.samples import TrainBatch
 from yoloq.train.state import Epoch, RunState
@@ -64,8 +63,7 @@ def evaluate(tuning: Tuning, net: nn.Module) -> Epoch:
     inputs, config = tuning.inputs, tuning.config
     images = inputs.images[: config.val_images or None]
     inputs = replace(inputs, images=images)
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-    predictor = TorchPredictor(net, info, tuning.device, "int8")
+    predictor = TorchPredictor(net, inputs.info, tuning.device, "int8")
     found = detect(
         predictor,
         images,

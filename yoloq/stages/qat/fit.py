@@ -6,10 +6,10 @@ from itertools import islice
 
 from torch import Tensor
 
-from yoloq.base.machine import environment
+from yoloq.base.say import say
 from yoloq.stages.qat.epochs import measure_epoch, measure_start
 from yoloq.stages.qat.setup import Tuning
-from yoloq.stages.run import NOT_INPUTS, existing, say
+from yoloq.stages.run import NOT_INPUTS, existing, package_versions
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit
@@ -98,7 +98,7 @@ def settings(tuning: Tuning) -> dict[str, str]:
         for flag, name in flags.items()
         if name not in (*NOT_INPUTS, "weights", "data")
     }
-    versions = {name: str(version) for name, version in environment()["versions"].items()}
+    versions = {name: str(version) for name, version in package_versions().items()}
     own = {"imgsz": str(tuning.inputs.imgsz), "processes": str(tuning.processes.world)}
     return given | versions | own | tuning.hashes
 

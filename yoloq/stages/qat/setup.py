@@ -10,13 +10,14 @@ from torch import nn
 
 from yoloq.base.errors import DataError
 from yoloq.base.result import StageResult
+from yoloq.base.say import warn
 from yoloq.data.images import image_size
 from yoloq.data.loader import sample
 from yoloq.data.truth import collect, read_ground_truth
-from yoloq.models import LoadedModel
+from yoloq.models.load import LoadedModel
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.qat import QatConfig
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs
 from yoloq.train.parallel import Processes
 from yoloq.train.qat.ranges import Mode
 from yoloq.train.qat.student import make_student
@@ -86,10 +87,10 @@ def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
         raise DataError(f"{files[0]}: cannot be read, nor any image of `train`; check them")
     if len(readable) < len(files):
         (bad, *_) = [file for file in files if file not in set(readable)]
-        say(f"warning: {len(files) - len(readable)} images of `train` cannot be read: {bad}")
+        warn(f"{len(files) - len(readable)} images of `train` cannot be read: {bad}")
     truth, report = collect([], readable)
     if config.needs_labels:
         truth, report = read_ground_truth(inputs.dataset, "train", readable)
         for line in report.lines():
-            say(f"warning: {line}")
+            warn(f"{line}")
     return Pictures(readable, truth, inputs.imgsz)

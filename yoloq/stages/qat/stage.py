@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult, read_result
+from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
-from yoloq.models import load_model
+from yoloq.models.load import load_model
+from yoloq.quant.observer import collect
 from yoloq.quant.policy import check_patterns
 from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
-from yoloq.quant.statistics import collect
 from yoloq.quant.trace import conv_inputs, trace
-from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.ptq.stage import PtqConfig
+from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.epochs import FIGURE
 from yoloq.stages.qat.fit import train
 from yoloq.stages.qat.setup import Tuning, train_files
 from yoloq.stages.row import describe, simulated_int8
-from yoloq.stages.run import earlier, finished, open_inputs, say
+from yoloq.stages.run import earlier, finished, open_inputs
 from yoloq.train.curves import draw_curves
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.qat.student import settled

@@ -4,7 +4,6 @@ import csv
 import html
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from yoloq.base.config import StageConfig, option
 from yoloq.base.errors import RunError
 from yoloq.base.files import write_text
 from yoloq.base.result import Row, StageResult, read_result
-from yoloq.stages.run import say
+from yoloq.base.say import say, warn
+from yoloq.stages.report import ReportConfig
 
 STAGES = ("baseline", "ptq", "qat")  # engine-*.json follow, in the order of their names
 COLUMNS = (  # field, title, format
@@ -44,13 +43,6 @@ FIRST_TO_GO = (
 SIMULATED = " (simulated)"
 FOOTNOTE = "* computed in float: shows the accuracy of int8, claims no speed"
 GAP = 2  # blanks between two columns on a terminal
-
-
-@dataclass(frozen=True)
-class ReportConfig(StageConfig):
-    """Gather the results of one or more runs into one table."""
-
-    runs: tuple[str, ...] = option((), "run folders; none: the one of --name")
 
 
 def run(config: ReportConfig) -> list[dict[str, Any]]:
@@ -105,8 +97,8 @@ def without_stale(folder: Path, results: Sequence[StageResult]) -> list[StageRes
             keys[result.stage] = result.key
         else:
             keys[result.stage] = ""
-            say(
-                f"warning: {folder / result.stage}.json is of other weights, data or calibration "
+            warn(
+                f"{folder / result.stage}.json is of other weights, data or calibration "
                 "than the rest of the run: left out; run that stage again"
             )
     return kept

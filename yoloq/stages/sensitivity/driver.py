@@ -4,23 +4,23 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from yoloq.base.device import torch_device
 from yoloq.base.files import sha256_text
-from yoloq.base.machine import affinity, environment
+from yoloq.base.machine import affinity, torch_device
+from yoloq.base.say import say
 from yoloq.data.loader import iterate
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo, Source
+from yoloq.engines.base import Source
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.row import BASELINE
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs, package_versions
+from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.journal import Journal
 from yoloq.stages.sensitivity.outcome import Costs, snr_gain
@@ -28,15 +28,12 @@ from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
 from yoloq.stages.sensitivity.sweep import Maps, Variants
 
-if TYPE_CHECKING:
-    from yoloq.stages.sensitivity.stage import SensitivityConfig
-
 JOURNAL = "sensitivity.jsonl"
 ACTIVATIONS = ".activations-*"  # folders of stored activations
 GB = 10**9
 
 
-def open_journal(inputs: Inputs, config: "SensitivityConfig", quantized: QuantizedModel) -> Journal:
+def open_journal(inputs: Inputs, config: SensitivityConfig, quantized: QuantizedModel) -> Journal:
     """The journal of this sweep, with what was finished before.
 
     Raises:
@@ -55,13 +52,13 @@ def open_journal(inputs: Inputs, config: "SensitivityConfig", quantized: Quantiz
         "--images": [file.name for file in inputs.images],
         "--screen": config.screen,
         "--seed": config.seed,
-        "package versions": environment()["versions"],
+        "package versions": package_versions(),
     }
     return Journal(config.folder / JOURNAL, subject, config.force)
 
 
 def engine_costs(
-    inputs: Inputs, config: "SensitivityConfig", quantized: QuantizedModel, journal: Journal
+    inputs: Inputs, config: SensitivityConfig, quantized: QuantizedModel, journal: Journal
 ) -> Costs | None:
     """Milliseconds of each convolution in int8 and in the engine's other type; None: not known."""
     engine = get_engine(config.engine)
@@ -72,8 +69,7 @@ def engine_costs(
     if line is None:
         from yoloq.measure.layer_times import int8_costs, measure_layer_times
 
-        info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
-        source = Source(info, inputs.model, quantized, device=config.device)
+        source = Source(inputs.info, inputs.model, quantized, device=config.device)
         threads = config.threads or len(affinity())
         times = measure_layer_times(
             engine, source, config.folder, config.device, threads, config.runs
@@ -87,7 +83,7 @@ def engine_costs(
 
 def sweep(
     inputs: Inputs,
-    config: "SensitivityConfig",
+    config: SensitivityConfig,
     quantized: QuantizedModel,
     candidates: list[Candidate],
     journal: Journal,

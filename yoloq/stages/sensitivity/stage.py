@@ -2,25 +2,26 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from yoloq.base.config import StageConfig, option, require
 from yoloq.base.errors import PolicyError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult
-from yoloq.engines import ENGINES
-from yoloq.quant.affine import ACTIVATION, WEIGHT
+from yoloq.base.say import say
 from yoloq.quant.policy import Policy, Rule, resolve
 from yoloq.quant.quantized import QuantizedModel, load_quantized
+from yoloq.quant.spec import ACTIVATION, WEIGHT
 from yoloq.quant.trace import trace
 from yoloq.report.plots import draw_bars
-from yoloq.stages.baseline.stage import BaselineConfig
+from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.ptq.stage import PtqConfig, calibrated, calibration_images, config_of
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import calibrated, calibration_images, config_of
 from yoloq.stages.ptq.stage import run as run_ptq
-from yoloq.stages.run import Inputs, earlier, finished, open_inputs, say
+from yoloq.stages.run import Inputs, earlier, finished, open_inputs
+from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.driver import engine_costs, open_journal, sweep
 from yoloq.stages.sensitivity.journal import Journal
@@ -34,45 +35,10 @@ from yoloq.stages.sensitivity.outcome import (
 )
 from yoloq.stages.sensitivity.passes import BASE
 from yoloq.stages.sensitivity.scores import FIGURES
-from yoloq.stages.sensitivity.sweep import MODES
 from yoloq.stages.sensitivity.target import search
 
 PROPOSED = (1, 2, 4)  # layers in float in the policies that are proposed without a target
 POLICY = "policy.json"
-
-
-@dataclass(frozen=True)
-class SensitivityConfig(StageConfig):
-    """Rank layers by what int8 costs in accuracy and gains in time; propose policies."""
-
-    mode: str = option("leave-one-out", "all quantized but one, or only one quantized", MODES)
-    grain: str = option("block", "what is switched at a time", ("block", "conv"))
-    layers: tuple[str, ...] = option((), "sweep only these names or patterns; none: all quantized")
-    include: tuple[str, ...] = option((), "quantize these too, which the policy has in float")
-    images: int = option(500, "sweep on the first N images of val; 0: all")
-    screen: int = option(32, "images of the first pass, which ranks all layers by output SNR")
-    top: int = option(10, "layers of the first pass that are fully scored; 0: all")
-    engine: str = option("auto", "engine whose time counts", ("auto", *ENGINES))
-    threads: int = option(0, "threads of the engine; 0: as many as cores")
-    runs: int = option(20, "timed runs of the engine; 0: no times")
-    max_drop: float | None = option(None, "find a policy that loses at most this (0.002: 0.2 AP)")
-    measure: str = option("map", "what --max-drop is of", ("map", "fidelity"))
-    max_float: float = option(0.5, "largest share of the swept layers that it may leave in float")
-    cache: bool = option(True, "reuse activations in front of the switched layer")
-    memory: float = option(2.0, "GB of activations kept in memory; the rest goes to files")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.images >= 0, "--images", self.images, "0 (all) or more")
-        require(self.screen >= 1, "--screen", self.screen, "1 or more")
-        require(self.top >= 0, "--top", self.top, "0 (all) or more")
-        require(self.threads >= 0, "--threads", self.threads, "0 (all cores) or more")
-        require(self.runs >= 0, "--runs", self.runs, "0 (no times) or more")
-        require(self.memory >= 0, "--memory", self.memory, "0 or more")
-        require(0 < self.max_float <= 1, "--max-float", self.max_float, "above 0, at most 1")
-        if self.max_drop is not None:
-            want = "above 0, at most 1: a fraction, 0.002 is 0.2 points of AP"
-            require(0 < self.max_drop <= 1, "--max-drop", self.max_drop, want)
 
 
 def run(config: SensitivityConfig) -> StageResult:
@@ -88,7 +54,7 @@ def run(config: SensitivityConfig) -> StageResult:
     inputs = open_inputs(config)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=config.engine)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
-    key = inputs.key("sensitivity", ptq=ptq.key)
+    key = inputs.key("sensitivity", timed=True, ptq=ptq.key)
     done = finished(config.folder, "sensitivity", key, config.force)
     if done is not None:
         show([Layer(**item) for item in done.notes["layers"]])

@@ -1,26 +1,24 @@
 """The search for a policy within an accuracy target, on real measurements."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from yoloq.base.device import torch_device
-from yoloq.engines.base import ModelInfo
+from yoloq.base.machine import torch_device
+from yoloq.base.say import say
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.switch import in_float
 from yoloq.stages.row import BASELINE, find
-from yoloq.stages.run import Inputs, say
+from yoloq.stages.run import Inputs
+from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.driver import scorer
 from yoloq.stages.sensitivity.journal import Journal, Line
 from yoloq.stages.sensitivity.outcome import Layer, choices
 from yoloq.stages.sensitivity.search import Floats, Found, find_policy
-
-if TYPE_CHECKING:
-    from yoloq.stages.sensitivity.stage import SensitivityConfig
 
 Measured = Callable[[Floats], Line]
 UNITS = {"map": "AP50-95", "fidelity": "fidelity"}
@@ -28,7 +26,7 @@ UNITS = {"map": "AP50-95", "fidelity": "fidelity"}
 
 def search(
     inputs: Inputs,
-    config: "SensitivityConfig",
+    config: SensitivityConfig,
     quantized: QuantizedModel,
     candidates: list[Candidate],
     layers: list[Layer],
@@ -65,9 +63,8 @@ def accuracy_of(
 ) -> Measured:
     """Measures the network with some candidates in float; each set once, and journalled."""
     net, by_name = quantized.model.net, {c.name: c.layers for c in candidates}
-    info = ModelInfo(inputs.model.head, inputs.model.names, inputs.imgsz)
     device: torch.device = torch_device(inputs.config.device)
-    predictor = TorchPredictor(net, info, device, "int8")
+    predictor = TorchPredictor(net, inputs.info, device, "int8")
     scores = scorer(inputs)
 
     def measured(floats: Floats) -> Line:
@@ -95,7 +92,7 @@ def reference_map(inputs: Inputs) -> float:
     return scorer(inputs).map50_95(found)
 
 
-def verdict(config: "SensitivityConfig", found: Found, most: int, layers: list[Layer]) -> str:
+def verdict(config: SensitivityConfig, found: Found, most: int, layers: list[Layer]) -> str:
     """What the search came to, in one line."""
     unit = UNITS[config.measure]
     drop = f"drop of {unit} {found.drop:+.4f}, target {config.max_drop}"

@@ -7,30 +7,23 @@ the same minutes of the same machine gave.
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from yoloq.base.config import option
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult
+from yoloq.base.say import say
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
 from yoloq.measure.layer_times import float_precisions
+from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engines
-from yoloq.stages.engine.build import IMPLICIT, title
-from yoloq.stages.engine.stage import CHOICES, EngineConfig
+from yoloq.stages.engine.build import title
 from yoloq.stages.report.stage import COLUMNS, line, note, rendered, show
-from yoloq.stages.run import as_config, say
+from yoloq.stages.run import as_config
+from yoloq.stages.table import TableConfig
 
 SHOWN = ("name", "map50_95", "delta", "delta_ci95", "fidelity", "p50_ms", "fps", "speed_up")
 FILES = ("table.md", "table.csv")
-
-
-@dataclass(frozen=True)
-class TableConfig(EngineConfig):
-    """Run what is missing for the table of one engine, and print it."""
-
-    of: str = option("both", "int8 models; both: a row for PTQ and one for QAT", CHOICES)
 
 
 def run(config: TableConfig) -> list[dict[str, Any]]:
@@ -61,7 +54,7 @@ def missing(engine: Engine, result: StageResult) -> list[str]:
     for precision in engine.precisions(device):
         if precision not in there:
             notes.append(f"{title(precision)} is missing: --precisions leaves it out")
-    if IMPLICIT not in engine.precisions(device):
+    if not any(map(engine.calibrates, engine.precisions(device))):
         notes.append(
             f"INT8 implicit is missing: {engine.name} does not calibrate by itself here; TensorRT "
             "10.x does, 11 gave that up for the Q/DQ graph"

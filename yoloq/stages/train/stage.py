@@ -2,70 +2,35 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from yoloq.base.config import StageConfig, option, require
-from yoloq.base.device import torch_device
-from yoloq.base.machine import has_fast_bfloat16
+from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.base.result import Row, StageResult
+from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
 from yoloq.data.truth import read_ground_truth
 from yoloq.engines.base import ModelInfo
 from yoloq.engines.torch import TorchPredictor
-from yoloq.models import load_model, save_model
+from yoloq.models.load import load_model, save_model
 from yoloq.stages.row import accuracy, describe, find
-from yoloq.stages.run import Inputs, finished, report_labels, say
+from yoloq.stages.run import Inputs, finished, report_labels
+from yoloq.stages.train import TrainConfig
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit, supervised
 from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.samples import Pictures, Sizes, TrainBatch, batches, steps
-from yoloq.train.start import SCRATCH, start_model
+from yoloq.train.start import start_model
 from yoloq.train.state import Epoch, RunState
 
 WEIGHTS = "train.pt"
 NOMINAL_BATCH = 64  # YOLOv5 states weight decay for this many images a step
-
-
-@dataclass(frozen=True)
-class TrainConfig(StageConfig):
-    """Train a detector on a data set."""
-
-    weights: str = option("scratch", "checkpoint (.pt) to start from; scratch: random weights")
-    family: str = option("yolov5", "network when from scratch", ("yolov5", "ultralytics"))
-    size: str = option("n", "its size", ("n", "s", "m", "l", "x"))
-    epochs: int = option(30, "passes over the train split")
-    lr: float = option(2e-3, "largest learning rate")
-    optimizer: str = option("adamw", "optimizer", ("adamw", "sgd"))
-    weight_decay: float = option(0.01, "weight decay of convolution weights")
-    warmup: float = option(1.0, "epochs in which the learning rate rises")
-    decay: str = option("cosine", "course of the learning rate", ("cosine", "linear"))
-    multi_scale: tuple[float, ...] = option((0.6, 1.1), "least and largest size, times imgsz")
-    settle: int = option(4, "last epochs, which train at imgsz and without mosaic")
-    mosaic: float = option(0.0, "probability of a mosaic of four pictures")
-    amp: str = option("auto", "mixed precision (bfloat16)", ("auto", "on", "off"))
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
-        require(self.lr > 0, "--lr", self.lr, "above 0")
-        require(0 <= self.mosaic <= 1, "--mosaic", self.mosaic, "between 0 and 1")
-        low_high = len(self.multi_scale) == 2 and 0 < self.multi_scale[0] <= self.multi_scale[1]
-        require(low_high, "--multi-scale", self.multi_scale, "two numbers, the smaller first")
-
-    @property
-    def folder(self) -> Path:
-        """The run folder."""
-        origin = Path(self.weights).stem
-        if self.weights in SCRATCH:
-            origin = f"{self.family}{self.size}"
-        return Path(self.project) / (self.name or f"train-{origin}-{Path(self.data).stem}")
 
 
 def run(config: TrainConfig) -> StageResult:
@@ -150,7 +115,7 @@ def read_pictures(dataset: Dataset, imgsz: int) -> Pictures:
     files = dataset.images("train")
     truth, report = read_ground_truth(dataset, "train", files)
     for line in report.lines():
-        say(f"warning: {line}")
+        warn(f"{line}")
     if report.unreadable:
         files = tuple(file for file in files if file not in set(report.unreadable))
         truth, _ = read_ground_truth(dataset, "train", files)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import QuantSpec, quantize, scale_and_zero_point
+from yoloq.quant.affine import quantize, scale_and_zero_point
 from yoloq.quant.modules import QuantConv2d
+from yoloq.quant.spec import QuantSpec
 from yoloq.train.qat.batch_norm import FoldedConv2d
 from yoloq.train.qat.quantizers import FollowingQuantizer, LearnedQuantizer
 

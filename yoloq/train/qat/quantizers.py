@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import QuantSpec, fake_quantize, scale_and_zero_point, weight_range
+from yoloq.quant.affine import fake_quantize, scale_and_zero_point, weight_range
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import QuantSpec
 
 MOMENTUM = 0.99  # of the moving average, a step
 LEAST = 1e-8  # of a learned scale

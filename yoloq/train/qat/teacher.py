@@ -3,7 +3,7 @@
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import LoadedModel, load_model
+from yoloq.models.load import LoadedModel, load_model
 from yoloq.quant.modules import QuantConv2d
 
 

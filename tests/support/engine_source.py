@@ -1,0 +1,15 @@
+"""What every engine on every family is tested with."""
+
+from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
+
+from yoloq.engines.base import Calibration, ModelInfo, Source
+
+IMAGES = pictures(3, seed=7)
+
+
+def source(family: str, **placement) -> Source:
+    model = tiny_model(family)
+    info = ModelInfo(model.head, model.names, SIZE, conf=0.3, iou=0.5)
+    calibration = Calibration("pictures", 8, lambda: iter([pictures(8)]))
+    quantized = tiny_quantized(family, **placement)
+    return Source(info, model, quantized, calibration=calibration)

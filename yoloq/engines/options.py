@@ -1,0 +1,38 @@
+"""What a build can be told beyond its precision; `make engine` has these as flags."""
+
+from dataclasses import dataclass
+
+from yoloq.base.config import option, require
+from yoloq.quant.amax_flag import parse_amax
+
+IMPLICIT = "int8-implicit"  # int8 with ranges that TensorRT 10.x calibrates itself
+LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build can be told beyond its precision; an engine names those that it understands.
+
+    Raises:
+        UserError: a value is out of range; the text names the flag.
+    """
+
+    batch: int = option(1, "images at once, in the engine and when it is timed")
+    max_batch: int = option(0, "take 1 to N images, fastest at --batch; timed at both")
+    workspace: float = option(0.0, "GiB of scratch memory; 0: all that there is")
+    tf32: bool = option(False, "let FP32 convolutions round their inputs to TF32")
+    level: int = option(3, "how long to search for fast kernels, 0 to 5")
+    calibrator: str = option(
+        "", f"of {IMPLICIT}, the engine's own; none: entropy", ("entropy", "minmax")
+    )
+    fp16_layers: tuple[str, ...] = option((), f"patterns of what {IMPLICIT} keeps in FP16")
+    ranges: tuple[str, ...] = option((), f"ranges for {IMPLICIT}: model.8.cv1=4.2 is +-4.2")
+
+    def __post_init__(self) -> None:
+        require(self.batch >= 1, "--batch", self.batch, "1 or more")
+        most = self.max_batch
+        require(most == 0 or most >= self.batch, "--max-batch", most, "0, or --batch or more")
+        want = f"0 (all there is) to {LARGEST} GiB"
+        require(0 <= self.workspace <= LARGEST, "--workspace", self.workspace, want)
+        require(0 <= self.level <= 5, "--level", self.level, "0 to 5")
+        parse_amax(self.ranges, "--ranges")

@@ -1,0 +1,232 @@
+"""Does an ONNX graph have Q/DQ where an engine wants them: a table of rules, each a predicate.
+
+What an engine refuses or computes wrongly is an error, what only costs time a warning; so is an
+operator that TensorRT has to have a plugin for. Why a rule holds for some engines and not for
+others stands with its predicate.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx
+
+from yoloq.base.errors import UserError
+from yoloq.graph.lint import TARGETS, groups, integers, structure, typed, values
+from yoloq.graph.lint import pairs as placement
+from yoloq.graph.lint.lookup import Graph, Hit
+from yoloq.graph.lint.valid import DamagedError
+
+TENSORRT, OPENVINO, ONNXRUNTIME = ((target,) for target in TARGETS)
+Level = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong with a graph, and where.
+
+    Attributes:
+        level: `error`: the engine refuses it or computes something else; `warning`: it is slow, or
+            needs a plugin.
+        rule: name of a rule.
+        nodes: names of the nodes to mend; none where it is about the whole graph.
+        message: what is wrong with each of them.
+        fix: what to do.
+    """
+
+    level: Level
+    rule: str
+    nodes: tuple[str, ...]
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row of the table: a predicate, the engines that it holds for, and what mends it."""
+
+    name: str
+    level: Level
+    targets: tuple[str, ...]
+    find: Callable[[Graph], Iterator[Hit]]
+    fix: str
+
+
+SYMMETRIC = "quantize symmetrically to int8 and write zero-points of 0"
+STATIC = "quantize statically: scales are constants"
+PER_CHANNEL = "quantize a weight along its output channels and write that `axis`"
+PER_TENSOR = "quantize activations per tensor"
+FOLD = "fold it into the convolution before calibrating"
+BOTH_SIDES = "quantize input and weight, or neither"
+SHARE = "calibrate them with one scale"
+RULES = (
+    Rule("zero-point", "error", TENSORRT, values.zero_points, SYMMETRIC),
+    Rule(
+        "weight-zero-point",
+        "warning",
+        OPENVINO,
+        values.weight_zero_points,
+        "quantize weights symmetrically",
+    ),
+    Rule(
+        "scale-value",
+        "error",
+        TARGETS,
+        values.scale_values,
+        "calibrate again, on images; a dead tensor takes any positive scale",
+    ),
+    Rule("computed-scale", "error", TENSORRT, values.computed_scales, STATIC),
+    Rule("computed-scale", "warning", OPENVINO, values.computed_scales, STATIC),
+    Rule(
+        "scale-length",
+        "error",
+        TARGETS,
+        values.scale_lengths,
+        "give a weight one scale for each output channel, or one in all",
+    ),
+    Rule("scale-axis", "error", (*TENSORRT, *ONNXRUNTIME), values.scale_axes, PER_CHANNEL),
+    Rule("scale-axis", "warning", OPENVINO, values.scale_axes, PER_CHANNEL),
+    Rule(
+        "activation-scale", "error", (*TENSORRT, *ONNXRUNTIME), values.activation_scales, PER_TENSOR
+    ),
+    Rule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
+    Rule(
+        "unknown-operator",
+        "error",
+        (*OPENVINO, *ONNXRUNTIME),
+        structure.unknown_operators,
+        "write it with operators of ONNX, or import the domain of an extension that has it",
+    ),
+    Rule(
+        "plugin",
+        "warning",
+        TENSORRT,
+        structure.plugins,
+        "load the plugin of that name before the graph is parsed, or mend the name",
+    ),
+    Rule(
+        "integer-operator",
+        "error",
+        (*TENSORRT, *OPENVINO),
+        structure.integer_operators,
+        "export in the Q/DQ format instead of the operator format, statically quantized",
+    ),
+    Rule(
+        "int32-bias",
+        "error",
+        TENSORRT,
+        structure.integer_bias,
+        "leave the bias in float (ONNX Runtime's quantizer: extra option QuantizeBias=False)",
+    ),
+    Rule("opset", "error", TENSORRT, structure.opset, "export with opset 13, better 19 or later"),
+    Rule(
+        "opset-fp16",
+        "error",
+        TARGETS,
+        structure.opset_of_half_scales,
+        "export with opset 19 or later, or keep scales in FP32",
+    ),
+    Rule(
+        "quantized-output",
+        "error",
+        TENSORRT,
+        structure.quantized_outputs,
+        "let the output leave in float: no Q in front of it",
+    ),
+    Rule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
+    Rule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
+    Rule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
+    Rule("half-quantized", "warning", (*TENSORRT, *OPENVINO), placement.half_quantized, BOTH_SIDES),
+    Rule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
+    Rule(
+        "before-activation",
+        "warning",
+        (*TENSORRT, *OPENVINO),
+        placement.before_activation,
+        "quantize behind the activation, at the input of the next convolution",
+    ),
+    Rule(
+        "inside-silu",
+        "warning",
+        (*TENSORRT, *OPENVINO),
+        placement.inside_silu,
+        "quantize behind SiLU's Mul, at the input of the next convolution",
+    ),
+    Rule(
+        "two-scales",
+        "warning",
+        TARGETS,
+        placement.two_scales,
+        "share one pair among all its readers",
+    ),
+    Rule(
+        "sibling-scales",
+        "warning",
+        TARGETS,
+        placement.sibling_scales,
+        "share one pair among the convolutions",
+    ),
+    Rule(
+        "float-residual",
+        "warning",
+        TENSORRT,
+        placement.float_residual,
+        "let the Q/DQ of the bottleneck's input serve the Add as well",
+    ),
+    Rule("unequal-scales", "warning", TENSORRT, groups.unequal_scales, SHARE),
+    Rule("unequal-scales", "warning", ONNXRUNTIME, groups.unequal_pools, SHARE),
+    Rule(
+        "float-output",
+        "warning",
+        ONNXRUNTIME,
+        integers.float_outputs,
+        "quantize the convolution's output as well",
+    ),
+    Rule(
+        "float-between",
+        "warning",
+        ONNXRUNTIME,
+        integers.float_between,
+        "put Q/DQ on its output as well",
+    ),
+    Rule(
+        "fp32-node",
+        "warning",
+        TENSORRT,
+        typed.single_in_half,
+        "make it FP16: weights, scales of Q/DQ, constants and casts",
+    ),
+)
+
+
+def lint(model: onnx.ModelProto, target: str) -> list[Finding]:
+    """What stands in the way of an engine that runs a graph fast, errors first.
+
+    Places where the same is wrong are one finding. External data need not be loaded: weights are
+    known by type and shape, and a scale that is not at hand is not judged.
+
+    Args:
+        model: any ONNX model, float ones included. Not changed.
+        target: one of `TARGETS`.
+
+    Raises:
+        UserError: the target is not known.
+    """
+    if target not in TARGETS:
+        raise UserError(f"--target {target}: not one of {', '.join(TARGETS)}")
+    try:
+        findings = list(_findings(Graph(model), target))
+    except DamagedError as error:
+        fix = "export the model again; nothing else was looked at"
+        return [Finding("error", "invalid-model", (), str(error), fix)]
+    return sorted(findings, key=lambda finding: finding.level)  # stable: the table's order stays
+
+
+def _findings(graph: Graph, target: str) -> Iterator[Finding]:
+    for rule in RULES:
+        if target in rule.targets:
+            places: dict[str, list[str]] = {}
+            for hit in rule.find(graph):
+                places.setdefault(hit.message, []).extend(hit.nodes)
+            for message, nodes in places.items():
+                yield Finding(rule.level, rule.name, tuple(nodes), message, rule.fix)

@@ -1,0 +1,195 @@
+"""Observers: they collect what calibration needs of each tensor, and decide nothing.
+
+Collection needs no quantizer in the model: it hooks the convolutions of the float network, so one
+pass serves every policy, calibrator, granularity and scale sharing that is tried later.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from yoloq.quant.statistics import Statistics
+
+T = TypeVar("T")
+
+BINS = 8192  # 32 bins an int8 step over the whole range, 4 when calibration clips to an eighth
+SAMPLE = 2**18  # elements kept of one tensor over all images; the extremes are exact
+
+
+class _Extremes:
+    """Lowest and highest value of each image."""
+
+    def __init__(self) -> None:
+        self.edges: list[Tensor] = []  # (2,) an image
+
+    def add(self, rows: Tensor) -> None:
+        # image by image: aminmax(dim=1) is ten times slower on large maps
+        self.edges += torch.stack([torch.stack(row.aminmax()) for row in rows]).cpu()
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value was NaN or infinite."""
+        return all(bool(edge.isfinite().all()) for edge in self.edges)
+
+    def pair(self, images: int | None = None) -> tuple[float, float]:
+        """Both, over the first images; None: over all.
+
+        Raises:
+            ValueError: a value was NaN or infinite.
+        """
+        edges = torch.stack(self.edges[:images])
+        if not bool(edges.isfinite().all()):
+            raise ValueError("the tensor holds NaN or infinite values")
+        return float(edges[:, 0].min()), float(edges[:, 1].max())
+
+
+class Observer:
+    """Collects one tensor; decides nothing.
+
+    Args:
+        per_image: elements sampled of each image, with replacement.
+        seed: of the sample.
+    """
+
+    def __init__(self, per_image: int, seed: int) -> None:
+        self.per_image = per_image
+        self.random = torch.Generator().manual_seed(seed)
+        self.extremes = _Extremes()
+        self.samples: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> None:
+        """Add a batch (N, ...)."""
+        rows = _rows(x)
+        self.extremes.add(rows)
+        self.samples.append(_draw(rows, self.per_image, self.random).cpu())
+
+    @property
+    def images(self) -> int:
+        """How many were seen."""
+        return len(self.extremes.edges)
+
+    def statistics(self, images: int | None = None) -> Statistics:
+        """Of the first images, as if no other had come; None: of everything seen so far.
+
+        Raises:
+            ValueError: nothing was seen, or a value was NaN or infinite.
+        """
+        if not self.samples:
+            raise ValueError("no batch was observed")
+        low, high = self.extremes.pair(images)
+        sample = torch.cat(self.samples)[:images]
+        # in float64: float32 has no room for the bins of a nearly constant tensor
+        counts, _ = np.histogram(sample.double().numpy(), bins=BINS, range=(low, high))
+        return Statistics(
+            low=low,
+            high=high,
+            counts=counts.astype(np.int64),
+            means=sample.mean(1).numpy(),
+            deviations=sample.std(1, correction=0).numpy(),
+        )
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One calibration pass, by module: statistics of inputs, and sampled extremes of outputs."""
+
+    inputs: dict[str, Statistics]
+    outputs: dict[str, tuple[float, float]]
+
+
+class _OutputObserver:
+    """Extremes of a seeded sample: enough for ranges that are clipped anyway, and nearly free."""
+
+    def __init__(self, per_image: int, seed: int) -> None:
+        self.per_image = per_image
+        self.random = torch.Generator().manual_seed(seed)
+        self.extremes = _Extremes()
+
+    def __call__(self, x: Tensor) -> None:
+        self.extremes.add(_draw(_rows(x), self.per_image, self.random))
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, ...) -> (N, elements) without a copy."""
+    x = x.detach()
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        x = x.permute(0, 2, 3, 1)
+    return x.flatten(1)
+
+
+def _draw(rows: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """(N, count) of each row's elements, at places that are the same for all rows."""
+    index = torch.randint(rows.shape[1], (count,), generator=random)
+    return rows[:, index.to(rows.device)].float()
+
+
+@contextlib.contextmanager
+def observed(
+    modules: Mapping[str, nn.Module],
+    inputs: Mapping[str, Callable[[Tensor], None]],
+    outputs: Mapping[str, Callable[[Tensor], None]],
+) -> Iterator[None]:
+    """Feed inputs and outputs of the named modules to observers until the block ends."""
+    handles = [
+        modules[name].register_forward_pre_hook(lambda _, args, see=see: see(args[0]))
+        for name, see in inputs.items()
+    ]
+    handles += [
+        modules[name].register_forward_hook(lambda _, args, output, see=see: see(output))
+        for name, see in outputs.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def collect(
+    net: nn.Module,
+    groups: Sequence[Sequence[str]],
+    batches: Iterable[Tensor],
+    images: int,
+    seed: int = 0,
+) -> Collected:
+    """Run the float network over `batches` and collect what its convolutions read and write.
+
+    Args:
+        net: the network, in eval mode.
+        groups: convolutions that read one tensor; it is collected once, under the first name.
+        batches: (N, 3, H, W) floats as the network takes them.
+        images: how many images the batches hold together; sets the sample of each image.
+        seed: of the samples.
+
+    Raises:
+        ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
+    """
+    per_image = sample_size(images)
+    names = [name for group in groups for name in group]
+    inputs = {group[0]: Observer(per_image, seed + i) for i, group in enumerate(groups)}
+    outputs = {name: _OutputObserver(per_image, seed + i) for i, name in enumerate(names)}
+    with torch.inference_mode(), observed(dict(net.named_modules()), inputs, outputs):
+        for batch in batches:
+            net(batch)
+    return Collected(
+        {name: _named(f"input of {name}", seen.statistics) for name, seen in inputs.items()},
+        {name: _named(f"output of {name}", seen.extremes.pair) for name, seen in outputs.items()},
+    )
+
+
+def sample_size(images: int) -> int:
+    """Elements of one tensor to sample of each of so many images."""
+    return min(max(SAMPLE // max(images, 1), 128), 16384)
+
+
+def _named(tensor: str, read: Callable[[], T]) -> T:
+    """What `read` returns; its error names the tensor."""
+    try:
+        return read()
+    except ValueError as error:
+        raise ValueError(f"{tensor}: {error}") from None
