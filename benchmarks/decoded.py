@@ -19,7 +19,7 @@ from yoloq.base.machine import affinity
 from yoloq.engines.openvino import core
 from yoloq.geometry.boxes import xywh_to_xyxy
 from yoloq.geometry.nms import nms
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 
 OPSET = 17
 

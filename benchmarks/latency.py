@@ -16,7 +16,7 @@ from yoloq.engines.base import Predictor
 from yoloq.geometry.boxes import letterbox
 from yoloq.geometry.nms import nms
 from yoloq.measure.latency import measure
-from yoloq.models.heads import Candidates
+from yoloq.models.heads.decode import Candidates
 
 RUNS, WARMUP, REPETITIONS = 60, 10, 5
 

@@ -10,7 +10,7 @@ from subject import Subject, main
 
 from yoloq.base.machine import isa_flags
 from yoloq.engines import get_engine
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 
 USUAL = "OpenVINO FP32 with decode"
 USUAL_BOXES = "OpenVINO FP32 with decode, image to boxes"

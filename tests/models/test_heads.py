@@ -2,11 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from yoloq.models.heads import AnchorHead, DflHead, head_from_json
+from yoloq.models.heads import HEADS as HEAD_TABLE
+from yoloq.models.heads import head_from_json
+from yoloq.models.heads.anchor import AnchorHead
+from yoloq.models.heads.dfl import DflHead
 
 ANCHOR = AnchorHead((8, 16), (((10.0, 20.0), (30.0, 40.0)), ((50.0, 60.0), (70.0, 80.0))), 3)
 DFL = DflHead((8, 16), 3, 4)
@@ -161,3 +166,32 @@ def test_scores_of_all_boxes_are_those_of_the_decoder(head) -> None:
     found = head.decode(maps, 0.2)[0].scores
     assert 0 < len(found) < len(dense)
     assert np.allclose(np.sort(dense[dense > 0.2]), np.sort(found), rtol=1e-5)
+
+
+ONE_CLASS = [replace(head, nc=1) for head in (ANCHOR, DFL, DISTANCE)]
+
+
+@pytest.mark.parametrize("head", ONE_CLASS, ids=["anchor", "dfl", "distance"])
+@pytest.mark.parametrize("level", [0, 1])
+def test_boxes_in_torch_are_those_of_the_decoding(head, level):
+    """The box formula stands twice, in NumPy and with a gradient: they agree at every place."""
+    maps = random_maps(head, images=1)
+    nothing = [np.full_like(each, -np.inf) for each in maps]
+    nothing[level] = maps[level]
+    [wanted] = head.decode(nothing, 0.0)
+    (low, high), classes = head.places(level, torch.from_numpy(maps[level]))
+    rows, columns = maps[level].shape[2:]
+    cells = np.stack(np.meshgrid(np.arange(columns), np.arange(rows))).reshape(2, -1)
+    corners = [corner.numpy().reshape(2, -1, cells.shape[1]) for corner in (low, high)]
+    offset = 0 if isinstance(head, AnchorHead) else 0.5  # from the cell's corner, or its centre
+    boxes = [(corner + cells[:, None] + offset) * head.strides[level] for corner in corners]
+    found = np.concatenate(boxes).reshape(4, -1).T
+    np.testing.assert_allclose(found, wanted.boxes, rtol=1e-4, atol=1e-3)
+    assert classes.numel() == len(wanted.boxes)
+
+
+def test_every_head_has_its_row():
+    assert {kind: kind_of.kind for kind, kind_of in HEAD_TABLE.items()} == {
+        "anchor": "anchor",
+        "dfl": "dfl",
+    }

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from yoloq.engines.base import ModelInfo
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 
 HEAD = AnchorHead(strides=(32,), anchors=(((20.0, 20.0),),), nc=2)
 SURE = 10.0  # logit

@@ -11,7 +11,7 @@ from torch import nn
 
 from yoloq.base.errors import DataError, RunError, UserError
 from yoloq.geometry.detections import GroundTruth
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 from yoloq.train.augment import Augment, Sample
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit, forward, supervised

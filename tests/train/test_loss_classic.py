@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from yoloq.models.heads import AnchorHead
-from yoloq.train.loss_classic import ClassicLoss, ciou, match, predicted_boxes
+from yoloq.models.heads.anchor import AnchorHead
+from yoloq.train.loss_classic import ClassicLoss, ciou, match
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,8 +90,8 @@ def test_match_finds_the_cells_of_plain_loops(level):
         np.testing.assert_allclose(back.numpy(), np.tile(row[2:4], (len(cell), 1)), atol=1e-9)
 
 
-def test_predicted_boxes_at_zero_are_the_cell_centre_and_the_anchor():
-    got = predicted_boxes(torch.zeros(1, 4), torch.tensor([[3.0, 5.0]]))
+def test_anchor_boxes_at_zero_are_the_cell_centre_and_the_anchor():
+    got = anchor_boxes(torch.zeros(1, 4), torch.tensor([[3.0, 5.0]]))
     assert got.tolist() == [[0.5, 0.5, 3.0, 5.0]]
 
 

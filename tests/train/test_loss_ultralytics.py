@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from yoloq.models.heads import DflHead
+from yoloq.models.heads.dfl import DflHead
 from yoloq.train.loss_ultralytics import UltralyticsLoss
 
 pytestmark = pytest.mark.usefixtures("one_thread")

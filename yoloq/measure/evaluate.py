@@ -14,7 +14,8 @@ from yoloq.engines.base import Predictor
 from yoloq.geometry.boxes import Letterbox, to_original
 from yoloq.geometry.detections import Detections
 from yoloq.geometry.nms import nms
-from yoloq.models.heads import Candidates, Head
+from yoloq.models.heads import Head
+from yoloq.models.heads.decode import Candidates
 
 CONF, IOU, MAX_DET = 0.001, 0.6, 300  # thresholds of YOLOv5's val.py
 LISTED = 3  # unreadable files that a message names

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead, anchor_boxes
 
 EPS = 1e-7
 
@@ -100,7 +100,7 @@ class ClassicLoss:
         box = classes = maps.new_zeros(())
         if len(found.classes):
             rows = maps[found.image, found.anchor, found.row, found.column]
-            overlap = ciou(predicted_boxes(rows[:, :4], found.anchors), found.boxes)
+            overlap = ciou(anchor_boxes(rows[:, :4], found.anchors), found.boxes)
             box = (1 - overlap).mean()
             if self.nc > 1:
                 hot = F.one_hot(found.classes, self.nc).to(rows.dtype)
@@ -110,15 +110,6 @@ class ClassicLoss:
                 0, _flat(found, wanted), overlap.detach().clamp(min=0), "amax"
             )
         return box, F.binary_cross_entropy_with_logits(maps[..., 4], wanted), classes
-
-
-def predicted_boxes(logits: Tensor, anchors: Tensor) -> Tensor:
-    """(n, 4) logits to centre relative to the cell's corner and size, both in cells.
-
-    xy = 2 sigmoid - 0.5, wh = (2 sigmoid)^2 * anchor (YOLOv5, "eliminate grid sensitivity").
-    """
-    doubled = logits.sigmoid() * 2
-    return torch.cat((doubled[:, :2] - 0.5, doubled[:, 2:] ** 2 * anchors), 1)
 
 
 def match(targets: Tensor, anchors: Tensor, height: int, width: int, limit: float) -> Matches:

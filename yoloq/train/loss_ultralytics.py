@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError
-from yoloq.models.heads import DflHead
+from yoloq.models.heads.dfl import DflHead
 from yoloq.models.ultralytics import import_ultralytics
 
 BOX, CLASSES, DFL = 7.5, 0.5, 1.5  # the package's default gains

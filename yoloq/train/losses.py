@@ -1,9 +1,20 @@
-"""Which loss trains which head."""
+"""Which loss trains which head: one row a head."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
-from yoloq.models.heads import AnchorHead, DflHead, Head
+from yoloq.base.errors import UserError
+from yoloq.models.heads import Head
 from yoloq.train.loop import Loss
+from yoloq.train.loss_classic import ClassicLoss
+from yoloq.train.loss_ultralytics import UltralyticsLoss
+
+LOSSES: dict[str, Callable[[Any, int, torch.device], Loss]] = {  # kind of head -> its loss
+    "anchor": lambda head, imgsz, device: ClassicLoss(head, imgsz),
+    "dfl": lambda head, imgsz, device: UltralyticsLoss(head, device),
+}
 
 
 def loss_for(head: Head, imgsz: int, device: torch.device) -> Loss:
@@ -15,14 +26,11 @@ def loss_for(head: Head, imgsz: int, device: torch.device) -> Loss:
         device: where the raw maps will be.
 
     Raises:
-        TypeError: a head that no loss is known for.
+        UserError: a head that no loss is known for.
     """
-    if isinstance(head, AnchorHead):
-        from yoloq.train.loss_classic import ClassicLoss
-
-        return ClassicLoss(head, imgsz)
-    if isinstance(head, DflHead):
-        from yoloq.train.loss_ultralytics import UltralyticsLoss
-
-        return UltralyticsLoss(head, device)
-    raise TypeError(f"no loss for a head of type {type(head).__name__}")
+    if head.kind not in LOSSES:
+        raise UserError(
+            f"no loss is known for a head of kind {head.kind!r}; make qat ARGS='--loss distill' "
+            "needs none"
+        )
+    return LOSSES[head.kind](head, imgsz, device)

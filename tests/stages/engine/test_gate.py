@@ -21,7 +21,7 @@ from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Source
 from yoloq.models import FAMILIES
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.load import load_model
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.observer import collect

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from yoloq.models.heads import AnchorHead, DflHead
+from yoloq.models.heads.anchor import AnchorHead
+from yoloq.models.heads.dfl import DflHead
 from yoloq.train.qat.box_distance import detection_distance
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,9 +8,11 @@ import torch
 from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 from torch import nn
 
-from yoloq.base.errors import CheckpointError
-from yoloq.models.heads import AnchorHead, DflHead
+from yoloq.base.errors import CheckpointError, UserError
+from yoloq.models.heads.anchor import AnchorHead
+from yoloq.models.heads.dfl import DflHead
 from yoloq.models.load import save_model
+from yoloq.train.losses import loss_for
 from yoloq.train.qat.box_distance import detection_distance
 from yoloq.train.qat.distill import Distillation, Taps, relative_error
 from yoloq.train.qat.teacher import common_blocks, load_teacher
@@ -174,3 +176,23 @@ def test_a_teacher_that_fits(tmp_path) -> None:
     x = as_input(pictures(1))
     with torch.no_grad():
         assert torch.equal(teacher.net(x)[0], tiny_model().net(x)[0])
+
+
+class NewHead(DflHead):
+    """A head that no file of training knows: another name, and boxes of its own."""
+
+    kind = "new"
+
+
+def test_a_new_head_is_distilled_without_a_change_elsewhere() -> None:
+    head = NewHead((8, 16), 3, 1)
+    ours, theirs = maps(7, 0).requires_grad_(), maps(7, 1)
+    for temperature in (0.0, 2.0):
+        total, _ = Distillation(head, temperature=temperature)({}, {}, [ours], [theirs])
+        total.backward()
+        assert float(total) > 0 and bool(ours.grad.abs().sum() > 0)
+
+
+def test_a_head_without_a_loss_is_named() -> None:
+    with pytest.raises(UserError, match=r"no loss is known for a head of kind 'new'.*--loss dis"):
+        loss_for(NewHead((8, 16), 3, 1), 64, torch.device("cpu"))

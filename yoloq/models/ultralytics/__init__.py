@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from yoloq.base.errors import CheckpointError
 from yoloq.models import checkpoint
 from yoloq.models.activations import activation
-from yoloq.models.heads import DflHead
+from yoloq.models.heads.dfl import DflHead
 from yoloq.models.layered import LayeredNet
 from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.unpickle import Stub

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yoloq.base.errors import CheckpointError
 from yoloq.models import checkpoint
 from yoloq.models.activations import ACTIVATIONS
-from yoloq.models.heads import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.unpickle import Stub
 from yoloq.models.yolov5.network import YOLOv5, v6_spec
 

@@ -21,7 +21,7 @@ from yoloq.graph.export import float_copy
 from yoloq.measure.ap import fidelity
 from yoloq.measure.compare import LayerError, compare
 from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
-from yoloq.models.heads import Candidates
+from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import LayeredNet
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.hand_set import set_amax

@@ -11,7 +11,8 @@ from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.measure.compare import ErrorSum, LayerError
 from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
-from yoloq.models.heads import Candidates, Head
+from yoloq.models.heads import Head
+from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import IMAGE, LayeredNet, State
 from yoloq.quant.policy import Placement
 from yoloq.quant.switch import in_float

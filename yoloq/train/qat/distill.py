@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from yoloq.models.heads import AnchorHead, DflHead, Head
+from yoloq.models.heads import Head
 from yoloq.train.qat.box_distance import detection_distance
 
 LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros divides nothing
@@ -103,30 +103,13 @@ class Distillation:
     def _level(self, ours: Tensor, theirs: Tensor) -> Tensor:
         if not self.temperature:
             return relative_error(ours, theirs)
-        if isinstance(self.head, AnchorHead):
-            return self._anchors(ours, theirs, self.head)
-        assert isinstance(self.head, DflHead)
-        return self._sides(ours, theirs, self.head)
-
-    def _anchors(self, ours: Tensor, theirs: Tensor, head: AnchorHead) -> Tensor:
-        """Of a map (N, anchors * (5 + nc), H, W)."""
-        ours, theirs = (raw.unflatten(1, (-1, 5 + head.nc)) for raw in (ours, theirs))
-        boxes = relative_error(ours[:, :, :4], theirs[:, :, :4])
-        return boxes + self._scores(ours[:, :, 4:], theirs[:, :, 4:])
-
-    def _sides(self, ours: Tensor, theirs: Tensor, head: DflHead) -> Tensor:
-        """Of a map (N, 4 * reg_max + nc, H, W)."""
-        boxes = 4 * head.reg_max
-        if head.reg_max == 1:
-            error = relative_error(ours[:, :boxes], theirs[:, :boxes])
-        else:
-            student, teacher = (
-                (raw[:, :boxes].unflatten(1, (4, head.reg_max)) / self.temperature).log_softmax(2)
-                for raw in (ours, theirs)
-            )
-            divergence = F.kl_div(student, teacher, reduction="sum", log_target=True)
-            error = divergence * self.temperature**2 / (ours[0, 0].numel() * 4)
-        return error + self._scores(ours[:, boxes:], theirs[:, boxes:])
+        (boxes, scores), (wanted, likely) = (self.head.split(raw) for raw in (ours, theirs))
+        if not self.head.distributions:
+            return relative_error(boxes, wanted) + self._scores(scores, likely)
+        student, teacher = ((x / self.temperature).log_softmax(2) for x in (boxes, wanted))
+        divergence = F.kl_div(student, teacher, reduction="sum", log_target=True)
+        error = divergence * self.temperature**2 / boxes[0, :, 0].numel()
+        return error + self._scores(scores, likely)
 
     def _scores(self, ours: Tensor, theirs: Tensor) -> Tensor:
         """Divergence of score probabilities over the teacher's own share of positives."""
