@@ -14,6 +14,7 @@ import torch
 from latency import spread
 from record import RESULTS, Column, Figure, Found, Table
 from subject import Subject, main
+from work import block_work
 
 from yoloq.base.machine import keep_freed_memory
 from yoloq.models.layered import LayeredNet
@@ -22,7 +23,7 @@ from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq import stage as ptq
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
-from yoloq.stages.sensitivity.candidates import Candidate, block_work, find_candidates
+from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.driver import float_maps, load, scorer
 from yoloq.stages.sensitivity.frontier import Frontier
 from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, find

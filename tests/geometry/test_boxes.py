@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from yoloq.data.images import read_image
 from yoloq.geometry.boxes import (
     Letterbox,
     area,
-    iou_matrix,
+    iou,
     letterbox,
+    overlap,
     resized_shape,
     to_original,
     xywh_to_xyxy,
-    xyxy_to_xywh,
 )
+from yoloq.train.overlap import shared_area
 
 
 @pytest.mark.parametrize(
@@ -118,10 +120,9 @@ def test_resized_shape(height: int, width: int, imgsz: int, want: tuple[int, int
     assert resized_shape(height, width, imgsz / max(height, width)) == want
 
 
-def test_box_formats_are_inverse() -> None:
+def test_centre_and_size_to_corners() -> None:
     xyxy = np.array([[0.0, 2.0, 4.0, 8.0], [1.0, 1.0, 1.0, 1.0]])
     xywh = np.array([[2.0, 5.0, 4.0, 6.0], [1.0, 1.0, 0.0, 0.0]])
-    np.testing.assert_array_equal(xyxy_to_xywh(xyxy), xywh)
     np.testing.assert_array_equal(xywh_to_xyxy(xywh), xyxy)
     assert xywh_to_xyxy(np.zeros((2, 0, 4))).shape == (2, 0, 4)
 
@@ -130,14 +131,30 @@ def test_area_of_a_box_turned_inside_out_is_zero() -> None:
     np.testing.assert_array_equal(area(np.array([[0, 0, 3, 2], [3, 2, 0, 0]])), [6, 0])
 
 
-def test_iou_matrix() -> None:
+def test_iou_of_all_pairs() -> None:
     a = np.array([[0, 0, 2, 2], [5, 5, 5, 5]], dtype=np.float32)
     b = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [2, 0, 4, 2], [5, 5, 5, 5]], dtype=np.float32)
     want = [[1, 1 / 7, 0, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(iou_matrix(a, b), want, rtol=1e-6)
-    assert iou_matrix(a[:0], b).shape == (0, 4)
+    np.testing.assert_allclose(iou(a[:, None], b[None]), want, rtol=1e-6)
+    assert iou(a[:0, None], b[None]).shape == (0, 4)
 
 
-def test_iou_matrix_takes_whole_numbers() -> None:
-    boxes = np.array([[0, 0, 2, 2], [0, 0, 2, 4]])
-    np.testing.assert_allclose(iou_matrix(boxes, boxes), [[1, 0.5], [0.5, 1]])
+@pytest.mark.parametrize(
+    ("a", "b", "want"),
+    [
+        pytest.param([0, 0, 2, 2], [0, 0, 2, 4], 0.5, id="whole numbers"),
+        pytest.param([0, 0, 2, 2], [0, 0, np.nan, 2], 0.0, id="no number"),
+        pytest.param([3, 2, 0, 0], [0, 0, 3, 2], 0.0, id="inside out"),
+    ],
+)
+def test_iou_of_a_pair(a: list[float], b: list[float], want: float) -> None:
+    assert iou(np.array(a), np.array(b)) == want
+
+
+def test_shared_area_in_torch_is_that_of_numpy() -> None:
+    corners = np.random.default_rng(0).uniform(0, 9, (2, 50, 2, 2)).astype(np.float32)
+    boxes = np.sort(corners, 2).reshape(2, 50, 4)
+    a, b = ((torch.from_numpy(x[:, :2]), torch.from_numpy(x[:, 2:])) for x in boxes)
+    shared, _ = overlap(*boxes)
+    assert (shared > 0).any() and (shared == 0).any()
+    np.testing.assert_allclose(shared_area(a, b, 1).numpy(), shared, rtol=1e-6)

@@ -103,7 +103,6 @@ def test_nothing_of_a_profile_is_lost(
         for readers in (None, tensor_readers(family_source)):
             times = layer_times(nodes, family_source.quantized.placement.layers, readers)
             assert times.total == pytest.approx(sum(node.ms for node in nodes))
-            assert sum(times.by_block().values()) + times.rest == pytest.approx(times.total)
             assert sum(times.kinds.values()) == pytest.approx(times.total)
 
 
@@ -278,9 +277,8 @@ def test_precision_is_that_of_the_convolution_itself() -> None:
     assert times.layers["model.3"] == 7
 
 
-def test_blocks_are_sums_of_their_layers() -> None:
+def test_the_total_has_layers_blocks_and_the_rest() -> None:
     times = LayerTimes({"model.2.cv1.conv": 1.0, "model.2.cv2.conv": 2.0}, {"model.2": 4.0}, 8.0)
-    assert times.by_block() == {"model.2": 7.0}
     assert times.total == 15
 
 

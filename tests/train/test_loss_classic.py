@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from yoloq.models.heads.anchor import AnchorHead
+from yoloq.models.heads.anchor import AnchorHead, anchor_boxes
 from yoloq.train.loss_classic import ClassicLoss, ciou, match
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.engines.base import METADATA, Engine, Graph, ModelInfo, Source, Watch
 from yoloq.models.load import load_model, save_model
+from yoloq.models.to_input import to_input
 from yoloq.quant.observer import observed
 from yoloq.quant.quantized import load_quantized, save_quantized
 
@@ -50,8 +51,7 @@ class TorchPredictor:
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         with torch.inference_mode(), self._mixed():
-            batch = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).float() / 255
-            raws = self.net(batch)
+            raws = self.net(to_input(images, self.device))
         return [raw.float().cpu().numpy() for raw in raws]
 
     def _mixed(self) -> torch.autocast | nullcontext[None]:

@@ -94,27 +94,34 @@ def xywh_to_xyxy(boxes: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 
 
-def xyxy_to_xywh(boxes: NDArray[Any]) -> NDArray[Any]:
-    """Left, top, right, bottom (..., 4) -> centre x, centre y, width, height; any unit."""
-    low, high = boxes[..., :2], boxes[..., 2:]
-    return np.concatenate([(low + high) / 2, high - low], axis=-1)
-
-
 def area(boxes: NDArray[Any]) -> NDArray[Any]:
     """Area (...) of boxes (..., 4) xyxy; 0 for a box turned inside out."""
     sides = np.clip(boxes[..., 2:] - boxes[..., :2], 0, None)
     return sides[..., 0] * sides[..., 1]
 
 
-def iou_matrix(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Intersection over union (n, m) of boxes a (n, 4) and b (m, 4), both xyxy.
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Areas (...) of intersection and union of boxes (..., 4) xyxy that broadcast.
 
-    Two boxes without area have IoU 0.
+    A box turned inside out has no area. `a[:, None], b[None]` gives all pairs.
     """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    sides = np.clip(high - low, 0, None)
-    shared = sides[..., 0] * sides[..., 1]
-    union = area(a)[:, None] + area(b)[None, :] - shared
-    ratios = np.zeros(shared.shape, np.result_type(shared, np.float32))
-    return np.divide(shared, union, out=ratios, where=union > 0)
+    ax1, ay1, ax2, ay2 = np.moveaxis(a, -1, 0)
+    bx1, by1, bx2, by2 = np.moveaxis(b, -1, 0)
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    return shared, area(a) + area(b) - shared
+
+
+def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Intersection over union (...) of boxes (..., 4) xyxy that broadcast.
+
+    0 for two boxes without area, and where one is no number.
+    """
+    return ratio(*overlap(a, b))
+
+
+def ratio(shared: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
+    """Share of one area in another; 0 where that is none, or no number."""
+    found = np.zeros(shared.shape, np.result_type(shared, np.float32))
+    return np.divide(shared, whole, out=found, where=whole > 0)

@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from yoloq.models.to_input import pixels_first, take_pixels
 from yoloq.quant.modules import QuantAdd, QuantConv2d
 from yoloq.quant.policy import replace
 from yoloq.quant.trace import Op, trace
@@ -37,7 +38,7 @@ class _Deployed(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        raws = self.net(images.permute(0, 3, 1, 2).float())
+        raws = self.net(pixels_first(images))
         return [raw.permute(0, 2, 3, 1) for raw in raws]
 
 
@@ -73,8 +74,7 @@ def export_float(
     convolutions = tuple(op.name for op in ops if op.kind == "conv")
     first = plain.get_submodule(convolutions[0])
     assert isinstance(first, nn.Conv2d)
-    with torch.no_grad():
-        first.weight /= 255
+    take_pixels(first)
     images = torch.zeros(batch, imgsz, imgsz, 3, dtype=torch.uint8)
     deployed = _Deployed(plain).eval()
     with torch.inference_mode():

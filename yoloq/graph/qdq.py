@@ -12,6 +12,7 @@ from torch import nn
 
 from yoloq.base.errors import PolicyError
 from yoloq.graph.export import FloatGraph
+from yoloq.models.to_input import WHITE
 from yoloq.quant.affine import quantize
 from yoloq.quant.modules import QuantConv2d, is_on
 from yoloq.quant.quantizer import TensorQuantizer
@@ -105,7 +106,7 @@ class QdqGraph:
         integers = quantize(weight, quantizer.scale, quantizer.zero_point, quantizer.spec)
         scale = quantizer.scale.cpu().numpy()
         if self.reads_image(node):
-            scale = np.asarray(scale / np.float32(255))  # NumPy makes a scalar of ()
+            scale = np.asarray(scale / np.float32(WHITE))  # NumPy makes a scalar of ()
         name = node.inputs[1].name
         inputs = [
             gs.Constant(f"{name}_int8", integers.cpu().numpy()),
@@ -126,7 +127,7 @@ class QdqGraph:
     def affine(self, node: gs.Node, quantizer: TensorQuantizer) -> Affine:
         """Scale and zero-point of an input of a node."""
         assert quantizer.scale is not None and quantizer.zero_point is not None
-        scale = float(quantizer.scale) * (255 if self.reads_image(node) else 1)
+        scale = float(quantizer.scale) * (WHITE if self.reads_image(node) else 1)
         # engines run an asymmetric input in uint8 only
         unsigned = self.unsigned or not quantizer.spec.symmetric
         return Affine(scale, int(quantizer.zero_point), unsigned)

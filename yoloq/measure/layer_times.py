@@ -47,13 +47,6 @@ class LayerTimes:
         """Sum over everything."""
         return sum(self.layers.values()) + sum(self.others.values()) + self.rest
 
-    def by_block(self) -> dict[str, float]:
-        """Of each block, its convolutions and what else it does; `rest` is in none."""
-        result: dict[str, float] = defaultdict(float)
-        for name, ms in (*self.layers.items(), *self.others.items()):
-            result[block_of(name)] += ms
-        return dict(result)
-
 
 @dataclass(frozen=True)
 class LayerCost:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.geometry.boxes import area, overlap, ratio
 from yoloq.geometry.detections import Detections, Floats, GroundTruth, Ints
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -97,11 +98,8 @@ def _match_one(iou: NDArray[np.float64], crowd: Bools) -> tuple[Bools, Bools]:
 def _iou(boxes: Floats, truth: Floats, crowd: Bools) -> NDArray[np.float64]:
     """(n, m) IoU in float64 as COCO computes it; in a crowd, the share of the detection inside."""
     a, b = boxes.astype(np.float64)[:, None], truth.astype(np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    inter = np.maximum(sides, 0).prod(2)
-    area = (a[..., 2:] - a[..., :2]).prod(2)
-    union = np.where(crowd, area, area + (b[..., 2:] - b[..., :2]).prod(2) - inter)
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+    shared, union = overlap(a, b)
+    return ratio(shared, np.where(crowd, area(a), union))
 
 
 def _rank_in_group(keys: Ints) -> Ints:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from yoloq.models.to_input import scaled
+
 REMEDY = "lower --lr and start anew with --force"
 
 
@@ -39,7 +41,7 @@ def first_output(net: nn.Module, images: Tensor) -> str | None:
         if isinstance(module, nn.Conv2d) or not any(module.children())
     ]
     try:
-        net(images.to(next(net.parameters()).device).float() / 255)
+        net(scaled(images, next(net.parameters()).device))
     finally:
         for handle in handles:
             handle.remove()

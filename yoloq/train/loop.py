@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import UserError
+from yoloq.models.to_input import scaled
 from yoloq.train.finite import describe_divergence
 from yoloq.train.optimizer import Schedule, set_learning_rate
 from yoloq.train.progress import EpochProgress
@@ -124,7 +125,7 @@ def supervised(net: nn.Module, loss: Loss, plan: Plan) -> Objective:
 
 def forward(net: nn.Module, images: Tensor, plan: Plan) -> list[Tensor]:
     """Raw maps in float32 of uint8 images (N, 3, H, W)."""
-    x = images.to(plan.device).float() / 255
+    x = scaled(images, plan.device)
     if plan.amp:
         x = x.to(memory_format=torch.channels_last)
     with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.amp):

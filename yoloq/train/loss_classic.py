@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yoloq.models.heads.anchor import AnchorHead, anchor_boxes
+from yoloq.train.overlap import shared_area
 
 EPS = 1e-7
 
@@ -164,7 +165,7 @@ def ciou(one: Tensor, two: Tensor) -> Tensor:
     """
     low1, high1 = one[:, :2] - one[:, 2:] / 2, one[:, :2] + one[:, 2:] / 2
     low2, high2 = two[:, :2] - two[:, 2:] / 2, two[:, :2] + two[:, 2:] / 2
-    shared = (torch.minimum(high1, high2) - torch.maximum(low1, low2)).clamp(min=0).prod(1)
+    shared = shared_area((low1, high1), (low2, high2), 1)
     union = one[:, 2:].prod(1) + two[:, 2:].prod(1) - shared + EPS
     iou = shared / union
     hull = torch.maximum(high1, high2) - torch.minimum(low1, low2)

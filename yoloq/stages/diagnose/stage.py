@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from yoloq.base.result import StageResult, read_result
 from yoloq.base.say import progress, say, warn
 from yoloq.data.loader import iterate
 from yoloq.measure.compare import LayerError, first_below
+from yoloq.models.to_input import to_input
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.hand_set import resolve_amax
 from yoloq.quant.policy import Policy, Rule, check_patterns, matches
@@ -220,9 +220,8 @@ def calibration_batches(
     imgsz = subject.inputs.imgsz
     with progress("amax by number of images", len(images)) as advance:
         for batch in iterate(images, imgsz, ptq.batch_size, ptq.workers):
-            pixels = torch.from_numpy(batch.images).to(subject.device)
-            yield pixels.permute(0, 3, 1, 2).float() / 255
-            advance(len(pixels))
+            yield to_input(batch.images, subject.device)
+            advance(len(batch.images))
 
 
 def write_policy(

@@ -23,6 +23,7 @@ from yoloq.measure.compare import LayerError, compare
 from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import LayeredNet
+from yoloq.models.to_input import to_input
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.hand_set import set_amax
 from yoloq.quant.quantized import QuantizedModel
@@ -79,8 +80,7 @@ class Subject:
         """Small batches as a network takes them, under a progress bar."""
         with progress(title, self.images, shown=shown) as advance:
             for pixels in self.arrays():
-                batch = torch.from_numpy(pixels).to(self.device)
-                yield batch.permute(0, 3, 1, 2).float() / 255
+                yield to_input(pixels, self.device)
                 advance(len(pixels))
 
     @cached_property

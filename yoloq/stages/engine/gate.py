@@ -38,6 +38,7 @@ from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import packages
 from yoloq.engines.base import Predictor, by_one
+from yoloq.geometry.boxes import iou
 from yoloq.graph.export import INPUT
 from yoloq.models.heads import Head
 from yoloq.stages.run import Inputs
@@ -83,7 +84,7 @@ def differences(head: Head, reference: Raws, other: Raws) -> list[Difference]:
         swapped = other[level].copy()
         swapped[:, ~head.box_channels(level)] = reference[level][:, ~head.box_channels(level)]
         boxes = _boxes(head, level, reference, reference[level])
-        ious = _ious(boxes, _boxes(head, level, reference, swapped))
+        ious = iou(boxes, _boxes(head, level, reference, swapped))
         ours, theirs = (np.nan_to_num(head.scores(raws[level])) for raws in (reference, other))
         apart = np.abs(ours - theirs)[np.maximum(ours, theirs) >= CONF]
         moved = 1 - float(ious.mean()) if len(ious) >= FEW else 0.0
@@ -97,15 +98,6 @@ def _boxes(head: Head, level: int, like: Raws, raw: NDArray[np.float32]) -> NDAr
     maps = [np.full_like(each, -1e4) for each in like]
     maps[level] = raw
     return np.concatenate([item.boxes for item in head.decode(maps, CONF)])
-
-
-def _ious(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """IoU (n,) of pairs of boxes (n, 4) xyxy; 0 where one is no number or has no area."""
-    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(1)
-    areas = sum(np.clip(each[:, 2:] - each[:, :2], 0, None).prod(1) for each in (a, b))
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(shared / np.maximum(areas - shared, 1e-9), nan=0.0)
 
 
 class Gate:

@@ -16,6 +16,7 @@ from yoloq.base.say import progress, say, warn
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import engine_row
 from yoloq.models.load import LoadedModel
+from yoloq.models.to_input import to_input
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels, calibrate
 from yoloq.quant.hand_set import resolve_amax, set_amax
@@ -221,9 +222,8 @@ def statistics(
         def batches() -> Iterator[torch.Tensor]:
             loader = iterate(chosen, inputs.imgsz, config.batch_size, config.workers, skipped)
             for batch in loader:
-                images = torch.from_numpy(batch.images).to(device)
-                yield images.permute(0, 3, 1, 2).float() / 255
-                advance(len(images))
+                yield to_input(batch.images, device)
+                advance(len(batch.images))
 
         try:
             collected = collect(net, groups, batches(), len(chosen), config.seed)

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch
 from torch import nn
 
 from yoloq.base.say import say
@@ -12,6 +11,7 @@ from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score
 from yoloq.measure.evaluate import detect
+from yoloq.models.to_input import scaled
 from yoloq.stages.qat.setup import Tuning
 from yoloq.stages.row import BASELINE
 from yoloq.train.qat.batch_norm import reestimate
@@ -44,18 +44,13 @@ def measure_epoch(
     net = state.average.net
     if tuning.config.bn_reestimate:
         net = copy.deepcopy(net)
-        reestimate(net, (network_input(tuning, batch) for batch in batches))
+        reestimate(net, (scaled(batch.images, tuning.device) for batch in batches))
     figures = evaluate(tuning, net)
     value = figures[FIGURE[tuning.config.best]]
     if value > state.extra["best"]["value"]:
         kept = {name: tensor.cpu().clone() for name, tensor in net.state_dict().items()}
         state.extra["best"] = {"epoch": epoch + 1, "value": value, "net": kept}
     return figures
-
-
-def network_input(tuning: Tuning, batch: TrainBatch) -> torch.Tensor:
-    """A batch as a network takes it."""
-    return batch.images.to(tuning.device).float() / 255
 
 
 def evaluate(tuning: Tuning, net: nn.Module) -> Epoch:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError
@@ -15,6 +14,7 @@ from yoloq.base.result import StageResult, read_result
 from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
 from yoloq.models.load import load_model
+from yoloq.models.to_input import to_input
 from yoloq.quant.observer import collect
 from yoloq.quant.policy import check_patterns
 from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
@@ -178,8 +178,7 @@ def with_outputs(tuning: Tuning, quantized: QuantizedModel) -> QuantizedModel:
 
     def batches() -> Iterator[Tensor]:
         for batch in iterate(chosen, inputs.imgsz, config.batch_size, config.workers, []):
-            images = torch.from_numpy(batch.images).to(tuning.device)
-            yield images.permute(0, 3, 1, 2).float() / 255
+            yield to_input(batch.images, tuning.device)
 
     groups = [list(members) for members in quantized.placement.members.values()]
     seen = collect(net, groups, batches(), len(chosen), config.seed)

@@ -3,10 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
-
-from yoloq.models.layered import LayeredNet
 from yoloq.quant.policy import Placement, block_of, check_patterns, matches
 
 
@@ -49,25 +45,3 @@ def find_candidates(
 def block_number(layer: str) -> int:
     """2 of `model.2.cv1.conv`."""
     return int(layer.split(".")[1])
-
-
-def block_work(net: LayeredNet, size: int = 64) -> list[float]:
-    """Share of each block in the multiplications of the convolutions of a forward pass."""
-    work = [0.0] * len(net.model)
-
-    def count(index: int, conv: nn.Conv2d, output: Tensor) -> None:
-        work[index] += output[0].numel() * conv.weight[0].numel()
-
-    handles = [
-        module.register_forward_hook(lambda conv, _, output, i=i: count(i, conv, output))
-        for i, block in enumerate(net.model)
-        for module in block.modules()
-        if isinstance(module, nn.Conv2d)
-    ]
-    try:
-        with torch.inference_mode():
-            net(torch.zeros(1, 3, size, size, device=next(net.parameters()).device))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [share / sum(work) for share in work]

@@ -16,6 +16,7 @@ from yoloq.engines import get_engine
 from yoloq.engines.base import Source
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
+from yoloq.models.to_input import to_input
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.row import BASELINE
@@ -118,8 +119,7 @@ def load(
     """Batches as the network takes them, and their geometries."""
     config = inputs.config
     for batch in iterate(images, inputs.imgsz, config.batch_size, config.workers):
-        pixels = torch.from_numpy(batch.images).to(device)
-        yield pixels.permute(0, 3, 1, 2).float() / 255, batch.boxes
+        yield to_input(batch.images, device), batch.boxes
 
 
 def float_maps(inputs: Inputs, images: tuple[Path, ...], device: torch.device) -> Iterator[Maps]:

@@ -4,11 +4,11 @@ Nearly all cells of a map are background, whose logits outweigh those of the obj
 over the map. Here a place counts by the teacher's own score, and a box by its overlap.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from yoloq.models.heads import Head
+from yoloq.train.overlap import Corners, shared_area
 
 LEAST = 1e-9  # area of a union, in cells
 BACKGROUND = 1e-3  # objectness; below it nothing is compared: on photographs 19 places of 20
@@ -69,9 +69,9 @@ def _divergence(ours: Tensor, theirs: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(ours, wanted, reduction="none") - own
 
 
-def _overlap(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> Tensor:
+def _overlap(a: Corners, b: Corners) -> Tensor:
     """IoU (...) of boxes by their corners (2, ...)."""
-    shared = (torch.minimum(a[1], b[1]) - torch.maximum(a[0], b[0])).clamp(min=0).prod(0)
+    shared = shared_area(a, b, 0)
     return shared / (_area(*a) + _area(*b) - shared).clamp(min=LEAST)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from yoloq.models.to_input import scaled
 from yoloq.train.loop import Loss, Parts
 from yoloq.train.parallel import Processes
 from yoloq.train.qat.distill import Distillation, Taps
@@ -52,7 +53,7 @@ class QatObjective:
 
     def __call__(self, batch: TrainBatch) -> tuple[Tensor, Parts]:
         mine, device = self.processes.share(batch), self.processes.device
-        x = mine.images.to(device).float() / 255
+        x = scaled(mine.images, device)
         raws = self._called(x)
         forget(self.net)
         values: list[Tensor] = []
