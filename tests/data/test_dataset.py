@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from yoloq.base.errors import DataError
-from yoloq.data.dataset import label_file, read_dataset
+from yoloq.data.dataset import read_dataset
+from yoloq.data.formats.txt import label_file
 
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 

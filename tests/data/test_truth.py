@@ -10,7 +10,6 @@ import pytest
 from yoloq.base.errors import DataError
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.formats.txt import Row, parse_row, read_rows
-from yoloq.data.truth import read_ground_truth
 from yoloq.stages.data.stage import describe
 
 HEIGHT, WIDTH = 50, 100
@@ -34,7 +33,7 @@ def _set(folder: Path, labels: dict[str, str | bytes | None], names: int = 2) ->
 
 def test_boxes_in_pixels_of_the_original(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "1 0.5 0.5 0.2 0.4\n", "b": None, "c": "", "d": "0 0 0 1 1\r\n"})
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.images == 4
     assert truth.image.tolist() == [0, 3]
     assert truth.classes.tolist() == [1, 0]
@@ -81,7 +80,7 @@ BAD_ROWS = [
 @pytest.mark.parametrize(("line", "want"), BAD_ROWS)
 def test_bad_rows_are_skipped_reported_and_counted(tmp_path: Path, line: str, want: str) -> None:
     dataset = _set(tmp_path, {"a": f"0 .5 .5 .2 .2\n\n{line}\n", "b": "1 .5 .5 .2 .2"})
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.image.tolist() == [0, 1]
     assert [problem.where for problem in report.problems] == ["row 3"]
     file = tmp_path / "labels" / "a.txt"
@@ -92,14 +91,14 @@ def test_bad_rows_are_skipped_reported_and_counted(tmp_path: Path, line: str, wa
 
 def test_corners_outside_the_image_are_clipped(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "0 1 0.5 0.4 0.5"})
-    truth, _ = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, _ = dataset.truth("val", dataset.images("val"))
     np.testing.assert_allclose(truth.boxes, [[80, 12.5, 100, 37.5]], rtol=1e-6)
     np.testing.assert_allclose(truth.areas, [500], rtol=1e-6)
 
 
 def test_repeated_rows_count_once(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2\n0 .50 .5 .2 .2\n1 .5 .5 .2 .2\n"})
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.classes.tolist() == [0, 1]
     assert report.repeated == 1
     assert report.lines() == ["1 repeated labels dropped"]
@@ -108,12 +107,12 @@ def test_repeated_rows_count_once(tmp_path: Path) -> None:
 def test_a_class_without_a_name_is_an_error(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2\n2 .5 .5 .2 .2"})
     with pytest.raises(DataError, match=r"a\.txt: row 2 is of class 2 .* has 2 names \(0 to 1\)"):
-        read_ground_truth(dataset, "val", dataset.images("val"))
+        dataset.truth("val", dataset.images("val"))
 
 
 def test_label_file_that_is_no_text(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": b"\x80\xff\x00", "b": "\ufeff0 .5 .5 .2 .2"})
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.image.tolist() == [1]
     assert "is not a text file" in report.lines()[0]
 
@@ -122,7 +121,7 @@ def test_unreadable_image_has_no_labels(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2", "b": "0 .5 .5 .2 .2"})
     images = dataset.images("val")
     images[0].write_bytes(b"")
-    truth, report = read_ground_truth(dataset, "val", images)
+    truth, report = dataset.truth("val", images)
     assert truth.image.tolist() == [1]
     assert (report.unreadable, report.background) == ((images[0],), 0)
     assert report.lines() == [f"{images[0]}: cannot be read as an image; skipped"]
@@ -130,7 +129,7 @@ def test_unreadable_image_has_no_labels(tmp_path: Path) -> None:
 
 def test_no_labels_at_all_is_said(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": None, "b": None})
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.boxes.shape == (0, 4)
     [line] = report.lines()
     assert line.startswith("no label of 2 images can be used (looked for ")
@@ -139,7 +138,7 @@ def test_no_labels_at_all_is_said(tmp_path: Path) -> None:
 
 def test_long_reports_are_cut(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {str(index): "bad" for index in range(5)})
-    _, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    _, report = dataset.truth("val", dataset.images("val"))
     assert report.lines(limit=2)[2] == "and 3 more files with skipped labels or unreadable"
 
 
@@ -181,7 +180,7 @@ def _coco(folder: Path, names: tuple[str, ...] = ("cat", "dog"), **change: Any) 
 
 def test_coco_labels(tmp_path: Path) -> None:
     dataset = _coco(tmp_path)
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.image.tolist() == [2, 1]
     assert truth.classes.tolist() == [1, 0]
     assert truth.boxes.tolist() == [[10, 20, 40, 40], [0, 0, 4, 5]]
@@ -202,7 +201,7 @@ def test_coco_labels(tmp_path: Path) -> None:
 )
 def test_categories(tmp_path: Path, names: tuple[str, ...], want: dict[str, int]) -> None:
     dataset = _coco(tmp_path, names)
-    truth, _ = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, _ = dataset.truth("val", dataset.images("val"))
     assert truth.classes.tolist() == [want["Dog"], want["cat"]]
 
 
@@ -210,7 +209,7 @@ def test_categories(tmp_path: Path, names: tuple[str, ...], want: dict[str, int]
 def test_categories_that_do_not_fit(tmp_path: Path, names: tuple[str, ...]) -> None:
     dataset = _coco(tmp_path, names)
     with pytest.raises(DataError, match=r"a\.json: category 'cat' is not in"):
-        read_ground_truth(dataset, "val", dataset.images("val"))
+        dataset.truth("val", dataset.images("val"))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,7 @@ def test_categories_that_do_not_fit(tmp_path: Path, names: tuple[str, ...]) -> N
 def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> None:
     bad = {"id": 8, "image_id": 9, "category_id": 3, "bbox": [0, 0, 4, 4], **change}
     dataset = _coco(tmp_path, annotations=[bad])
-    truth, report = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, report = dataset.truth("val", dataset.images("val"))
     assert len(truth.boxes) == 0
     assert f"1 labels skipped (annotation 8: {want}" in report.lines()[0]
 
@@ -247,14 +246,14 @@ def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> N
 def test_json_that_does_not_fit(tmp_path: Path, change: dict[str, Any], want: str) -> None:
     dataset = _coco(tmp_path, **change)
     with pytest.raises(DataError, match=want):
-        read_ground_truth(dataset, "val", dataset.images("val"))
+        dataset.truth("val", dataset.images("val"))
 
 
 def test_image_size_that_is_no_number_is_not_used(tmp_path: Path) -> None:
     entry = {"id": 9, "file_name": "val/a.png", "width": "64", "height": float("nan")}
     label = {"id": 1, "image_id": 9, "category_id": 3, "bbox": [0, 0, 900, 800]}
     dataset = _coco(tmp_path, images=[entry], annotations=[label])
-    truth, _ = read_ground_truth(dataset, "val", dataset.images("val"))
+    truth, _ = dataset.truth("val", dataset.images("val"))
     assert truth.boxes.tolist() == [[0, 0, 900, 800]]
 
 
@@ -264,8 +263,8 @@ def test_txt_and_json_agree_on_photographs(coco_mini: Path) -> None:
     with_json = Dataset(
         plain.file, plain.names, None, plain.splits, {"val": coco_mini / "annotations" / "dev.json"}
     )
-    a, report = read_ground_truth(plain, "val", images)
-    b, _ = read_ground_truth(with_json, "val", images)
+    a, report = plain.truth("val", images)
+    b, _ = with_json.truth("val", images)
     assert (report.boxes, int(b.crowd.sum()), len(b.boxes)) == (1316, 11, 1327)
     for image in range(len(images)):
         mine = a.boxes[a.image == image]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from yoloq.data.formats.coco import read_coco_labels
+from yoloq.data.formats.coco import read as read_coco_labels
 from yoloq.geometry.detections import Detections, GroundTruth
 
 

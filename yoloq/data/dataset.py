@@ -2,14 +2,17 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
-from yoloq.data.sources import find, images_of_json, list_images, read_text, unique
+from yoloq.data.formats import Format, format_of
+from yoloq.data.sources import find, list_images, read_text, unique
+from yoloq.data.truth import LabelReport
+from yoloq.geometry.detections import GroundTruth
 
 SPLITS = ("train", "val", "test")
 KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
@@ -20,8 +23,8 @@ class Dataset:
     """A data set as its yaml describes it.
 
     `names` are the classes in order, `imgsz` the size in pixels that it was made for (or None),
-    `splits` the image files of each split, `annotations` the COCO json of the splits that have no
-    txt labels, `missing` why a split other than `val` cannot be used.
+    `splits` the image files of each split, `annotations` what the yaml names for the labels of a
+    split, `missing` why a split other than `val` cannot be used.
     """
 
     file: Path
@@ -43,6 +46,35 @@ class Dataset:
             raise DataError(f"{self.file}: has no `{split}`; add the folder of its images")
         return self.splits[split]
 
+    def format(self, split: str) -> Format:
+        """How the labels of a split are written."""
+        return format_of(self.annotations.get(split))
+
+    def truth(self, split: str, images: Sequence[Path]) -> tuple[GroundTruth, LabelReport]:
+        """Labels of `images` (of that split), numbered as they stand in the sequence.
+
+        Raises:
+            DataError: a label's class has no name, or the labels do not fit the images.
+        """
+        return self.format(split).read(self.annotations.get(split), self.names, images)
+
+    def train_alone(self, use: str) -> tuple[Path, ...]:
+        """Images of `train` that are not in `val`: those are measured on.
+
+        Args:
+            use: what needs them, for the error.
+
+        Raises:
+            DataError: train is missing, or has no image of its own.
+        """
+        val = set(self.images("val"))
+        own = tuple(file for file in self.images("train") if file not in val)
+        if not own:
+            raise DataError(
+                f"{self.file}: every image of `train` is in `val` too; {use} needs others"
+            )
+        return own
+
     @cached_property
     def sha256(self) -> str:
         """Hex digest that changes with the data but not with the folder it lies in.
@@ -53,28 +85,16 @@ class Dataset:
         digest = hashlib.sha256(self.file.read_bytes())
         for split, images in sorted(self.splits.items()):
             digest.update(split.encode())
+            file_of = self.format(split).file_of
             common = os.path.commonpath([image.parent for image in images])
             for image in sorted(images):
                 name = image.relative_to(common).as_posix()
                 digest.update(f"\n{name} {_size(image)} ".encode())
-                if split not in self.annotations:
-                    digest.update(_contents(label_file(image)))
+                if file_of is not None:
+                    digest.update(_contents(file_of(image)))
         for _, annotations in sorted(self.annotations.items()):
             digest.update(_contents(annotations))
         return digest.hexdigest()
-
-
-def label_file(image: Path) -> Path:
-    """Where the txt labels of an image are: the last folder `images` becomes `labels`.
-
-    An image in no such folder has its labels beside it. (Rule of YOLOv5, `img2label_paths`.)
-    """
-    parts = list(image.parts)
-    for position in range(len(parts) - 2, 0, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
 
 
 def read_dataset(file: str | Path) -> Dataset:
@@ -178,10 +198,13 @@ def _read_split(
     given = document.get("annotations") or {}
     if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
         raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
-    if sources[0].suffix.lower() == ".json":
+    listing = format_of(sources[0])
+    if listing.images is not None:
         if len(sources) > 1 or given.get(split):
-            raise DataError(f"{file}: `{split}` has several sources; a COCO json must be alone")
-        return images_of_json(sources[0], root, split), sources[0]
+            raise DataError(
+                f"{file}: `{split}` has several sources; a {listing.name} must be alone"
+            )
+        return listing.images(sources[0], root, split), sources[0]
     images = unique(image for source in sources for image in list_images(source, root))
     where = f"{file}: `annotations`"
     return images, find(given[split], root, where) if given.get(split) else None

@@ -1,12 +1,9 @@
-"""What a split of a data yaml may name: folders, list files, COCO json; and its image files."""
+"""What a split of a data yaml may name: folders and list files; and their image files."""
 
 import glob
-import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from yoloq.base.errors import DataError
 from yoloq.data.images import is_image
@@ -71,57 +68,6 @@ def _resolve(line: str, bases: Sequence[Path]) -> Path:
 def unique(files: Iterable[Path]) -> tuple[Path, ...]:
     """Files without repetitions, in order: an image listed twice would count twice in mAP."""
     return tuple(dict.fromkeys(Path(os.path.normpath(file)) for file in files))
-
-
-def images_of_json(source: Path, root: Path, split: str) -> tuple[Path, ...]:
-    """Image files of a COCO json, in its order, from the first usual folder that has one of them.
-
-    Raises:
-        DataError: not a COCO json, or no folder with its images found.
-    """
-    names = [str(item["file_name"]) for item in read_coco(source)["images"]]
-    if not names:
-        raise DataError(f"{source}: lists no images")
-    year = source.stem.removeprefix("instances_")
-    folders = (".", "images", split, f"images/{split}", year, f"images/{year}")
-    bases = (source.parent, *(root / folder for folder in folders))
-    for base in bases:
-        if (base / names[0]).exists() or (base / names[-1]).exists():
-            return unique(base / name for name in names)
-    raise DataError(
-        f"{source}: its images, such as {names[0]}, were not found below {root}; "
-        f"give their folder as `{split}:` and this file under `annotations:`"
-    )
-
-
-def read_coco(source: Path) -> dict[str, Any]:
-    """Read a COCO json and check the ids and names in its three lists.
-
-    Raises:
-        DataError: not json, a list is missing or malformed, or two images have one id.
-    """
-    try:
-        document = json.loads(read_text(source))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: is not a json file ({error})") from None
-    keys = {
-        "images": ("id", "file_name"),
-        "annotations": ("image_id", "category_id"),
-        "categories": ("id", "name"),
-    }
-    for key, fields in keys.items():
-        items = document.get(key) if isinstance(document, dict) else None
-        if not isinstance(items, list) or not all(_has(item, fields) for item in items):
-            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing or broken")
-    ids = Counter(item["id"] for item in document["images"])
-    if len(ids) < len(document["images"]):
-        twice = ids.most_common(1)[0][0]
-        raise DataError(f"{source}: image id {twice!r} occurs twice; give each image its own")
-    return document
-
-
-def _has(item: Any, fields: Sequence[str]) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(f), int | str) for f in fields)
 
 
 def read_text(file: Path) -> str:

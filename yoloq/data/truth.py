@@ -1,4 +1,4 @@
-"""YOLO txt labels and COCO json as ground truth in pixels; bad rows are reported and skipped."""
+"""Ground truth in pixels, whatever file it came from, and what was wrong with it."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from yoloq.data.dataset import Dataset, label_file
-from yoloq.data.formats.txt import Problem, Row, read_rows
-from yoloq.data.images import image_size
-from yoloq.geometry.boxes import area, xywh_to_xyxy
 from yoloq.geometry.detections import Floats, GroundTruth
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A label that was skipped: where, and why."""
+
+    file: Path
+    where: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -64,45 +69,6 @@ class Label:
     box: tuple[float, float, float, float]
     area: float
     crowd: bool = False
-
-
-def read_ground_truth(
-    dataset: Dataset, split: str, images: Sequence[Path]
-) -> tuple[GroundTruth, LabelReport]:
-    """Labels of `images` (of that split), numbered as they stand in the sequence.
-
-    Txt labels: area is the box's area, none are crowds. COCO json: areas and crowds as written.
-
-    Raises:
-        DataError: a label's class has no name, or the COCO json does not fit the images.
-    """
-    if split in dataset.annotations:
-        from yoloq.data.formats.coco import read_coco_labels
-
-        return read_coco_labels(dataset.annotations[split], dataset.names, images)
-    labels: list[Label] = []
-    problems: list[Problem] = []
-    unreadable: list[Path] = []
-    repeated = 0
-    for index, image in enumerate(images):
-        rows, bad = read_rows(label_file(image), len(dataset.names))
-        size = image_size(image)
-        if size is None:
-            unreadable.append(image)
-            continue
-        distinct = tuple(dict.fromkeys(rows))
-        labels += [_to_pixels(index, row, *size) for row in distinct]
-        repeated += len(rows) - len(distinct)
-        problems += bad
-    source = label_file(images[0]) if images else None
-    return collect(labels, images, repeated, problems, unreadable, source=source)
-
-
-def _to_pixels(image: int, row: Row, height: int, width: int) -> Label:
-    """Clipped to the image, as detections are."""
-    box = np.clip(xywh_to_xyxy(np.array(row.xywh)), 0, 1) * (width, height, width, height)
-    left, top, right, bottom = (float(value) for value in box)
-    return Label(image, row.category, (left, top, right, bottom), float(area(box)))
 
 
 def collect(

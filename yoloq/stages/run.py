@@ -15,7 +15,7 @@ from yoloq.base.result import Row, StageResult, hashes, input_key, read_result
 from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
-from yoloq.data.truth import LabelReport, read_ground_truth
+from yoloq.data.truth import LabelReport
 from yoloq.engines import engine_packages
 from yoloq.engines.base import ModelInfo
 from yoloq.geometry.detections import GroundTruth
@@ -50,7 +50,7 @@ class Inputs:
     @cached_property
     def labels(self) -> tuple[GroundTruth, LabelReport]:
         """Labels of `images`, and what is wrong with them."""
-        return read_ground_truth(self.dataset, "val", self.images)
+        return self.dataset.truth("val", self.images)
 
     @property
     def truth(self) -> GroundTruth:

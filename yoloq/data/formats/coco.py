@@ -1,20 +1,25 @@
 """COCO json as ground truth: categories by name, images by file name."""
 
+import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from yoloq.base.errors import DataError
-from yoloq.data.formats.txt import Problem
-from yoloq.data.sources import read_coco
-from yoloq.data.truth import Label, LabelReport, collect
+from yoloq.data.sources import read_text, unique
+from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.detections import GroundTruth
 
 
-def read_coco_labels(
-    file: Path, names: Sequence[str], images: Sequence[Path]
+def claims(source: Path) -> bool:
+    """Whether a file that a yaml names is a COCO json."""
+    return source.suffix.lower() == ".json"
+
+
+def read(
+    source: Path | None, names: Sequence[str], images: Sequence[Path]
 ) -> tuple[GroundTruth, LabelReport]:
     """Boxes of `images` in a COCO json; images that it does not list are background.
 
@@ -24,7 +29,8 @@ def read_coco_labels(
     Raises:
         DataError: it is not a COCO json, lists none of the images, or does not fit the names.
     """
-    document = read_coco(file)
+    assert source is not None, "a COCO json is one file"
+    file, document = source, read_coco(source)
     classes = match_categories(file, document["categories"], names)
     entries = match_images(file, document["images"], images)
     listed = {entry["id"] for entry in document["images"]}
@@ -44,6 +50,57 @@ def read_coco_labels(
             problems.append(Problem(file, where, str(error)))
     unlisted = len(images) - len(entries)
     return collect(labels, images, problems=problems, unlisted=unlisted, source=file)
+
+
+def images_in(source: Path, root: Path, split: str) -> tuple[Path, ...]:
+    """Image files of a COCO json, in its order, from the first usual folder that has one of them.
+
+    Raises:
+        DataError: not a COCO json, or no folder with its images found.
+    """
+    names = [str(item["file_name"]) for item in read_coco(source)["images"]]
+    if not names:
+        raise DataError(f"{source}: lists no images")
+    year = source.stem.removeprefix("instances_")
+    folders = (".", "images", split, f"images/{split}", year, f"images/{year}")
+    bases = (source.parent, *(root / folder for folder in folders))
+    for base in bases:
+        if (base / names[0]).exists() or (base / names[-1]).exists():
+            return unique(base / name for name in names)
+    raise DataError(
+        f"{source}: its images, such as {names[0]}, were not found below {root}; "
+        f"give their folder as `{split}:` and this file under `annotations:`"
+    )
+
+
+def read_coco(source: Path) -> dict[str, Any]:
+    """Read a COCO json and check the ids and names in its three lists.
+
+    Raises:
+        DataError: not json, a list is missing or malformed, or two images have one id.
+    """
+    try:
+        document = json.loads(read_text(source))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: is not a json file ({error})") from None
+    keys = {
+        "images": ("id", "file_name"),
+        "annotations": ("image_id", "category_id"),
+        "categories": ("id", "name"),
+    }
+    for key, fields in keys.items():
+        items = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(items, list) or not all(_has(item, fields) for item in items):
+            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing or broken")
+    ids = Counter(item["id"] for item in document["images"])
+    if len(ids) < len(document["images"]):
+        twice = ids.most_common(1)[0][0]
+        raise DataError(f"{source}: image id {twice!r} occurs twice; give each image its own")
+    return document
+
+
+def _has(item: Any, fields: Sequence[str]) -> bool:
+    return isinstance(item, dict) and all(isinstance(item.get(f), int | str) for f in fields)
 
 
 def match_categories(

@@ -1,24 +1,21 @@
-"""Rows of YOLO txt label files; bad ones become problems that name file and row."""
+"""YOLO txt labels: a file an image, a row a box; bad rows become problems that name them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from yoloq.base.errors import DataError
+from yoloq.data.images import image_size
 from yoloq.data.sources import read_text
+from yoloq.data.truth import Label, LabelReport, Problem, collect
+from yoloq.geometry.boxes import area, xywh_to_xyxy
+from yoloq.geometry.detections import GroundTruth
 
 TOLERANCE = 1e-3
 """How far a coordinate may lie outside 0..1: one pixel in a thousand, for rounding by tools."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A label that was skipped: where, and why."""
-
-    file: Path
-    where: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -27,6 +24,52 @@ class Row:
 
     category: int
     xywh: tuple[float, float, float, float]
+
+
+def label_file(image: Path) -> Path:
+    """Where the txt labels of an image are: the last folder `images` becomes `labels`.
+
+    An image in no such folder has its labels beside it. (Rule of YOLOv5, `img2label_paths`.)
+    """
+    parts = list(image.parts)
+    for position in range(len(parts) - 2, 0, -1):
+        if parts[position] == "images":
+            parts[position] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def read(
+    source: Path | None, names: Sequence[str], images: Sequence[Path]
+) -> tuple[GroundTruth, LabelReport]:
+    """Labels of the images, each in its own file; area is the box's area, none are crowds.
+
+    Raises:
+        DataError: a label's class has no name.
+    """
+    labels: list[Label] = []
+    problems: list[Problem] = []
+    unreadable: list[Path] = []
+    repeated = 0
+    for index, image in enumerate(images):
+        rows, bad = read_rows(label_file(image), len(names))
+        size = image_size(image)
+        if size is None:
+            unreadable.append(image)
+            continue
+        distinct = tuple(dict.fromkeys(rows))
+        labels += [_to_pixels(index, row, *size) for row in distinct]
+        repeated += len(rows) - len(distinct)
+        problems += bad
+    first = label_file(images[0]) if images else None
+    return collect(labels, images, repeated, problems, unreadable, source=first)
+
+
+def _to_pixels(image: int, row: Row, height: int, width: int) -> Label:
+    """Clipped to the image, as detections are."""
+    box = np.clip(xywh_to_xyxy(np.array(row.xywh)), 0, 1) * (width, height, width, height)
+    left, top, right, bottom = (float(value) for value in box)
+    return Label(image, row.category, (left, top, right, bottom), float(area(box)))
 
 
 def read_rows(file: Path, classes: int) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:

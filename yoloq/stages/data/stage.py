@@ -1,7 +1,6 @@
 """What a data set holds and what is wrong with its labels."""
 
 from yoloq.data.dataset import Dataset, read_dataset
-from yoloq.data.truth import read_ground_truth
 from yoloq.stages.data import DataConfig
 
 
@@ -9,7 +8,7 @@ def run(config: DataConfig) -> list[str]:
     """Print and return the description of the data set; the built-in one is made first.
 
     Raises:
-        DataError: the set cannot be used; see `read_dataset` and `read_ground_truth`.
+        DataError: the set cannot be used; see `read_dataset` and `Dataset.truth`.
     """
     dataset = read_dataset(config.data)
     lines = [f"{dataset.file}: {len(dataset.names)} classes"]
@@ -22,7 +21,7 @@ def run(config: DataConfig) -> list[str]:
 
 def describe(dataset: Dataset, split: str) -> list[str]:
     """One line of counts of a split, and its label problems."""
-    truth, report = read_ground_truth(dataset, split, dataset.images(split))
+    truth, report = dataset.truth(split, dataset.images(split))
     used = len(set(truth.classes.tolist()))
     counts = (
         f"{split}: {report.images} images, {report.background} of them without objects; "

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from yoloq.base.config import StageConfig
-from yoloq.base.errors import CheckpointError, DataError, PolicyError, UserError
+from yoloq.base.errors import CheckpointError, PolicyError, UserError
 from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
 from yoloq.base.say import progress, say, warn
@@ -135,15 +135,9 @@ def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
     Raises:
         DataError: train is missing, or has no image of its own.
     """
-    val = set(inputs.dataset.images("val"))
-    train = inputs.dataset.images("train")
-    own = [file for file in train if file not in val]
-    if not own:
-        raise DataError(
-            f"{config.data}: every image of `train` is in `val` too; calibration needs others"
-        )
-    if len(own) < len(train):
-        warn(f"{len(train) - len(own)} images of `train` are in `val` too: left out")
+    own = inputs.dataset.train_alone("calibration")
+    if shared := len(inputs.dataset.images("train")) - len(own):
+        warn(f"{shared} images of `train` are in `val` too: left out")
     if len(own) < config.images:
         warn(f"{len(own)} calibration images, fewer than --images {config.images}")
     return sample(own, config.images, config.seed)

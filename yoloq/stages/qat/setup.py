@@ -13,7 +13,7 @@ from yoloq.base.result import StageResult
 from yoloq.base.say import warn
 from yoloq.data.images import image_size
 from yoloq.data.loader import sample
-from yoloq.data.truth import collect, read_ground_truth
+from yoloq.data.truth import collect
 from yoloq.models.load import LoadedModel
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.qat import QatConfig
@@ -66,12 +66,9 @@ def train_files(inputs: Inputs, config: QatConfig) -> list[Path]:
     Raises:
         DataError: train is missing, empty, or has no image of its own.
     """
-    val = set(inputs.dataset.images("val"))
-    files = [file for file in inputs.dataset.images("train") if file not in val]
-    if not files:
-        raise DataError(f"{config.data}: `train` has no image that is not in `val`; QAT needs some")
+    files = inputs.dataset.train_alone("QAT")
     if not config.train_images:
-        return files
+        return list(files)
     return list(sample(files, config.train_images, config.seed))
 
 
@@ -90,7 +87,7 @@ def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
         warn(f"{len(files) - len(readable)} images of `train` cannot be read: {bad}")
     truth, report = collect([], readable)
     if config.needs_labels:
-        truth, report = read_ground_truth(inputs.dataset, "train", readable)
+        truth, report = inputs.dataset.truth("train", readable)
         for line in report.lines():
             warn(f"{line}")
     return Pictures(readable, truth, inputs.imgsz)

@@ -13,7 +13,6 @@ from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
-from yoloq.data.truth import read_ground_truth
 from yoloq.engines.base import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.models.load import load_model, save_model
@@ -113,12 +112,12 @@ def measure(inputs: Inputs, weights: Path) -> Row:
 def read_pictures(dataset: Dataset, imgsz: int) -> Pictures:
     """The train split; images that cannot be read are left out and named."""
     files = dataset.images("train")
-    truth, report = read_ground_truth(dataset, "train", files)
+    truth, report = dataset.truth("train", files)
     for line in report.lines():
         warn(f"{line}")
     if report.unreadable:
         files = tuple(file for file in files if file not in set(report.unreadable))
-        truth, _ = read_ground_truth(dataset, "train", files)
+        truth, _ = dataset.truth("train", files)
     return Pictures(files, truth, imgsz)
 
 
