@@ -17,7 +17,7 @@ from yoloq.models import FAMILIES
 from yoloq.models.layered import IMAGE
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.journal import Journal, Scored, Screened, Timed, Tried
 from yoloq.stages.sensitivity.scores import Scorer, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, find_policy, ranked
 from yoloq.stages.sensitivity.sweep import Variants
@@ -124,11 +124,13 @@ SUBJECT = {"weights": "a", "data": "b", "policy": "c"}
 def test_a_journal_goes_on_where_it_was(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
     first = Journal(file, SUBJECT)
-    first.append({"part": "score", "name": "model.2", "fidelity": 0.5})
-    first.append({"part": "score", "name": "model.3", "fidelity": 0.6})
+    first.append(Tried("model.2", 0.5, 0.4))
+    first.append(Scored("model.2", 30.0, 0.9, (0.5, 0.4), (0.3,), (0.6,)))
+    first.append(Timed("torch", {"model.2.cv1.conv": (1.0, 2.5)}))
     again = Journal(file, SUBJECT)
-    assert again.find("score", "model.3") == {"part": "score", "name": "model.3", "fidelity": 0.6}
-    assert again.find("screen", "model.3") is None
+    assert again.lines == first.lines
+    assert again.find(Scored, "model.2") == first.lines[1]
+    assert again.find(Screened, "model.2") is None
     assert not Journal(file, SUBJECT, fresh=True).lines
 
 
@@ -136,21 +138,21 @@ def test_a_journal_that_was_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
     journal = Journal(file, SUBJECT)
     for index in range(3):
-        journal.append({"part": "score", "name": f"model.{index}", "fidelity": index / 3})
+        journal.append(Tried(f"model.{index}", index / 3, 0.5))
     whole = file.read_bytes()
     ends = [i for i, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(len(whole) + 1):
         file.write_bytes(whole[:cut])
         kept = max(sum(end < cut for end in ends) - 1, 0)
         lines = Journal(file, SUBJECT).lines
-        assert [line["name"] for line in lines] == [f"model.{i}" for i in range(kept)]
+        assert [line.name for line in lines] == [f"model.{i}" for i in range(kept)]
         assert len(file.read_text().splitlines()) == kept + 1, "the cut line is gone"
 
 
 @pytest.mark.parametrize("name", SUBJECT)
 def test_a_journal_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    Journal(file, SUBJECT).append({"part": "score", "name": "model.2"})
+    Journal(file, SUBJECT).append(Tried("model.2", 0.5, 0.4))
     before = file.read_bytes()
     with pytest.raises(RunError, match=rf"sensitivity.jsonl: .*journal of other {name}; --force"):
         Journal(file, SUBJECT | {name: "other"})
@@ -273,6 +275,9 @@ def test_search_prefers_the_cheap_layer() -> None:
 
 def test_journal_lines_are_json(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    Journal(file, SUBJECT).append({"part": "score", "name": "model.2", "snr": 31.5})
+    Journal(file, SUBJECT).append(Screened("model.2", 31.5, 0.99))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert lines == [{"subject": SUBJECT}, {"part": "score", "name": "model.2", "snr": 31.5}]
+    assert lines == [
+        {"subject": SUBJECT},
+        {"part": "screen", "name": "model.2", "snr": 31.5, "cosine": 0.99},
+    ]

@@ -23,7 +23,7 @@ from yoloq.stages.row import BASELINE
 from yoloq.stages.run import Inputs, package_versions
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.journal import Journal, Screened, Timed
 from yoloq.stages.sensitivity.outcome import Costs, snr_gain
 from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
@@ -66,7 +66,7 @@ def engine_costs(
     if not config.runs or engine.profile is None:
         say("no times: layers are ranked by accuracy alone")
         return None
-    line = journal.find("times", engine.name)
+    line = journal.find(Timed, engine.name)
     if line is None:
         from yoloq.measure.layer_times import int8_costs, measure_layer_times
 
@@ -77,9 +77,9 @@ def engine_costs(
         )
         assert times is not None
         costs = {name: (cost.int8_ms, cost.float_ms) for name, cost in int8_costs(times).items()}
-        line = {"part": "times", "name": engine.name, "costs": costs}
+        line = Timed(engine.name, costs)
         journal.append(line)
-    return {name: (int8, other) for name, (int8, other) in line["costs"].items()}
+    return line.costs
 
 
 def sweep(
@@ -107,7 +107,7 @@ def sweep(
     reference = list(float_maps(inputs, leading, device))
     if 0 < config.top < len(candidates):
         passes.screen(candidates, reference)
-        worst = sorted(candidates, key=lambda c: -snr_gain(journal, "screen", c.name, config.mode))
+        worst = sorted(candidates, key=lambda c: -snr_gain(journal, Screened, c.name, config.mode))
         chosen = set(worst[: config.top])
         candidates = [candidate for candidate in candidates if candidate in chosen]
     passes.score(candidates, scorer(inputs), reference)

@@ -7,7 +7,7 @@ from typing import Any
 from yoloq.measure.bootstrap import Interval
 from yoloq.quant.policy import Policy, Rule
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.passes import BASE
 from yoloq.stages.sensitivity.scores import Score, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, ranked
@@ -59,21 +59,21 @@ def table(
 
 
 def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | None) -> Layer:
-    part = "score" if journal.find("score", candidate.name) else "screen"
+    scored = journal.find(Scored, candidate.name)
     times = [costs[name] for name in candidate.layers] if costs else []
-    line = journal.line(part, candidate.name)
+    line = scored or journal.line(Screened, candidate.name)
     layer = Layer(
         name=candidate.name,
         convolutions=len(candidate.layers),
-        snr=line["snr"],
-        cosine=line["cosine"],
-        snr_gain=snr_gain(journal, part, candidate.name, mode),
+        snr=line.snr,
+        cosine=line.cosine,
+        snr_gain=snr_gain(journal, type(line), candidate.name, mode),
         int8_ms=sum(int8 for int8, _ in times) if costs else None,
         float_ms=sum(floats for _, floats in times) if costs else None,
     )
-    if part == "screen":
+    if scored is None:
         return layer
-    base, score = Score.from_json(journal.line(part, BASE)), Score.from_json(line)
+    base, score = Score.of(journal.line(Scored, BASE)), Score.of(scored)
     found = gain(base, score) if mode == "leave-one-out" else gain(score, base)
     layer = replace(
         layer,
@@ -91,13 +91,13 @@ def _triple(found: Interval) -> tuple[float, float, float]:
     return found.delta, found.low, found.high
 
 
-def snr_gain(journal: Journal, part: str, name: str, mode: str) -> float:
+def snr_gain(journal: Journal, part: type[Screened] | type[Scored], name: str, mode: str) -> float:
     """By how many dB keeping the layer in float makes the network's output better.
 
     Where the layer alone is quantized the output is then exact: minus its SNR says the same order.
     """
-    snr = float(journal.line(part, name)["snr"])
-    return snr - float(journal.line(part, BASE)["snr"]) if mode == "leave-one-out" else -snr
+    snr = journal.line(part, name).snr
+    return snr - journal.line(part, BASE).snr if mode == "leave-one-out" else -snr
 
 
 def choices(layers: Sequence[Layer], scale: float = 1.0) -> list[Choice]:

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from yoloq.base.say import progress
 from yoloq.geometry.boxes import Letterbox
-from yoloq.measure.compare import LayerError
 from yoloq.models.heads import Head
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.journal import Journal, Line
+from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.scores import Scorer
 from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, compare, find
 
@@ -43,7 +42,7 @@ class Passes:
 
     def screen(self, candidates: Sequence[Candidate], reference: Sequence[Maps]) -> None:
         """Journal how like each candidate's raw maps are to the FP32 network's, on `leading`."""
-        todo = self._todo("screen", candidates)
+        todo = self._todo(Screened, candidates)
         if not todo:
             return
         count = sum(len(maps[0]) for maps in reference)
@@ -54,13 +53,13 @@ class Passes:
             for candidate in todo:
                 maps = self._maps(frontier, candidate)
                 like = compare(maps, reference, advance)
-                self.journal.append({"part": "screen", "name": _name(candidate), **_like(like)})
+                self.journal.append(Screened(_name(candidate), like.snr, like.cosine))
 
     def score(
         self, candidates: Sequence[Candidate], scorer: Scorer, reference: Sequence[Maps]
     ) -> None:
         """Journal the full score of each candidate and of the base."""
-        todo = self._todo("score", candidates)
+        todo = self._todo(Scored, candidates)
         if not todo:
             return
         with (
@@ -70,10 +69,12 @@ class Passes:
             for candidate in todo:
                 maps = self._maps(frontier, candidate)
                 found, like = find(maps, geometries, self.head, reference, advance)
-                line = {"part": "score", "name": _name(candidate), **_like(like)}
-                self.journal.append(line | scorer(found).to_json())
+                line = scorer(found).line(_name(candidate), like.snr, like.cosine)
+                self.journal.append(line)
 
-    def _todo(self, part: str, candidates: Sequence[Candidate]) -> list[Candidate | None]:
+    def _todo(
+        self, part: type[Screened] | type[Scored], candidates: Sequence[Candidate]
+    ) -> list[Candidate | None]:
         """What the journal does not have yet; the base, None, comes last.
 
         By then the blocks that it shares with the candidates have run.
@@ -108,7 +109,3 @@ class Passes:
 
 def _name(candidate: Candidate | None) -> str:
     return candidate.name if candidate else BASE
-
-
-def _like(error: LayerError) -> Line:
-    return {"snr": error.snr, "cosine": error.cosine}

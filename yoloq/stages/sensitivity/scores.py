@@ -1,8 +1,7 @@
 """How good a variant of the network is: against the FP32 model's detections and against labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from yoloq.geometry.detections import Detections, GroundTruth
 from yoloq.measure.ap import as_truth
 from yoloq.measure.bootstrap import Doubles, Interval, average_precision, interval, resampled
 from yoloq.measure.match import Matches, match
+from yoloq.stages.sensitivity.journal import Scored
 
 FIGURES = ("fidelity", "map50_95", "map50")
 DIGITS = 7  # of the resampled figures that are kept
@@ -29,18 +29,16 @@ class Score:
     map50_95: Doubles
     map50: Doubles
 
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        figures = {name: getattr(self, name) for name in FIGURES}
-        return {
-            name: [round(value, DIGITS) for value in values.tolist()]
-            for name, values in figures.items()
-        }
+    def line(self, name: str, snr: float, cosine: float) -> Scored:
+        """As a line of the journal."""
+        figures = {each: getattr(self, each).tolist() for each in FIGURES}
+        rounded = {k: tuple(round(v, DIGITS) for v in values) for k, values in figures.items()}
+        return Scored(name, snr, cosine, **rounded)
 
     @staticmethod
-    def from_json(data: Mapping[str, Any]) -> "Score":
-        """Read what `to_json` wrote; other keys are left alone."""
-        return Score(**{name: np.asarray(data[name]) for name in FIGURES})
+    def of(line: Scored) -> "Score":
+        """Read what `line` wrote."""
+        return Score(**{name: np.asarray(getattr(line, name)) for name in FIGURES})
 
 
 class Scorer:

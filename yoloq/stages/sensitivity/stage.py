@@ -24,7 +24,7 @@ from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.driver import engine_costs, open_journal, sweep
-from yoloq.stages.sensitivity.journal import Journal
+from yoloq.stages.sensitivity.journal import Journal, Scored
 from yoloq.stages.sensitivity.outcome import (
     Layer,
     agreement,
@@ -124,9 +124,9 @@ def candidates_of(quantized: QuantizedModel, config: SensitivityConfig) -> list[
 
 def base_figures(journal: Journal) -> dict[str, float]:
     """Accuracy of the network without any switch."""
-    line = journal.line("score", BASE)
-    figures = {name: line[name][0] for name in FIGURES}
-    return figures | {name: line[name] for name in ("snr", "cosine")}
+    line = journal.line(Scored, BASE)
+    figures = {name: getattr(line, name)[0] for name in FIGURES}
+    return figures | {"snr": line.snr, "cosine": line.cosine}
 
 
 def write_policies(

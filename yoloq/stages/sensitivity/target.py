@@ -16,11 +16,11 @@ from yoloq.stages.run import Inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.driver import scorer
-from yoloq.stages.sensitivity.journal import Journal, Line
+from yoloq.stages.sensitivity.journal import Journal, Tried
 from yoloq.stages.sensitivity.outcome import Layer, choices
 from yoloq.stages.sensitivity.search import Floats, Found, find_policy
 
-Measured = Callable[[Floats], Line]
+Measured = Callable[[Floats], Tried]
 UNITS = {"map": "AP50-95", "fidelity": "fidelity"}
 
 
@@ -40,10 +40,10 @@ def search(
     field = {"fidelity": "fidelity", "map": "map50_95"}[config.measure]
 
     def drop(floats: Floats) -> float:
-        return float(reference - measured(floats)[field])
+        return float(reference - getattr(measured(floats), field))
 
     # layers were scored by fidelity, which is less noisy; the target may be in mAP
-    lost = 1 - measured(frozenset())["fidelity"]
+    lost = 1 - measured(frozenset()).fidelity
     scale = drop(frozenset()) / lost if lost > 0 else 1.0
     most = max(1, int(config.max_float * len(candidates)))
     found = find_policy(choices(layers, scale), drop, config.max_drop, most)
@@ -67,19 +67,14 @@ def accuracy_of(
     predictor = TorchPredictor(net, inputs.info, device, "int8")
     scores = scorer(inputs)
 
-    def measured(floats: Floats) -> Line:
+    def measured(floats: Floats) -> Tried:
         name = ",".join(sorted(floats)) or "none"
-        line = journal.find("set", name)
+        line = journal.find(Tried, name)
         if line is None:
             layers = [layer for candidate in floats for layer in by_name[candidate]]
             with in_float(net, quantized.placement, layers):
                 found = find(inputs, predictor, title=f"check the policy, {len(floats)} in float")
-            line = {
-                "part": "set",
-                "name": name,
-                "fidelity": scores.fidelity(found),
-                "map50_95": scores.map50_95(found),
-            }
+            line = Tried(name, scores.fidelity(found), scores.map50_95(found))
             journal.append(line)
         return line
 
