@@ -19,7 +19,7 @@ from yoloq.models import FAMILIES
 from yoloq.models.add import Add
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerGroup, PerTensor, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,8 +88,8 @@ GRAPHS = {
     "every layer": WHOLE,
     "focus stem": WHOLE | {"stem": "focus"},
     "ultralytics": WHOLE | {"family": "ultralytics"},
-    "per tensor": WHOLE | {"weight": replace(WEIGHT, granularity="tensor")},
-    "per group": WHOLE | {"weight": replace(WEIGHT, granularity="group", group_size=4)},
+    "per tensor": WHOLE | {"weight": replace(WEIGHT, granularity=PerTensor())},
+    "per group": WHOLE | {"weight": replace(WEIGHT, granularity=PerGroup(4))},
     "3-bit weights": WHOLE | {"weight": replace(WEIGHT, bits=3)},
 }
 

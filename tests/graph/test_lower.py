@@ -34,15 +34,15 @@ from yoloq.quant.calibrate import calibrate
 from yoloq.quant.modules import QuantAdd, quantizers, switched
 from yoloq.quant.observer import collect
 from yoloq.quant.policy import Policy, Rule, apply, conv_layers, resolve
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerGroup, PerTensor, QuantSpec
 from yoloq.quant.trace import sibling_groups, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ALL = Rule("*", WEIGHT, ACTIVATION)
 ASYMMETRIC = QuantSpec(symmetric=False)
-PER_TENSOR = replace(WEIGHT, granularity="tensor")
-PER_GROUP = replace(WEIGHT, granularity="group", group_size=3)
+PER_TENSOR = replace(WEIGHT, granularity=PerTensor())
+PER_GROUP = replace(WEIGHT, granularity=PerGroup(3))
 POLICIES = {
     "everything": Policy((ALL,)),
     "float stem and head": Policy((ALL, Rule("stem", None, None), Rule("head", None, None))),

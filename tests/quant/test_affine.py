@@ -1,11 +1,13 @@
 """Scales, fake quantization and its gradient, against NumPy and literals."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from yoloq.quant.affine import fake_quantize, quantize, scale_and_zero_point, weight_range
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerChannel, PerGroup, QuantSpec, granularity_of
 
 ASYMMETRIC = QuantSpec(symmetric=False)
 
@@ -39,14 +41,31 @@ def test_integer_range(spec: QuantSpec, qmin: int, qmax: int) -> None:
     [
         pytest.param({"bits": 1}, id="1 bit"),
         pytest.param({"bits": 9}, id="9 bits"),
-        pytest.param({"group_size": 0}, id="empty groups"),
-        pytest.param({"symmetric": False, "granularity": "channel"}, id="asymmetric channels"),
+        pytest.param({"symmetric": False, "granularity": PerChannel()}, id="asymmetric channels"),
         pytest.param({"symmetric": False, "narrow": True}, id="asymmetric and narrow"),
     ],
 )
 def test_spec_that_no_engine_has_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError):
         QuantSpec(**wrong)
+
+
+def test_a_granularity_holds_no_size_that_it_does_not_use() -> None:
+    """So that what flags say of channels is the default, whatever the size of a group is."""
+    assert granularity_of("channel", 4) == granularity_of("channel", 1) == PerChannel()
+    assert QuantSpec(8, granularity_of("channel", 4), narrow=True) == WEIGHT
+    assert granularity_of("group", 4) == PerGroup(4) != PerGroup(3)
+    with pytest.raises(ValueError, match="group size must be 1 or more"):
+        PerGroup(0)
+    with pytest.raises(ValueError, match="granularity 'row': not one of tensor, channel, group"):
+        granularity_of("row")
+
+
+@pytest.mark.parametrize(
+    "spec", [WEIGHT, ACTIVATION, ASYMMETRIC, QuantSpec(4, PerGroup(3), narrow=True)], ids=str
+)
+def test_a_spec_comes_back_from_json(spec: QuantSpec) -> None:
+    assert QuantSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 @pytest.mark.parametrize(
@@ -184,16 +203,14 @@ def test_one_channel_per_channel_equals_per_tensor() -> None:
     ("spec", "low", "high"),
     [
         pytest.param(QuantSpec(), -6, 9, id="tensor"),
-        pytest.param(QuantSpec(granularity="channel"), [-1, -6, 0, 3, 0], [2, 4, 0, 9, 1], id="ch"),
+        pytest.param(QuantSpec(8, PerChannel()), [-1, -6, 0, 3, 0], [2, 4, 0, 9, 1], id="ch"),
         pytest.param(
-            QuantSpec(granularity="group", group_size=2),
+            QuantSpec(granularity=PerGroup(2)),
             [-6, -6, 0, 0, 0],
             [4, 4, 9, 9, 1],
             id="groups of 2, the last shorter",
         ),
-        pytest.param(
-            QuantSpec(granularity="group", group_size=9), [-6] * 5, [9] * 5, id="one group"
-        ),
+        pytest.param(QuantSpec(granularity=PerGroup(9)), [-6] * 5, [9] * 5, id="one group"),
     ],
 )
 def test_weight_range(spec: QuantSpec, low: object, high: object) -> None:

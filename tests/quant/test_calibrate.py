@@ -11,7 +11,7 @@ from yoloq.quant.calibrate import calibrate, get_ranges, set_ranges
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import quantize_model
-from yoloq.quant.spec import ACTIVATION, WEIGHT
+from yoloq.quant.spec import ACTIVATION, WEIGHT, granularity_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -122,7 +122,7 @@ def test_ranges_that_do_not_fit_are_named(change: str) -> None:
 
 @pytest.mark.parametrize(("granularity", "distinct"), [("tensor", 1), ("group", 2), ("channel", 8)])
 def test_weight_granularity(granularity: str, distinct: int) -> None:
-    weight = replace(WEIGHT, granularity=granularity, group_size=4)
+    weight = replace(WEIGHT, granularity=granularity_of(granularity, 4))
     net = tiny_quantized(weight=weight).model.net
     quantizer = net.get_submodule("model.2.cv1.conv").weight_quantizer
     assert quantizer.scale.unique().numel() == distinct

@@ -12,7 +12,7 @@ from tiny_quant import as_input, pictures, tiny_quantized
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.interop import STYLES, load_state_dict, read_amax, to_state_dict, write_amax
-from yoloq.quant.spec import WEIGHT, QuantSpec
+from yoloq.quant.spec import WEIGHT, QuantSpec, granularity_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,7 +67,7 @@ def test_round_trip_gives_the_same_network(net, other, style: str) -> None:
 
 @pytest.mark.parametrize("granularity", ["tensor", "group"])
 def test_other_granularities_go_round(granularity: str) -> None:
-    weight = replace(WEIGHT, granularity=granularity, group_size=4)
+    weight = replace(WEIGHT, granularity=granularity_of(granularity, 4))
     source, target = (
         tiny_quantized(weight=weight, calibrator=name).model.net for name in ("mse", "max")
     )

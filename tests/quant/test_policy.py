@@ -11,7 +11,7 @@ from torch import nn
 from yoloq.base.errors import PolicyError
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule, apply, conv_layers, default_policy, matches, resolve
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerChannel, PerGroup, QuantSpec
 from yoloq.quant.trace import trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +81,7 @@ def test_more_first_layers_than_there_are_leaves_all_in_float() -> None:
 
 
 def test_later_rule_wins() -> None:
-    four = QuantSpec(bits=4, granularity="channel", narrow=True)
+    four = QuantSpec(bits=4, granularity=PerChannel(), narrow=True)
     rules = (ALL, Rule("model.2", None, None), Rule("model.2.cv3", four, ACTIVATION, "max"))
     _, placement = placed(Policy(rules))
     assert placement.layers["model.2.cv1.conv"].quantized is False
@@ -168,7 +168,7 @@ def test_state_dict_is_that_of_the_float_network() -> None:
 
 
 def test_policy_survives_json() -> None:
-    four = QuantSpec(bits=4, granularity="group", group_size=8, narrow=True)
+    four = QuantSpec(bits=4, granularity=PerGroup(8), narrow=True)
     policy = Policy(
         (ALL, Rule("model.2", four, QuantSpec(symmetric=False), "entropy"), Rule("x", None, None)),
         sharing="concat",

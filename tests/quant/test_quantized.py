@@ -13,7 +13,7 @@ from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.modules import quantizers, switched
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import load_quantized, quantize_model, save_quantized
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerTensor, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
         pytest.param({}, id="default"),
         pytest.param({"family": "ultralytics", "residual": "both"}, id="ultralytics"),
         pytest.param({"activation": QuantSpec(symmetric=False)}, id="asymmetric"),
-        pytest.param({"weight": replace(WEIGHT, granularity="tensor")}, id="per tensor"),
+        pytest.param({"weight": replace(WEIGHT, granularity=PerTensor())}, id="per tensor"),
         pytest.param({"sharing": "concat", "float_first": 0, "float_head": False}, id="all"),
     ],
 )

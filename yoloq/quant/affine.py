@@ -123,12 +123,13 @@ def weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
 
     Per tensor the shapes are (); else (out,), where the channels of a group repeat its value.
     """
-    if spec.granularity == "tensor":
+    channels = spec.granularity.channels
+    if not channels:
         low, high = weight.aminmax()
         return low, high
     low, high = weight.flatten(1).aminmax(dim=1)
-    if spec.granularity == "group":
-        low, high = (_share(edge, spec.group_size, sign) for edge, sign in ((low, -1), (high, 1)))
+    if channels > 1:
+        low, high = (_share(edge, channels, sign) for edge, sign in ((low, -1), (high, 1)))
     return low, high
 
 

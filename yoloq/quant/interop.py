@@ -16,6 +16,7 @@ from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import replace_when_whole
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.spec import PerTensor
 
 STYLES = {  # name -> what an amax is called behind the convolution's name
     "pytorch-quantization": ("._input_quantizer._amax", "._weight_quantizer._amax"),
@@ -152,7 +153,7 @@ def _sides(net: nn.Module, style: str) -> dict[str, _Side]:
             both = {of_input: conv.input_quantizer, of_weight: conv.weight_quantizer}
             for suffix, quantizer in both.items():
                 if isinstance(quantizer, TensorQuantizer):
-                    per_tensor = quantizer.spec.granularity == "tensor"
+                    per_tensor = quantizer.spec.granularity == PerTensor()
                     shape = () if per_tensor else (conv.out_channels,)
                     sides[f"{name}{suffix}"] = _Side(quantizer, shape)
     return sides

@@ -8,7 +8,7 @@ and nowhere between it and its activation; convolutions that read one tensor sha
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -17,7 +17,7 @@ from yoloq.base.errors import PolicyError
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.modules import QuantAdd, QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
+from yoloq.quant.spec import ACTIVATION, WEIGHT, PerTensor, QuantSpec
 from yoloq.quant.trace import Op, concat_groups, residual_adds, sibling_groups
 
 Sharing = Literal["siblings", "concat"]
@@ -45,12 +45,18 @@ class Rule:
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str):
             raise ValueError(f"pattern {self.pattern!r} is not a name")
-        if self.activation and (self.activation.granularity != "tensor" or self.activation.narrow):
+        side = self.activation
+        if side and (side.granularity != PerTensor() or side.narrow):
             raise ValueError("an activation is quantized per tensor and not narrow")
         if self.weight and not self.weight.symmetric:
             raise ValueError("a weight is quantized symmetrically")
         if self.calibrator not in (None, *CALIBRATORS):
             raise ValueError(f"calibrator {self.calibrator!r}: not one of {', '.join(CALIBRATORS)}")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        sides = {side: spec and spec.to_json() for side in SIDES for spec in [getattr(self, side)]}
+        return {"pattern": self.pattern, **sides, "calibrator": self.calibrator}
 
 
 KEEP_FLOAT = Rule("*", None, None)  # what happens to a convolution that no rule matches
@@ -80,7 +86,8 @@ class Policy:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        rules = [rule.to_json() for rule in self.rules]
+        return {"rules": rules, "sharing": self.sharing, "residual": self.residual}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> "Policy":
@@ -101,7 +108,7 @@ class Policy:
 
 
 def _spec(data: Mapping[str, Any] | None) -> QuantSpec | None:
-    return None if data is None else QuantSpec(**data)
+    return None if data is None else QuantSpec.from_json(data)
 
 
 @dataclass(frozen=True)

@@ -62,4 +62,4 @@ class TensorQuantizer(nn.Module):
     def extra_repr(self) -> str:
         amax = self.amax
         bound = "None" if amax is None else f"{float(amax.max()):.4g}"
-        return f"bits={self.spec.bits}, {self.spec.granularity}, amax={bound}"
+        return f"bits={self.spec.bits}, {self.spec.granularity.kind}, amax={bound}"

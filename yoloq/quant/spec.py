@@ -1,44 +1,109 @@
 """How a tensor is quantized, as data: bits, granularity, symmetry."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, ClassVar
 
-Granularity = Literal["tensor", "channel", "group"]
+
+@dataclass(frozen=True)
+class PerTensor:
+    """One scale for the whole tensor."""
+
+    kind: ClassVar[str] = "tensor"
+    channels: ClassVar[int] = 0  # output channels that share a scale; 0: all
+
+
+@dataclass(frozen=True)
+class PerChannel:
+    """One scale for each output channel (axis 0)."""
+
+    kind: ClassVar[str] = "channel"
+    channels: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class PerGroup:
+    """One scale for each run of consecutive output channels.
+
+    Groups lie along the output axis so that every engine can run them as a per-channel vector with
+    repeated values.
+
+    Raises:
+        ValueError: a group of no channel.
+    """
+
+    channels: int
+    kind: ClassVar[str] = "group"
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise ValueError(f"group size must be 1 or more, not {self.channels}")
+
+
+Granularity = PerTensor | PerChannel | PerGroup
+GRANULARITIES: dict[str, Callable[[int], Granularity]] = {  # name -> from the size of a group
+    "tensor": lambda size: PerTensor(),
+    "channel": lambda size: PerChannel(),
+    "group": PerGroup,
+}
+
+
+def granularity_of(kind: str, group_size: int = 1) -> Granularity:
+    """The granularity of a name; the size counts for groups alone.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if kind not in GRANULARITIES:
+        raise ValueError(f"granularity {kind!r}: not one of {', '.join(GRANULARITIES)}")
+    return GRANULARITIES[kind](group_size)
 
 
 @dataclass(frozen=True)
 class QuantSpec:
     """How one tensor is quantized.
 
-    `granularity` says how many elements share a scale: the whole tensor, one output channel
-    (axis 0), or `group_size` consecutive output channels. Groups lie along the output axis so that
-    every engine can run them as a per-channel vector with repeated values. `narrow` leaves the
-    lowest integer out ([-127, 127] at 8 bits), which TensorRT wants of weights. An asymmetric range
-    needs a zero-point and is for activations only.
+    `granularity` says how many elements share a scale. `narrow` leaves the lowest integer out
+    ([-127, 127] at 8 bits), which TensorRT wants of weights. An asymmetric range needs a zero-point
+    and is for activations only.
 
     Raises:
         ValueError: bits outside 2..8, or a combination that no engine has.
     """
 
     bits: int = 8
-    granularity: Granularity = "tensor"
-    group_size: int = 1
+    granularity: Granularity = PerTensor()
     symmetric: bool = True
     narrow: bool = False
 
     def __post_init__(self) -> None:
         if self.bits not in range(2, 9):
             raise ValueError(f"bits must be 2 to 8, not {self.bits!r}")
-        if self.granularity not in get_args(Granularity):
-            raise ValueError(
-                f"granularity {self.granularity!r}: not one of {get_args(Granularity)}"
-            )
         if not (isinstance(self.symmetric, bool) and isinstance(self.narrow, bool)):
             raise ValueError("symmetric and narrow are true or false")
-        if self.group_size < 1:
-            raise ValueError(f"group size must be 1 or more, not {self.group_size}")
-        if not self.symmetric and (self.granularity != "tensor" or self.narrow):
+        if not self.symmetric and (self.granularity != PerTensor() or self.narrow):
             raise ValueError("an asymmetric range is per tensor and not narrow")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        return {
+            "bits": self.bits,
+            "granularity": self.granularity.kind,
+            "group_size": max(self.granularity.channels, 1),
+            "symmetric": self.symmetric,
+            "narrow": self.narrow,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "QuantSpec":
+        """Read what `to_json` wrote; what is left out has its default.
+
+        Raises:
+            ValueError, TypeError: a key is not known, or a value out of range.
+        """
+        rest = dict(data)
+        kind, size = rest.pop("granularity", PerTensor.kind), rest.pop("group_size", 1)
+        return QuantSpec(granularity=granularity_of(kind, size), **rest)
 
     @property
     def qmax(self) -> int:
@@ -52,4 +117,4 @@ class QuantSpec:
 
 
 ACTIVATION = QuantSpec()
-WEIGHT = QuantSpec(granularity="channel", narrow=True)
+WEIGHT = QuantSpec(granularity=PerChannel(), narrow=True)

@@ -17,7 +17,7 @@ from yoloq.quant.modules import QuantConv2d, quantizers
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import quantize_model
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.spec import WEIGHT, QuantSpec
+from yoloq.quant.spec import WEIGHT, PerChannel, PerGroup, QuantSpec, granularity_of
 from yoloq.train.optimizer import make_optimizer
 from yoloq.train.qat import ranges
 from yoloq.train.qat.quantizers import AveragedQuantizer, FixedQuantizer, LearnedQuantizer
@@ -27,8 +27,8 @@ from yoloq.train.qat.student import make_student, settled
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Floats = NDArray[np.float64]
-GROUPS = QuantSpec(granularity="group", group_size=2, narrow=True)
-FOUR = QuantSpec(bits=4, granularity="channel", narrow=True)
+GROUPS = QuantSpec(granularity=PerGroup(2), narrow=True)
+FOUR = QuantSpec(bits=4, granularity=PerChannel(), narrow=True)
 ASYMMETRIC = QuantSpec(symmetric=False)
 SPECS = [QuantSpec(), QuantSpec(bits=4), WEIGHT, FOUR, GROUPS, ASYMMETRIC]
 
@@ -62,10 +62,10 @@ def test_gradients_are_those_of_lsq(spec: QuantSpec) -> None:
     inside = (v > low) & (v < high)
     assert 0.02 < 1 - inside.mean() < 0.6, "the table must have both kinds"
     by_step = np.where(v <= low, low, np.where(v >= high, high, np.rint(v) - v))
-    if spec.granularity == "tensor":
+    size = spec.granularity.channels
+    if not size:
         parts, count = (g * by_step).sum(), x.numel()
     else:
-        size = spec.group_size if spec.granularity == "group" else 1
         parts, count = (g * by_step).sum(1).reshape(-1, size).sum(1), 40 * size
     wanted = parts / math.sqrt(count * spec.qmax)
     np.testing.assert_allclose(quantizer.step.grad, wanted, rtol=2e-4, atol=1e-5)
@@ -170,7 +170,7 @@ PLACEMENTS = {
         "weight": QuantSpec(narrow=True),
     },
     "4 bits in groups, asymmetric, concat": {
-        "weight": QuantSpec(bits=4, granularity="group", group_size=3, narrow=True),
+        "weight": QuantSpec(bits=4, granularity=PerGroup(3), narrow=True),
         "activation": ASYMMETRIC,
         "sharing": "concat",
     },
@@ -280,7 +280,7 @@ def unfused_pair(policy: Policy) -> tuple:
 @pytest.mark.parametrize("mode", ["frozen", "learned"])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
 def test_batch_norm_kept_computes_what_folding_does(mode: str, granularity: str) -> None:
-    weight = QuantSpec(granularity=granularity, narrow=True)  # type: ignore[arg-type]
+    weight = QuantSpec(granularity=granularity_of(granularity), narrow=True)
     rules = (
         Rule("*", weight, QuantSpec()),
         Rule("model.24", None, None),

@@ -6,6 +6,7 @@ from yoloq.base.config import StageConfig, option, require
 from yoloq.engines import ENGINES
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrators import CALIBRATORS
+from yoloq.quant.spec import GRANULARITIES
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class PtqConfig(StageConfig):
 
     images: int = option(128, "calibration images, drawn from train")
     calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
-    weights_per: str = option("channel", "weight scales", ("tensor", "channel", "group"))
+    weights_per: str = option("channel", "weight scales", tuple(GRANULARITIES))
     group_size: int = option(4, "output channels a group, with --weights-per group")
     weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
     symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")

@@ -23,7 +23,7 @@ from yoloq.quant.hand_set import resolve_amax, set_amax
 from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
 from yoloq.quant.quantized import QuantizedModel, quantize_model, save_quantized
-from yoloq.quant.spec import QuantSpec
+from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.baseline import BaselineConfig
@@ -116,10 +116,10 @@ def policy_of_file(name: str) -> Policy:
 def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
     """The policy of the placement flags; `auto` is what the engine runs fastest."""
     engine = engine_row(config.engine)
-    granularity = config.weights_per
+    granularity = granularity_of(config.weights_per, config.group_size)
     return default_policy(
         conv_layers(model.net),
-        weight=QuantSpec(config.weight_bits, granularity, config.group_size, narrow=True),  # type: ignore[arg-type]
+        weight=QuantSpec(config.weight_bits, granularity, narrow=True),
         activation=QuantSpec(symmetric=config.symmetric),
         float_head=config.float_head,
         float_first=config.float_first,

@@ -108,19 +108,19 @@ class LearnedQuantizer(FixedQuantizer):
 
     def sharing(self, x: Tensor) -> int:
         """Elements that share a step: of one image, as in the paper, so that batches may differ."""
-        if self.spec.granularity == "tensor":
+        channels = self.spec.granularity.channels
+        if not channels:
             return x[0].numel() if self.batched else x.numel()
-        size = self.spec.group_size if self.spec.granularity == "group" else 1
-        return x[0].numel() * size
+        return x[0].numel() * channels
 
     def steps(self) -> Tensor:
         """The scale in use, () or (channels,)."""
-        size = self.spec.group_size if self.spec.granularity == "group" else 1
         step = self.step.clamp(min=LEAST)
         if step.ndim == 0:
             return step
         assert self.zero_point is not None
-        return step.repeat_interleave(size)[: len(self.zero_point)]
+        channels = self.spec.granularity.channels
+        return step.repeat_interleave(channels)[: len(self.zero_point)]
 
     def range_of(self, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         assert self.zero_point is not None

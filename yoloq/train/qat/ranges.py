@@ -59,8 +59,8 @@ def _of_activation(old: TensorQuantizer, mode: Mode) -> FixedQuantizer:
 def _learned(old: TensorQuantizer) -> LearnedQuantizer:
     new = _as(LearnedQuantizer, old)
     assert new.scale is not None
-    size = new.spec.group_size if new.spec.granularity == "group" else 1
-    new.step = nn.Parameter(new.scale[::size].clone() if new.scale.ndim else new.scale.clone())
+    channels = new.spec.granularity.channels
+    new.step = nn.Parameter(new.scale[::channels].clone() if channels else new.scale.clone())
     return new
 
 
