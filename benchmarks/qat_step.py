@@ -19,7 +19,7 @@ from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.setup import read_pictures
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
-from yoloq.train.loop import Objective, Plan, supervised, take_step
+from yoloq.train.loop import Health, Objective, Plan, supervised, take_step
 from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.parallel import Processes
@@ -131,7 +131,7 @@ def step_of(net: nn.Module, objective: Objective, batch: TrainBatch, folder: Pat
     optimizer = make_optimizer(net, "adamw", RATE, 0.0)
     state = RunState(folder / "state.pt", "", net, WeightAverage(net), optimizer)
     how = plan()
-    return lambda: take_step(state, objective, batch, how, "a step")
+    return lambda: take_step(state, objective, batch, how, Health(how, "a step"))
 
 
 def plan() -> Plan:

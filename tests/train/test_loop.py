@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from torch import nn
 from yoloq.base.errors import DataError, RunError, UserError
 from yoloq.geometry.detections import GroundTruth
 from yoloq.models.heads.anchor import AnchorHead
+from yoloq.train import loop
 from yoloq.train.augment import Augment, Sample
 from yoloq.train.ema import WeightAverage
-from yoloq.train.loop import Plan, fit, forward, supervised
+from yoloq.train.loop import Health, Means, Plan, fit, forward, supervised
 from yoloq.train.loss_classic import ClassicLoss
 from yoloq.train.optimizer import Schedule, make_optimizer, set_learning_rate
 from yoloq.train.samples import Pictures, Sizes, TrainBatch, batches, collate, steps
@@ -174,6 +176,35 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(UserError, match=r"not finite in epoch 1, step 1; lower --lr"):
         fit(state, supervised(state.net, broken, plan()), feed, plan())
     assert not state.file.exists()
+
+
+class OfGpu(Health):
+    """As on a GPU."""
+
+    def __init__(self, *given) -> None:
+        super().__init__(*given)
+        self.every = 2
+
+
+@pytest.mark.parametrize("kind", [Health, OfGpu], ids=["cpu", "gpu"])
+def test_the_first_step_that_is_not_finite_is_named(kind):
+    health = kind(replace(plan(), steps=5), "epoch 3")
+    values = [1.0, 2.0, math.nan, math.inf, 1.0]
+    found = [health.failed(torch.tensor(value)) for value in values]
+    named = "epoch 3, step 3"
+    cpu = ["", "", named, named, named]
+    assert found == (cpu if kind is Health else ["", "", "", named, named])
+
+
+def test_a_gpu_is_not_waited_for_in_every_step(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(loop, "Health", OfGpu)
+    monkeypatch.setattr(Means, "values", lambda means: read.append(means.count) or {})
+    state = make_state(tmp_path)
+    steps = sum(1 for _ in feed(0))
+    train(state, epochs=1)
+    wanted = [count for count in range(1, steps + 1) if count % 2 == 0 or count == steps]
+    assert read == [*wanted, steps], "once more for the epoch's line"
 
 
 def test_prepare_decides_the_training_mode(tmp_path):

@@ -1,5 +1,6 @@
 """The one epoch loop, for training from scratch and for QAT."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ Parts = dict[str, Tensor]
 Loss = Callable[[list[Tensor], Tensor], tuple[Tensor, Parts]]
 Objective = Callable[[TrainBatch], tuple[Tensor, Parts]]
 CLIP_NORM = 10.0  # YOLOv5's
+EVERY = 20  # steps between two looks at a GPU's results, each of which waits for it
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,13 @@ def fit(
         for epoch in range(len(state.history), plan.epochs):
             plan.prepare(state.net, epoch)
             began, means = time.perf_counter(), Means()
+            health = Health(plan, f"epoch {epoch + 1}")
             for step, batch in enumerate(batches(epoch)):
                 factor = plan.schedule.factor(epoch + step / plan.steps)
                 set_learning_rate(state.optimizer, plan.learning_rate * factor)
 
-                place = f"epoch {epoch + 1}, step {step + 1}"
-                parts = take_step(state, objective, batch, plan, place)
-                means.add(parts)
-                progress.step(epoch, means.values())
+                means.add(take_step(state, objective, batch, plan, health))
+                progress.step(epoch, means.values() if health.is_read else None)
             row: Epoch = {"epoch": epoch + 1, "lr": plan.learning_rate * factor, **means.values()}
             row["seconds"] = time.perf_counter() - began
             progress.validating(epoch)
@@ -84,18 +85,18 @@ def fit(
 
 
 def take_step(
-    state: RunState, objective: Objective, batch: TrainBatch, plan: Plan, place: str
+    state: RunState, objective: Objective, batch: TrainBatch, plan: Plan, health: "Health"
 ) -> Parts:
     """One step of the optimizer on a batch; returns the loss's parts.
 
     Raises:
-        UserError: loss, gradient or weights are not finite; names `place` and the layer.
+        UserError: loss, gradient or weights are not finite; names the step and the layer.
     """
     value, parts = objective(batch)
     state.optimizer.zero_grad()
     value.backward()
     norm = gradient_norm(state.net)
-    if not torch.isfinite(value + norm + weight_norm(state.net)):
+    if place := health.failed(value.detach() + norm + weight_norm(state.net)):
         raise UserError(describe_divergence(state.net, batch.images, place))
     nn.utils.clip_grads_with_norm_(state.net.parameters(), plan.clip, norm)
     state.optimizer.step()
@@ -133,8 +134,44 @@ def forward(net: nn.Module, images: Tensor, plan: Plan) -> list[Tensor]:
     return [raw.float() for raw in raws]
 
 
+class Health:
+    """Whether every step of an epoch was finite, and which was the first that was not.
+
+    Reading it from a GPU waits for what the GPU still has to do, so that is done every `EVERY`
+    steps and in the last; a step on a CPU is looked at before it changes the weights.
+
+    Args:
+        plan: its device and number of steps.
+        epoch: as a message names it.
+    """
+
+    def __init__(self, plan: Plan, epoch: str) -> None:
+        self.epoch, self.last = epoch, plan.steps
+        self.every = 1 if plan.device.type == "cpu" else EVERY
+        self.step = 0
+        self.first = torch.full((), math.inf, device=plan.device)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether this step is one in which the GPU is waited for."""
+        return self.step % self.every == 0 or self.step == self.last
+
+    def failed(self, sound: Tensor) -> str:
+        """Which step was the first that was not finite; empty if none was, or none is known yet.
+
+        Args:
+            sound: () of the next step; finite if all of it is.
+        """
+        self.step += 1
+        here = torch.where(torch.isfinite(sound), math.inf, float(self.step))
+        self.first = torch.minimum(self.first, here)
+        if not self.is_read or math.isinf(first := float(self.first)):
+            return ""
+        return f"{self.epoch}, step {first:.0f}"
+
+
 class Means:
-    """Running means of named scalars, kept as tensors so that a GPU need not wait."""
+    """Running means of named scalars, kept as tensors until they are read."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}

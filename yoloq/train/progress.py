@@ -16,6 +16,7 @@ class EpochProgress:
     def __init__(self, epochs: int, steps: int, start: int = 0) -> None:
         self.epochs = epochs
         self.start = start
+        self.losses = ""
         self.began = time.perf_counter()
         self.console = Console(stderr=True)
         columns = ("{task.description}", BarColumn(), TextColumn("{task.fields[losses]}"))
@@ -36,10 +37,11 @@ class EpochProgress:
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()
 
-    def step(self, epoch: int, losses: dict[str, float]) -> None:
-        """One batch is done."""
+    def step(self, epoch: int, losses: dict[str, float] | None) -> None:
+        """One batch is done; None leaves the losses that are shown."""
         text = f"epoch {epoch + 1}/{self.epochs}"
-        self.bar.update(self.task, advance=1, description=text, losses=_join(losses))
+        self.losses = self.losses if losses is None else _join(losses)
+        self.bar.update(self.task, advance=1, description=text, losses=self.losses)
 
     def validating(self, epoch: int) -> None:
         """The batches of an epoch are done; what is measured now takes its time."""

@@ -131,6 +131,15 @@ def test_taps_take_the_outputs_of_one_pass() -> None:
     assert not taps.take().get("1")
 
 
+def test_taps_leave_a_network_as_it_was_also_when_it_fails() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), nn.SiLU())
+    taps = Taps(net, ["0", "1"])
+    with pytest.raises(RuntimeError), taps:
+        net(torch.rand(1, 4, 2, 2))
+    assert not taps.outputs
+    assert not any(module._forward_hooks for module in net)
+
+
 def test_blocks_that_are_compared() -> None:
     student, teacher = tiny_quantized().model.net, tiny_model().net
     blocks = [f"model.{i}" for i in (2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 17, 18, 20, 21, 23)]

@@ -36,7 +36,6 @@ def train(tuning: Tuning) -> RunState:
     measure_start(tuning, state)
     watched = watch_oscillations(tuning, state)
     plan = make_plan(tuning, watched)
-    objective = make_objective(tuning, state, plan)
 
     def validate(epoch: int) -> Epoch:
         shares = {}
@@ -46,7 +45,8 @@ def train(tuning: Tuning) -> RunState:
         some = islice(epoch_batches(tuning, epoch), config.bn_reestimate)
         return shares | measure_epoch(tuning, state, epoch, some)
 
-    fit(state, objective, lambda epoch: epoch_batches(tuning, epoch), plan, validate)
+    with make_objective(tuning, state, plan) as objective:
+        fit(state, objective, lambda epoch: epoch_batches(tuning, epoch), plan, validate)
     return state
 
 

@@ -150,10 +150,3 @@ def _cell(name: str, value: Any, form: str, intervals: bool) -> str:
         return form.format(factor * value if factor > 1 else value)
     delta, low, high = (form.format(factor * edge) for edge in value)
     return f"{delta} ({low} to {high})" if intervals else delta
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """The table for a page."""
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    lines.insert(1, "|" + " --- |" * len(rows[0]))
-    return "\n".join(lines) + "\n"

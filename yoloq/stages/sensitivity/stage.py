@@ -15,6 +15,7 @@ from yoloq.quant.quantized import QuantizedModel, load_quantized
 from yoloq.quant.spec import ACTIVATION, WEIGHT
 from yoloq.quant.trace import trace
 from yoloq.report.plots import draw_bars
+from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
@@ -28,7 +29,6 @@ from yoloq.stages.sensitivity.journal import Journal, Scored
 from yoloq.stages.sensitivity.outcome import (
     Layer,
     agreement,
-    markdown,
     rendered,
     table,
     with_floats,
@@ -156,7 +156,7 @@ def write_policies(
 
 def write_table(config: SensitivityConfig, layers: list[Layer]) -> dict[str, str]:
     """The table as text and as a chart: names of the files."""
-    write_text(config.folder / "sensitivity.md", markdown(rendered(layers)))
+    write_text(config.folder / "sensitivity.md", markdown(rendered(layers)) + "\n")
     scored = [layer for layer in layers if layer.fidelity_gain]
     gains = [layer.fidelity_gain for layer in scored if layer.fidelity_gain]
     draw_bars(

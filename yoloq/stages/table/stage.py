@@ -15,10 +15,11 @@ from yoloq.base.say import say
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
 from yoloq.measure.layer_times import float_precisions
+from yoloq.report.tables import COLUMNS, line, markdown, rendered, show
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engines
 from yoloq.stages.engine.build import title
-from yoloq.stages.report.stage import COLUMNS, line, note, rendered, show
+from yoloq.stages.report.stage import note
 from yoloq.stages.run import as_config
 from yoloq.stages.table import TableConfig
 
@@ -37,7 +38,10 @@ def run(config: TableConfig) -> list[dict[str, Any]]:
     columns = [column for column in COLUMNS if column[0] in SHOWN]
     cells = rendered(lines, columns)
     notes = [*missing(get_engine(config.engine), result), note(config.folder.name, result)]
-    write_text(config.folder / FILES[0], markdown(cells, notes))
+    write_text(
+        config.folder / FILES[0],
+        "\n".join([markdown(cells), "", *(f"- {text}" for text in notes), ""]),
+    )
     write_text(config.folder / FILES[1], comma_separated(lines))
     show(cells)
     for text in notes[:-1]:
@@ -62,13 +66,6 @@ def missing(engine: Engine, result: StageResult) -> list[str]:
     if len(float_precisions(engine.precisions(device))) < 2:
         notes.append(f"FP16 is missing: {engine.name} has no 16-bit type on this machine")
     return notes
-
-
-def markdown(cells: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
-    """The table and how it came about."""
-    rows = ["| " + " | ".join(row) + " |" for row in cells]
-    rows.insert(1, "|" + " --- |" * len(cells[0]))
-    return "\n".join([*rows, "", *(f"- {text}" for text in notes), ""])
 
 
 def comma_separated(lines: Sequence[dict[str, Any]]) -> str:

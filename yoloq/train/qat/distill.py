@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,31 @@ LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros
 
 
 class Taps:
-    """Collects the outputs of named modules in each forward pass until they are taken."""
+    """Collects the outputs of named modules in each forward pass until they are taken.
+
+    As a context manager it takes its hooks off the network at the end, whatever happened.
+    """
 
     def __init__(self, net: nn.Module, names: Iterable[str]) -> None:
         self.outputs: dict[str, Tensor] = {}
-        for name in names:
+        self.handles = [
             net.get_submodule(name).register_forward_hook(
                 lambda module, args, output, name=name: self.outputs.__setitem__(name, output)
             )
+            for name in names
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take the hooks off, and let go of what was collected."""
+        for handle in self.handles:
+            handle.remove()
+        self.outputs = {}
 
     def take(self) -> dict[str, Tensor]:
         """Outputs of the last pass by module name, in the order of the pass."""

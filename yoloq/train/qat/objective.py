@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class Imitation:
 class QatObjective:
     """Loss of a batch, summed over its images, with named parts (means).
 
+    As a context manager it takes its hooks off both networks at the end, whatever happened.
+
     Args:
         net: the student.
         processes: among which a batch is split.
@@ -50,6 +53,13 @@ class QatObjective:
         if self.imitation is not None:
             blocks = self.imitation.blocks
             self._taps = Taps(self.net, blocks), Taps(self.imitation.teacher, blocks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for taps in self._taps or ():
+            taps.close()
 
     def __call__(self, batch: TrainBatch) -> tuple[Tensor, Parts]:
         mine, device = self.processes.share(batch), self.processes.device
