@@ -17,8 +17,8 @@ from subject import Subject, main
 from yoloq.base.say import say
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.export import export_float
-from yoloq.graph.lint.lookup import Graph
-from yoloq.graph.lint.table import RULES, Finding, lint
+from yoloq.graph.lint.lookup import OnnxView
+from yoloq.graph.lint.table import RULES, LintFinding, lint
 from yoloq.graph.lower import lower_minimal
 from yoloq.stages.lint_onnx.stage import read_model
 
@@ -80,7 +80,7 @@ PEERS: dict[str, tuple[str, Callable[[Path], float]]] = {
 }
 
 
-def figures(findings: list[Finding]) -> tuple[Figure, ...]:
+def figures(findings: list[LintFinding]) -> tuple[Figure, ...]:
     """Our export for the engine is to have no finding."""
     levels = [finding.level for finding in findings]
     return tuple(
@@ -89,7 +89,7 @@ def figures(findings: list[Finding]) -> tuple[Figure, ...]:
     )
 
 
-def table(models: dict[str, onnx.ModelProto], findings: dict[str, list[Finding]]) -> Table:
+def table(models: dict[str, onnx.ModelProto], findings: dict[str, list[LintFinding]]) -> Table:
     """A row for every rule that finds something, a column for every tool."""
     counts = {name: count(found) for name, found in findings.items()}
     rules = {rule.name: rule.level for rule in RULES if TARGET in rule.targets}
@@ -101,7 +101,7 @@ def table(models: dict[str, onnx.ModelProto], findings: dict[str, list[Finding]]
     return Table("Findings", (Column("Rule"), Column("Level"), *map(Column, models)), tuple(rows))
 
 
-def count(findings: list[Finding]) -> dict[str, int]:
+def count(findings: list[LintFinding]) -> dict[str, int]:
     """Nodes that each rule names."""
     return {
         finding.rule: sum(len(other.nodes) for other in findings if other.rule == finding.rule)
@@ -111,7 +111,7 @@ def count(findings: list[Finding]) -> dict[str, int]:
 
 def integers(model: onnx.ModelProto) -> int:
     """Convolutions whose input and weight are both quantized."""
-    graph = Graph(model)
+    graph = OnnxView(model)
     return sum(map(graph.quantized, graph.convolutions))
 
 

@@ -26,7 +26,7 @@ from yoloq.stages.sensitivity import stage as sensitivity
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.driver import float_maps, load, scorer
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, find
+from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, find
 
 IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well
 REPETITIONS = 9
@@ -91,7 +91,7 @@ def cost(subject: Subject) -> tuple[Costs, float]:
     net = quantized.model.net
     assert isinstance(net, LayeredNet)
     candidates = find_candidates(quantized.placement, "block")
-    variants = Variants(net, quantized.placement, config.mode)
+    variants = SwitchedNets(net, quantized.placement, config.mode)
     ways = {
         "plain": partial(timed_sweep, subject, variants, candidates, False),
         "reusing": partial(timed_sweep, subject, variants, candidates, True),
@@ -102,7 +102,7 @@ def cost(subject: Subject) -> tuple[Costs, float]:
 
 
 def timed_sweep(
-    subject: Subject, variants: Variants, candidates: list[Candidate], reusing: bool
+    subject: Subject, variants: SwitchedNets, candidates: list[Candidate], reusing: bool
 ) -> dict[str, float]:
     """Seconds of each part; images are loaded before the clock starts."""
     inputs = subject.inputs

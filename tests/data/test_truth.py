@@ -9,7 +9,7 @@ import pytest
 
 from yoloq.base.errors import DataError
 from yoloq.data.dataset import Dataset, read_dataset
-from yoloq.data.formats.txt import Row, parse_row, read_rows
+from yoloq.data.formats.txt import LabelRow, parse_row, read_rows
 from yoloq.stages.data.stage import describe
 
 HEIGHT, WIDTH = 50, 100
@@ -47,13 +47,15 @@ def test_boxes_in_pixels_of_the_original(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "want"),
     [
-        pytest.param("3 .5 .5 .2 .4", Row(3, (0.5, 0.5, 0.2, 0.4)), id="plain"),
-        pytest.param("3.0\t.5 5e-1 1 1", Row(3, (0.5, 0.5, 1, 1)), id="float class, tab"),
-        pytest.param("0 0 0.2 0.5 0.2 0.5 0.6", Row(0, (0.25, 0.4, 0.5, 0.4)), id="outline"),
-        pytest.param("0 1.0005 -0.0005 .5 .5", Row(0, (1, 0, 0.5, 0.5)), id="rounding at edges"),
+        pytest.param("3 .5 .5 .2 .4", LabelRow(3, (0.5, 0.5, 0.2, 0.4)), id="plain"),
+        pytest.param("3.0\t.5 5e-1 1 1", LabelRow(3, (0.5, 0.5, 1, 1)), id="float class, tab"),
+        pytest.param("0 0 0.2 0.5 0.2 0.5 0.6", LabelRow(0, (0.25, 0.4, 0.5, 0.4)), id="outline"),
+        pytest.param(
+            "0 1.0005 -0.0005 .5 .5", LabelRow(0, (1, 0, 0.5, 0.5)), id="rounding at edges"
+        ),
     ],
 )
-def test_good_rows(line: str, want: Row) -> None:
+def test_good_rows(line: str, want: LabelRow) -> None:
     row = parse_row(line)
     assert row.category == want.category
     np.testing.assert_allclose(row.xywh, want.xywh, rtol=1e-12)

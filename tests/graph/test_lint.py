@@ -56,7 +56,7 @@ from onnx import helper, numpy_helper
 
 from yoloq.base.errors import UserError
 from yoloq.graph.lint import TARGETS
-from yoloq.graph.lint.table import RULES, Finding, lint
+from yoloq.graph.lint.table import RULES, LintFinding, lint
 
 TENSORRT, OPENVINO, ONNXRUNTIME = TARGETS
 Change = Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -423,7 +423,7 @@ def test_fp32_weights_behind_dq_are_named() -> None:
 
 def test_a_finding_names_its_nodes_and_the_fix() -> None:
     assert lint(drawn(bottleneck()), TENSORRT) == [
-        Finding(
+        LintFinding(
             "warning",
             "float-residual",
             ("Add_15",),

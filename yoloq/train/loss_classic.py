@@ -33,7 +33,7 @@ class Gains:
 
 
 @dataclass(frozen=True)
-class Matches:
+class Positives:
     """The positive cells of one level, one row each, and what they should predict.
 
     `image`, `anchor`, `row`, `column` index the map; `boxes` (n, 4) are centre relative to the
@@ -95,7 +95,7 @@ class ClassicLoss:
         total = torch.stack(list(parts.values())).sum() * len(raws[0])
         return total, {name: part.detach() for name, part in parts.items()}
 
-    def _level(self, maps: Tensor, found: Matches) -> tuple[Tensor, Tensor, Tensor]:
+    def _level(self, maps: Tensor, found: Positives) -> tuple[Tensor, Tensor, Tensor]:
         """Unweighted box, objectness and class loss of maps (N, anchors, H, W, 5 + nc)."""
         wanted = maps.new_zeros(maps.shape[:-1])
         box = classes = maps.new_zeros(())
@@ -113,7 +113,7 @@ class ClassicLoss:
         return box, F.binary_cross_entropy_with_logits(maps[..., 4], wanted), classes
 
 
-def match(targets: Tensor, anchors: Tensor, height: int, width: int, limit: float) -> Matches:
+def match(targets: Tensor, anchors: Tensor, height: int, width: int, limit: float) -> Positives:
     """Positive cells of one level.
 
     Args:
@@ -132,7 +132,7 @@ def match(targets: Tensor, anchors: Tensor, height: int, width: int, limit: floa
     anchor, which = anchor[pick], which[pick]
     corner = (centres[which] - offsets[pick, side]).floor()
     column, row = corner.long().unbind(1)
-    return Matches(
+    return Positives(
         image=targets[which, 0].long(),
         anchor=anchor,
         row=row.clamp(0, height - 1),
@@ -177,7 +177,7 @@ def ciou(one: Tensor, two: Tensor) -> Tensor:
     return iou - distance - alpha * shape
 
 
-def _flat(found: Matches, wanted: Tensor) -> Tensor:
+def _flat(found: Positives, wanted: Tensor) -> Tensor:
     """Index of each match in the flattened (N, anchors, H, W) map."""
     _, anchors, height, width = wanted.shape
     return ((found.image * anchors + found.anchor) * height + found.row) * width + found.column

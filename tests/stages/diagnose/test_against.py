@@ -15,14 +15,14 @@ from yoloq.measure.compare import LayerError
 from yoloq.models import FAMILIES
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
-from yoloq.stages.diagnose.against import Variant, compare_engines, open_variant, read_variant
+from yoloq.stages.diagnose.against import NamedEngine, compare_engines, open_variant, read_variant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 INSTALLED = [name for name in ENGINES if importlib.util.find_spec(name)]
 ONNX_BASED = [name for name in INSTALLED if name != "torch"]
 FIRST_C3 = ["model.2.cv1.conv", "model.2.m.0.cv1.conv", "model.2.m.0.cv2.conv"]
-TORCH = {precision: Variant("torch", precision) for precision in ("fp32", "int8")}
+TORCH = {precision: NamedEngine("torch", precision) for precision in ("fp32", "int8")}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -42,7 +42,7 @@ def by_layer(errors: list[LayerError]) -> dict[str, LayerError]:
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_fp32_agrees_with_torch_at_every_layer(name: str, family_source: Source) -> None:
-    errors = compare_engines(family_source, Variant(name, "fp32"), TORCH["fp32"], [IMAGES])
+    errors = compare_engines(family_source, NamedEngine(name, "fp32"), TORCH["fp32"], [IMAGES])
     layers = [error.layer for error in errors]
     assert set(layers) == set(family_source.quantized.placement.layers)
     assert layers[:5] == ["model.0.conv", "model.1.conv", *FIRST_C3], "forward order"
@@ -53,7 +53,9 @@ def test_fp32_agrees_with_torch_at_every_layer(name: str, family_source: Source)
 @pytest.mark.parametrize("name", INSTALLED)
 def test_16_bit_agrees_with_torch_at_every_layer(name: str, family_source: Source) -> None:
     for precision in {"bf16", "fp16"} & set(get_engine(name).precisions("cpu")):
-        errors = compare_engines(family_source, Variant(name, precision), TORCH["fp32"], [IMAGES])
+        errors = compare_engines(
+            family_source, NamedEngine(name, precision), TORCH["fp32"], [IMAGES]
+        )
         assert 25 < min(error.snr for error in errors) < 90, "and is not FP32"
 
 
@@ -62,7 +64,7 @@ def test_int8_loses_no_more_than_simulated(
     name: str, family_source: Source, simulated: dict[str, LayerError]
 ) -> None:
     # ONNX Runtime rounds more tensors than the simulation: 3 dB is as much error again
-    errors = compare_engines(family_source, Variant(name, "int8"), TORCH["fp32"], [IMAGES])
+    errors = compare_engines(family_source, NamedEngine(name, "int8"), TORCH["fp32"], [IMAGES])
     for error in errors:
         if error.layer in ("model.0.conv", "model.1.conv"):
             assert error.snr > 40, "16 bits at the least"
@@ -75,7 +77,7 @@ def test_error_begins_at_the_only_layer_in_int8(layer: str) -> None:
     pytest.importorskip("onnxruntime")  # its float layers are FP32 on every machine
     one = source("yolov5", policy=Policy((Rule(layer, WEIGHT, ACTIVATION),)))
     found, wanted = (
-        by_layer(compare_engines(one, Variant(name, "int8"), TORCH["fp32"], [IMAGES]))
+        by_layer(compare_engines(one, NamedEngine(name, "int8"), TORCH["fp32"], [IMAGES]))
         for name in ("onnxruntime", "torch")
     )
     names = list(found)
@@ -97,7 +99,7 @@ def test_intermediates_have_the_shapes_and_values_of_the_module(
         with torch.inference_mode():
             net(as_input(IMAGES[1:2]))
         handle.remove()
-    watch = open_variant(family_source, Variant(name, "fp32"), layers, 1)
+    watch = open_variant(family_source, NamedEngine(name, "fp32"), layers, 1)
     first = watch(IMAGES[1:2])
     kept = {layer: first[layer].copy() for layer in layers}
     watch(IMAGES[:1])
@@ -155,14 +157,14 @@ def test_policy_that_is_only_simulated() -> None:
     few = source("yolov5", policy=Policy(rules))
     for name in ONNX_BASED:
         with pytest.raises(PolicyError, match="4 bits"):
-            compare_engines(few, Variant(name, "int8"), TORCH["fp32"], [IMAGES])
+            compare_engines(few, NamedEngine(name, "int8"), TORCH["fp32"], [IMAGES])
 
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_variants_are_read(name: str) -> None:
-    assert read_variant(name) == Variant(name, "int8")
+    assert read_variant(name) == NamedEngine(name, "int8")
     for precision in get_engine(name).precisions("cpu"):
-        variant = Variant(name, precision)
+        variant = NamedEngine(name, precision)
         assert read_variant(str(variant)) == variant
 
 

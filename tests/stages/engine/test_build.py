@@ -20,12 +20,18 @@ from yoloq.engines.base import Compiler, Engine, Graph, ModelInfo, NodeTime, Sou
 from yoloq.engines.openvino import lower as openvino_graph
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt.inspector import read_layers
-from yoloq.graph.lint.table import Finding
+from yoloq.graph.lint.table import LintFinding
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.engine import build as building
 from yoloq.stages.engine import layers
 from yoloq.stages.engine import stage as engine
-from yoloq.stages.engine.build import Variant, build, build_options, lint_graphs, make_variants
+from yoloq.stages.engine.build import (
+    EngineVariant,
+    build,
+    build_options,
+    lint_graphs,
+    make_variants,
+)
 from yoloq.stages.ptq import stage as ptq
 from yoloq.stages.run import open_inputs
 
@@ -59,7 +65,7 @@ def compiler(*options: str) -> Compiler:
     return Compiler(options, *[lambda *given: None] * 3, calibrates=("int8-implicit",))
 
 
-def graphs_of(row: Engine, variants: list[Variant]) -> dict[str, Graph]:
+def graphs_of(row: Engine, variants: list[EngineVariant]) -> dict[str, Graph]:
     return {each.key: row.graph(each.source, each.precision) for each in variants}
 
 
@@ -195,23 +201,23 @@ def test_calibration_has_the_images_and_the_key_of_ptq(tiny: TinySet, tmp_path: 
     assert made.key in saved
 
 
-def finding(level: str, rule: str = "a-rule") -> Finding:
-    return Finding(level, rule, ("node 1", "node 2"), "is wrong", "mend it")  # type: ignore[arg-type]
+def finding(level: str, rule: str = "a-rule") -> LintFinding:
+    return LintFinding(level, rule, ("node 1", "node 2"), "is wrong", "mend it")  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def linted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Finding]]:
+def linted(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[LintFinding]]:
     """What the linter finds in any graph, by target."""
-    found: dict[str, list[Finding]] = {}
+    found: dict[str, list[LintFinding]] = {}
 
-    def lint(model: onnx.ModelProto, target: str) -> list[Finding]:
+    def lint(model: onnx.ModelProto, target: str) -> list[LintFinding]:
         return found.get(target, [])
 
     monkeypatch.setattr(building, "lint", lint)
     return found
 
 
-def variants_of(*precisions: str) -> list[Variant]:
+def variants_of(*precisions: str) -> list[EngineVariant]:
     return make_variants(precisions, {"ptq": source()})
 
 

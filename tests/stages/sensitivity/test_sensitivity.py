@@ -20,7 +20,7 @@ from yoloq.stages.sensitivity.frontier import Frontier
 from yoloq.stages.sensitivity.journal import Journal, Scored, Screened, Timed, Tried
 from yoloq.stages.sensitivity.scores import Scorer, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, find_policy, ranked
-from yoloq.stages.sensitivity.sweep import Variants
+from yoloq.stages.sensitivity.sweep import SwitchedNets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -66,7 +66,7 @@ def test_reused_activations_give_the_same_bits(
     family: str, mode: str, memory: int, tmp_path: Path
 ) -> None:
     quantized = tiny_quantized(family)
-    variants = Variants(quantized.model.net, quantized.placement, mode)
+    variants = SwitchedNets(quantized.model.net, quantized.placement, mode)
     images = as_input(pictures(5)).split(2)
     plain = variants.frontier(images, 0, 10**9, tmp_path)
     candidates = find_candidates(quantized.placement, "conv" if memory else "block")
@@ -94,7 +94,7 @@ def test_every_candidate_is_switched_from_its_own_base() -> None:
     others = [c.name for c in find_candidates(placement, "block") if c.name != "model.6"]
     images = as_input(pictures(2))
     for mode, kept in (("leave-one-out", ["model.6"]), ("one-at-a-time", others)):
-        variants = Variants(quantized.model.net, placement, mode)  # type: ignore[arg-type]
+        variants = SwitchedNets(quantized.model.net, placement, mode)  # type: ignore[arg-type]
         frontier = variants.frontier([images], 0, 10**9, Path())
         [found] = variants.maps(frontier, candidate)
         with torch.inference_mode():
@@ -104,7 +104,7 @@ def test_every_candidate_is_switched_from_its_own_base() -> None:
 
 def test_the_base_of_one_at_a_time_is_the_float_network() -> None:
     quantized = tiny_quantized()
-    variants = Variants(quantized.model.net, quantized.placement, "one-at-a-time")  # type: ignore[arg-type]
+    variants = SwitchedNets(quantized.model.net, quantized.placement, "one-at-a-time")  # type: ignore[arg-type]
     images = as_input(pictures(2))
     [found] = variants.maps(variants.frontier([images], 4, 10**9, Path()), None)
     with torch.inference_mode():

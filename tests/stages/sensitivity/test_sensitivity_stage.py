@@ -19,7 +19,7 @@ from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.sensitivity.candidates import find_candidates
-from yoloq.stages.sensitivity.sweep import Variants
+from yoloq.stages.sensitivity.sweep import SwitchedNets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -232,7 +232,7 @@ def test_reuse_is_exact_on_the_official_network(coco_mini: Path, tmp_path: Path)
     collected = collect(model.net, groups, [images], 2)
     quantized = quantize_model(model, default_policy(conv_layers(model.net)))
     calibrate(model.net, quantized.placement, collected.inputs)
-    variants = Variants(model.net, quantized.placement, "leave-one-out")  # type: ignore[arg-type]
+    variants = SwitchedNets(model.net, quantized.placement, "leave-one-out")  # type: ignore[arg-type]
     plain = variants.frontier([images], 0, 10**9, tmp_path)
     reused = variants.frontier([images], 2, 0, tmp_path)
     for candidate in find_candidates(

@@ -19,7 +19,7 @@ TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Row:
+class LabelRow:
     """One row of a label file: class and the box as centre x, centre y, width, height in 0..1."""
 
     category: int
@@ -65,14 +65,14 @@ def read(
     return collect(labels, images, repeated, problems, unreadable, source=first)
 
 
-def _to_pixels(image: int, row: Row, height: int, width: int) -> Label:
+def _to_pixels(image: int, row: LabelRow, height: int, width: int) -> Label:
     """Clipped to the image, as detections are."""
     box = np.clip(xywh_to_xyxy(np.array(row.xywh)), 0, 1) * (width, height, width, height)
     left, top, right, bottom = (float(value) for value in box)
     return Label(image, row.category, (left, top, right, bottom), float(area(box)))
 
 
-def read_rows(file: Path, classes: int) -> tuple[tuple[Row, ...], tuple[Problem, ...]]:
+def read_rows(file: Path, classes: int) -> tuple[tuple[LabelRow, ...], tuple[Problem, ...]]:
     """Rows of a label file and the problems of those that were skipped; none where no file is.
 
     Five columns are a box; a class and three or more points (seven columns, nine, ...) an outline,
@@ -83,7 +83,7 @@ def read_rows(file: Path, classes: int) -> tuple[tuple[Row, ...], tuple[Problem,
     """
     if not file.exists():
         return (), ()
-    rows: list[Row] = []
+    rows: list[LabelRow] = []
     problems: list[Problem] = []
     try:
         lines = read_text(file).splitlines()
@@ -102,7 +102,7 @@ def read_rows(file: Path, classes: int) -> tuple[tuple[Row, ...], tuple[Problem,
     return tuple(rows), tuple(problems)
 
 
-def parse_row(line: str) -> Row:
+def parse_row(line: str) -> LabelRow:
     """Parse one row; see `read_rows`.
 
     Raises:
@@ -125,7 +125,7 @@ def parse_row(line: str) -> Row:
     x, y, width, height = coordinates if len(columns) == 5 else _enclosing(coordinates)
     if width <= 0 or height <= 0:
         raise ValueError("no width or no height")
-    return Row(int(values[0]), (x, y, width, height))
+    return LabelRow(int(values[0]), (x, y, width, height))
 
 
 def _enclosing(points: Sequence[float]) -> tuple[float, float, float, float]:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import onnx
 
-from yoloq.graph.lint.lookup import Affine, Graph, Hit, listed
+from yoloq.graph.lint.lookup import Hit, OnnxView, Rounding, listed
 from yoloq.graph.lint.nodes import CASTS, DEQUANTIZE, JOINS, QUANTIZE, joined, joins, kind, label
 
 
-def unequal_scales(graph: Graph) -> Iterator[Hit]:
+def unequal_scales(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT hands int8 through Concat, MaxPool and nearest Resize where one scale serves all.
 
     It moves the Q that reads such an operator to the operator's inputs, and a DQ in front of it to
@@ -19,12 +19,12 @@ def unequal_scales(graph: Graph) -> Iterator[Hit]:
     return _unequal(graph, JOINS, of_floats=True)
 
 
-def unequal_pools(graph: Graph) -> Iterator[Hit]:
+def unequal_pools(graph: OnnxView) -> Iterator[Hit]:
     """ONNX Runtime pools and resizes integers only where the scales before and after are equal."""
     return _unequal(graph, ("MaxPool", "Resize", "Upsample"), of_floats=False)
 
 
-def _unequal(graph: Graph, kinds: tuple[str, ...], of_floats: bool) -> Iterator[Hit]:
+def _unequal(graph: OnnxView, kinds: tuple[str, ...], of_floats: bool) -> Iterator[Hit]:
     """`of_floats`: whether an input in float counts as rounded the way its other readers do."""
     demanded = _demanded(graph)
     for node in filter(joins, graph.of(*kinds)):
@@ -42,13 +42,13 @@ def _unequal(graph: Graph, kinds: tuple[str, ...], of_floats: bool) -> Iterator[
             yield Hit((label(node),), f"scales {scales} around one {kind(node)}")
 
 
-def _demanded(graph: Graph) -> dict[str, set[Affine | None]]:
+def _demanded(graph: OnnxView) -> dict[str, set[Rounding | None]]:
     """The scales that each tensor is rounded with, None for a reader in float.
 
     Seen through operators that hand integers on: what their readers demand, they demand. A
     convolution that reads integers right behind such an operator takes any scale.
     """
-    found: dict[str, set[Affine | None]] = {}
+    found: dict[str, set[Rounding | None]] = {}
     for node in reversed(graph.nodes):
         for tensor in node.output:
             found[tensor] = {None} if tensor in graph.outputs else set()
@@ -58,8 +58,8 @@ def _demanded(graph: Graph) -> dict[str, set[Affine | None]]:
 
 
 def _demand(
-    graph: Graph, user: onnx.NodeProto, found: dict[str, set[Affine | None]]
-) -> set[Affine | None]:
+    graph: OnnxView, user: onnx.NodeProto, found: dict[str, set[Rounding | None]]
+) -> set[Rounding | None]:
     if kind(user) == QUANTIZE:
         return {graph.affine(user)}
     if kind(user) in (DEQUANTIZE, *CASTS) or joins(user):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from yoloq.graph.lint.lookup import Graph, Hit
+from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.nodes import CASTS, MOVES, QUANTIZE, kind, label
 
 KERNELS = (  # have an integer kernel beside the convolution's
@@ -20,7 +20,7 @@ KERNELS = (  # have an integer kernel beside the convolution's
 )
 
 
-def float_inputs(graph: Graph) -> Iterator[Hit]:
+def float_inputs(graph: OnnxView) -> Iterator[Hit]:
     """A quantized weight gains nothing where the input has no DQ: ONNX Runtime convolves in float.
 
     The other way round is fine: a layer kept in float that reads what an operator in integers
@@ -32,7 +32,7 @@ def float_inputs(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(conv),), "weight is quantized, input is float")
 
 
-def float_outputs(graph: Graph) -> Iterator[Hit]:
+def float_outputs(graph: OnnxView) -> Iterator[Hit]:
     """ONNX Runtime forms an integer convolution only where the output is quantized too.
 
     Else it dequantizes input and weight and convolves in float: measured here, three times slower
@@ -43,7 +43,7 @@ def float_outputs(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(conv),), "input and weight are quantized, its output is not")
 
 
-def float_between(graph: Graph) -> Iterator[Hit]:
+def float_between(graph: OnnxView) -> Iterator[Hit]:
     """An operator between integers that hands its result on in float is computed in float.
 
     ONNX Runtime has integer kernels of SiLU's parts, Add, Concat and pools; it takes one where Q/DQ
@@ -56,7 +56,7 @@ def float_between(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(node),), f"{kind(node)} hands its result on in float")
 
 
-def _after_dequantize(graph: Graph) -> set[str]:
+def _after_dequantize(graph: OnnxView) -> set[str]:
     """Float tensors that operators with an integer kernel computed from integers."""
     found: set[str] = set()
     for node in graph.nodes:
@@ -68,7 +68,7 @@ def _after_dequantize(graph: Graph) -> set[str]:
     return found
 
 
-def _before_quantize(graph: Graph) -> set[str]:
+def _before_quantize(graph: OnnxView) -> set[str]:
     """Tensors from which a float operator with an integer kernel leads to integers again."""
     found: set[str] = set()
     for node in reversed(graph.nodes):
@@ -79,7 +79,7 @@ def _before_quantize(graph: Graph) -> set[str]:
     return found
 
 
-def _leads_to_quantize(graph: Graph, user: onnx.NodeProto, found: set[str]) -> bool:
+def _leads_to_quantize(graph: OnnxView, user: onnx.NodeProto, found: set[str]) -> bool:
     if kind(user) not in KERNELS:
         return False
     quantized = any(kind(next_) == QUANTIZE for next_ in graph.users(user.output[0]))

@@ -40,7 +40,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Affine:
+class Rounding:
     """How a Q or DQ node maps integers: scales and zero-points as plain numbers.
 
     A scale that the graph computes has no numbers; its tensor's name stands for it.
@@ -65,7 +65,7 @@ class Silu(NamedTuple):
     product: onnx.NodeProto
 
 
-class Graph:
+class OnnxView:
     """The nodes of a valid model in the order of execution.
 
     Args:
@@ -218,22 +218,22 @@ class Graph:
         maker = self.makers.get(tensor)
         return self.initializers.get(tensor) if maker is None else constant_value(maker)
 
-    def affine(self, node: onnx.NodeProto) -> Affine:
+    def affine(self, node: onnx.NodeProto) -> Rounding:
         """Scale and zero-point of a Q or DQ node."""
         scale = self.array(node.input[1])
         zero: tuple[float, ...] | str = (0.0,)
         if len(node.input) > 2 and node.input[2]:
             values = self.array(node.input[2])
             zero = node.input[2] if values is None else numbers(values)
-        return Affine(node.input[1] if scale is None else numbers(scale), zero)
+        return Rounding(node.input[1] if scale is None else numbers(scale), zero)
 
-    def demanded(self, tensor: str) -> set[Affine]:
+    def demanded(self, tensor: str) -> set[Rounding]:
         """The scales that the Q nodes right behind a tensor round it with."""
         users = self.users(tensor)
         return {self.affine(user) for user in users if kind(user) == QUANTIZE}
 
 
-def listed(found: set[Affine]) -> str:
+def listed(found: set[Rounding]) -> str:
     """Scales in one line."""
     texts = sorted(map(str, found))
     return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from yoloq.graph.lint.lookup import Affine, Graph, Hit, hits, listed
+from yoloq.graph.lint.lookup import Hit, OnnxView, Rounding, hits, listed
 from yoloq.graph.lint.nodes import (
     CASTS,
     CONVOLUTIONS,
@@ -33,7 +33,7 @@ READS_INTEGERS = (  # gains from an input in integers, or hands them on
 )
 
 
-def half_quantized(graph: Graph) -> Iterator[Hit]:
+def half_quantized(graph: OnnxView) -> Iterator[Hit]:
     """A convolution runs in integers where both its sides are; one alone costs time for nothing.
 
     Neither side is fine: that is a layer kept in float. What a Concat, pool or resize hands on from
@@ -51,7 +51,7 @@ def half_quantized(graph: Graph) -> Iterator[Hit]:
     return hits(graph.convolutions, wrong)
 
 
-def before_activation(graph: Graph) -> Iterator[Hit]:
+def before_activation(graph: OnnxView) -> Iterator[Hit]:
     """Q right behind a convolution or a sigmoid keeps it and what follows from being fused.
 
     TensorRT and OpenVINO fuse a convolution with its activation and round once behind that. Fine is
@@ -70,7 +70,7 @@ def before_activation(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(maker),), f"Q right behind {kind(maker)}")
 
 
-def inside_silu(graph: Graph) -> Iterator[Hit]:
+def inside_silu(graph: OnnxView) -> Iterator[Hit]:
     """Q/DQ inside Conv -> Sigmoid -> Mul: TensorRT and OpenVINO then run SiLU as separate layers.
 
     Measured here with OpenVINO: the convolutions became three times faster and SiLU took all of
@@ -81,7 +81,7 @@ def inside_silu(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(conv),), "Q/DQ between the convolution and the end of its SiLU")
 
 
-def two_scales(graph: Graph) -> Iterator[Hit]:
+def two_scales(graph: OnnxView) -> Iterator[Hit]:
     """One tensor rounded with two scales: each costs a pass over memory, and a rounding.
 
     Also where a dequantized tensor is rounded again. Engines merge pairs of equal scale, and
@@ -98,7 +98,7 @@ def two_scales(graph: Graph) -> Iterator[Hit]:
             yield Hit(names, f"one tensor with scales {listed(found)}")
 
 
-def _quantizes(graph: Graph) -> dict[str, list[onnx.NodeProto]]:
+def _quantizes(graph: OnnxView) -> dict[str, list[onnx.NodeProto]]:
     """The Q nodes that read each activation."""
     found: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in graph.of(QUANTIZE):
@@ -107,12 +107,12 @@ def _quantizes(graph: Graph) -> dict[str, list[onnx.NodeProto]]:
     return found
 
 
-def sibling_scales(graph: Graph) -> Iterator[Hit]:
+def sibling_scales(graph: OnnxView) -> Iterator[Hit]:
     """Convolutions that read one tensor read one copy of it in integers, if their scales agree.
 
     A sibling that is kept in float reads the tensor as it is.
     """
-    groups: dict[str, list[tuple[onnx.NodeProto, Affine]]] = defaultdict(list)
+    groups: dict[str, list[tuple[onnx.NodeProto, Rounding]]] = defaultdict(list)
     for conv in graph.convolutions:
         dequantize = graph.dequantizer(conv.input[0])
         if dequantize is not None:
@@ -124,7 +124,7 @@ def sibling_scales(graph: Graph) -> Iterator[Hit]:
             yield Hit(names, f"they read one tensor with scales {listed(found)}")
 
 
-def float_residual(graph: Graph) -> Iterator[Hit]:
+def float_residual(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT fuses an addition into the convolution before it where the other input is int8.
 
     NVIDIA's guide has Q/DQ on that residual input. Only where the bottleneck around the addition is
@@ -143,7 +143,7 @@ def float_residual(graph: Graph) -> Iterator[Hit]:
     return hits(graph.of("Add"), wrong)
 
 
-def _around(graph: Graph, residual: str, other: str) -> bool:
+def _around(graph: OnnxView, residual: str, other: str) -> bool:
     """Whether quantized convolutions lead from one input of an addition to the other."""
     residual = graph.source(residual)
     readers = graph.users(residual, (*PAIR, *CASTS))
@@ -154,7 +154,7 @@ def _around(graph: Graph, residual: str, other: str) -> bool:
     )
 
 
-def _projected(graph: Graph, add: onnx.NodeProto) -> bool:
+def _projected(graph: OnnxView, add: onnx.NodeProto) -> bool:
     """Whether both inputs end a quantized convolution of their own: a shortcut that has one.
 
     Two convolutions that read one tensor are branches of one layer, and neither is a shortcut.
@@ -165,7 +165,7 @@ def _projected(graph: Graph, add: onnx.NodeProto) -> bool:
     return alone and len(read) == 2 and all(graph.quantized(conv) for conv in ends)
 
 
-def _leads(graph: Graph, first: str, last: str) -> bool:
+def _leads(graph: OnnxView, first: str, last: str) -> bool:
     """Whether a tensor is computed from another."""
     seen, waiting = {last}, [last]
     while waiting:
@@ -179,7 +179,7 @@ def _leads(graph: Graph, first: str, last: str) -> bool:
     return False
 
 
-def _convolution_before(graph: Graph, tensor: str) -> onnx.NodeProto | None:
+def _convolution_before(graph: OnnxView, tensor: str) -> onnx.NodeProto | None:
     """The convolution whose (activated) output a tensor is."""
     node = graph.maker(tensor)
     silu = next((silu for silu in graph.silus if silu.product is node), None)

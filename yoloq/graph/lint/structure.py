@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from yoloq.graph.lint.lookup import Graph, Hit, hits
+from yoloq.graph.lint.lookup import Hit, OnnxView, hits
 from yoloq.graph.lint.nodes import DEQUANTIZE, MOVES, PAIR, QUANTIZE, every, kind, label
 from yoloq.graph.lint.operators import UNKNOWN
 from yoloq.graph.lint.values import is_bias
@@ -15,7 +15,7 @@ HALF_SCALES = 19  # the first opset whose Q/DQ take scales in FP16
 INTEGER_OPERATORS = ("ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention")
 
 
-def integer_operators(graph: Graph) -> Iterator[Hit]:
+def integer_operators(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT reads quantization from Q/DQ around float operators, not from integer operators.
 
     OpenVINO convolves them in float, and lets sums of Microsoft's QLinearAdd wrap around where they
@@ -25,7 +25,7 @@ def integer_operators(graph: Graph) -> Iterator[Hit]:
     return hits(graph.nodes, lambda node: node.op_type if _is_integer(node) else None)
 
 
-def unknown_operators(graph: Graph) -> Iterator[Hit]:
+def unknown_operators(graph: OnnxView) -> Iterator[Hit]:
     """OpenVINO and ONNX Runtime refuse an operator that no opset of the model has.
 
     One of another domain that the model imports may be of an extension that the user loads.
@@ -40,7 +40,7 @@ def unknown_operators(graph: Graph) -> Iterator[Hit]:
     return hits(every(graph.nodes), wrong)
 
 
-def plugins(graph: Graph) -> Iterator[Hit]:
+def plugins(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT looks for an operator that it does not know among its plugins, by its name alone.
 
     The domain and its import do not matter. Plugins on `_TRT` (EfficientNMS_TRT) come with it.
@@ -56,7 +56,7 @@ def plugins(graph: Graph) -> Iterator[Hit]:
     return hits(every(graph.nodes), wrong)
 
 
-def integer_bias(graph: Graph) -> Iterator[Hit]:
+def integer_bias(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT dequantizes 8 bits and fewer, and adds a bias in float: an int32 one stops it.
 
     CPU engines fold such a bias, or hand it to their integer kernel as it is.
@@ -66,13 +66,13 @@ def integer_bias(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(node),), "dequantizes int32")
 
 
-def opset(graph: Graph) -> Iterator[Hit]:
+def opset(graph: OnnxView) -> Iterator[Hit]:
     """Before opset 13 Q/DQ have no axis, so that weights have one scale for all channels."""
     if graph.opset < PER_CHANNEL and any(graph.pairs):
         yield Hit((), f"opset {graph.opset}")
 
 
-def opset_of_half_scales(graph: Graph) -> Iterator[Hit]:
+def opset_of_half_scales(graph: OnnxView) -> Iterator[Hit]:
     """Before opset 19 ONNX has no FP16 scales; with them DQ gives FP16."""
     if graph.opset < HALF_SCALES:
         half = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -81,14 +81,14 @@ def opset_of_half_scales(graph: Graph) -> Iterator[Hit]:
                 yield Hit((label(node),), f"FP16 scale in opset {graph.opset}")
 
 
-def quantized_outputs(graph: Graph) -> Iterator[Hit]:
+def quantized_outputs(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT's Q is one half of a pair: integers that leave the network have no DQ to fuse."""
     for node in graph.of(QUANTIZE):
         if graph.outputs.intersection(_moved(graph, node.output[0])):
             yield Hit((label(node),), "its integers are an output of the graph")
 
 
-def dangling(graph: Graph) -> Iterator[Hit]:
+def dangling(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT fuses pairs: Q is read by DQ alone, and DQ reads what a Q wrote or a weight."""
     for node in graph.of(DEQUANTIZE):
         integers = graph.before(node.input[0], MOVES)
@@ -105,7 +105,7 @@ def dangling(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(node),), "no DQ behind it")
 
 
-def batch_norm(graph: Graph) -> Iterator[Hit]:
+def batch_norm(graph: OnnxView) -> Iterator[Hit]:
     """A batch norm cannot be folded into integers, so it has to be before calibration.
 
     Left in the graph it stands between a convolution and its activation and keeps them apart.
@@ -120,7 +120,7 @@ def _is_integer(node: onnx.NodeProto) -> bool:
     return node.op_type.startswith("QLinear") or node.op_type in INTEGER_OPERATORS
 
 
-def _moved(graph: Graph, tensor: str) -> set[str]:
+def _moved(graph: OnnxView, tensor: str) -> set[str]:
     """The tensor and those that hold the same numbers in another shape."""
     found, waiting = {tensor}, [tensor]
     while waiting:

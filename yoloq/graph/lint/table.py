@@ -14,7 +14,7 @@ import onnx
 from yoloq.base.errors import UserError
 from yoloq.graph.lint import TARGETS, groups, integers, structure, typed, values
 from yoloq.graph.lint import pairs as placement
-from yoloq.graph.lint.lookup import Graph, Hit
+from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.valid import DamagedError
 
 TENSORRT, OPENVINO, ONNXRUNTIME = ((target,) for target in TARGETS)
@@ -22,7 +22,7 @@ Level = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """What is wrong with a graph, and where.
 
     Attributes:
@@ -42,13 +42,13 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Rule:
+class LintRule:
     """One row of the table: a predicate, the engines that it holds for, and what mends it."""
 
     name: str
     level: Level
     targets: tuple[str, ...]
-    find: Callable[[Graph], Iterator[Hit]]
+    find: Callable[[OnnxView], Iterator[Hit]]
     fix: str
 
 
@@ -60,136 +60,140 @@ FOLD = "fold it into the convolution before calibrating"
 BOTH_SIDES = "quantize input and weight, or neither"
 SHARE = "calibrate them with one scale"
 RULES = (
-    Rule("zero-point", "error", TENSORRT, values.zero_points, SYMMETRIC),
-    Rule(
+    LintRule("zero-point", "error", TENSORRT, values.zero_points, SYMMETRIC),
+    LintRule(
         "weight-zero-point",
         "warning",
         OPENVINO,
         values.weight_zero_points,
         "quantize weights symmetrically",
     ),
-    Rule(
+    LintRule(
         "scale-value",
         "error",
         TARGETS,
         values.scale_values,
         "calibrate again, on images; a dead tensor takes any positive scale",
     ),
-    Rule("computed-scale", "error", TENSORRT, values.computed_scales, STATIC),
-    Rule("computed-scale", "warning", OPENVINO, values.computed_scales, STATIC),
-    Rule(
+    LintRule("computed-scale", "error", TENSORRT, values.computed_scales, STATIC),
+    LintRule("computed-scale", "warning", OPENVINO, values.computed_scales, STATIC),
+    LintRule(
         "scale-length",
         "error",
         TARGETS,
         values.scale_lengths,
         "give a weight one scale for each output channel, or one in all",
     ),
-    Rule("scale-axis", "error", (*TENSORRT, *ONNXRUNTIME), values.scale_axes, PER_CHANNEL),
-    Rule("scale-axis", "warning", OPENVINO, values.scale_axes, PER_CHANNEL),
-    Rule(
+    LintRule("scale-axis", "error", (*TENSORRT, *ONNXRUNTIME), values.scale_axes, PER_CHANNEL),
+    LintRule("scale-axis", "warning", OPENVINO, values.scale_axes, PER_CHANNEL),
+    LintRule(
         "activation-scale", "error", (*TENSORRT, *ONNXRUNTIME), values.activation_scales, PER_TENSOR
     ),
-    Rule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
-    Rule(
+    LintRule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
+    LintRule(
         "unknown-operator",
         "error",
         (*OPENVINO, *ONNXRUNTIME),
         structure.unknown_operators,
         "write it with operators of ONNX, or import the domain of an extension that has it",
     ),
-    Rule(
+    LintRule(
         "plugin",
         "warning",
         TENSORRT,
         structure.plugins,
         "load the plugin of that name before the graph is parsed, or mend the name",
     ),
-    Rule(
+    LintRule(
         "integer-operator",
         "error",
         (*TENSORRT, *OPENVINO),
         structure.integer_operators,
         "export in the Q/DQ format instead of the operator format, statically quantized",
     ),
-    Rule(
+    LintRule(
         "int32-bias",
         "error",
         TENSORRT,
         structure.integer_bias,
         "leave the bias in float (ONNX Runtime's quantizer: extra option QuantizeBias=False)",
     ),
-    Rule("opset", "error", TENSORRT, structure.opset, "export with opset 13, better 19 or later"),
-    Rule(
+    LintRule(
+        "opset", "error", TENSORRT, structure.opset, "export with opset 13, better 19 or later"
+    ),
+    LintRule(
         "opset-fp16",
         "error",
         TARGETS,
         structure.opset_of_half_scales,
         "export with opset 19 or later, or keep scales in FP32",
     ),
-    Rule(
+    LintRule(
         "quantized-output",
         "error",
         TENSORRT,
         structure.quantized_outputs,
         "let the output leave in float: no Q in front of it",
     ),
-    Rule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
-    Rule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
-    Rule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
-    Rule("half-quantized", "warning", (*TENSORRT, *OPENVINO), placement.half_quantized, BOTH_SIDES),
-    Rule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
-    Rule(
+    LintRule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
+    LintRule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
+    LintRule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
+    LintRule(
+        "half-quantized", "warning", (*TENSORRT, *OPENVINO), placement.half_quantized, BOTH_SIDES
+    ),
+    LintRule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
+    LintRule(
         "before-activation",
         "warning",
         (*TENSORRT, *OPENVINO),
         placement.before_activation,
         "quantize behind the activation, at the input of the next convolution",
     ),
-    Rule(
+    LintRule(
         "inside-silu",
         "warning",
         (*TENSORRT, *OPENVINO),
         placement.inside_silu,
         "quantize behind SiLU's Mul, at the input of the next convolution",
     ),
-    Rule(
+    LintRule(
         "two-scales",
         "warning",
         TARGETS,
         placement.two_scales,
         "share one pair among all its readers",
     ),
-    Rule(
+    LintRule(
         "sibling-scales",
         "warning",
         TARGETS,
         placement.sibling_scales,
         "share one pair among the convolutions",
     ),
-    Rule(
+    LintRule(
         "float-residual",
         "warning",
         TENSORRT,
         placement.float_residual,
         "let the Q/DQ of the bottleneck's input serve the Add as well",
     ),
-    Rule("unequal-scales", "warning", TENSORRT, groups.unequal_scales, SHARE),
-    Rule("unequal-scales", "warning", ONNXRUNTIME, groups.unequal_pools, SHARE),
-    Rule(
+    LintRule("unequal-scales", "warning", TENSORRT, groups.unequal_scales, SHARE),
+    LintRule("unequal-scales", "warning", ONNXRUNTIME, groups.unequal_pools, SHARE),
+    LintRule(
         "float-output",
         "warning",
         ONNXRUNTIME,
         integers.float_outputs,
         "quantize the convolution's output as well",
     ),
-    Rule(
+    LintRule(
         "float-between",
         "warning",
         ONNXRUNTIME,
         integers.float_between,
         "put Q/DQ on its output as well",
     ),
-    Rule(
+    LintRule(
         "fp32-node",
         "warning",
         TENSORRT,
@@ -199,7 +203,7 @@ RULES = (
 )
 
 
-def lint(model: onnx.ModelProto, target: str) -> list[Finding]:
+def lint(model: onnx.ModelProto, target: str) -> list[LintFinding]:
     """What stands in the way of an engine that runs a graph fast, errors first.
 
     Places where the same is wrong are one finding. External data need not be loaded: weights are
@@ -215,18 +219,18 @@ def lint(model: onnx.ModelProto, target: str) -> list[Finding]:
     if target not in TARGETS:
         raise UserError(f"--target {target}: not one of {', '.join(TARGETS)}")
     try:
-        findings = list(_findings(Graph(model), target))
+        findings = list(_findings(OnnxView(model), target))
     except DamagedError as error:
         fix = "export the model again; nothing else was looked at"
-        return [Finding("error", "invalid-model", (), str(error), fix)]
+        return [LintFinding("error", "invalid-model", (), str(error), fix)]
     return sorted(findings, key=lambda finding: finding.level)  # stable: the table's order stays
 
 
-def _findings(graph: Graph, target: str) -> Iterator[Finding]:
+def _findings(graph: OnnxView, target: str) -> Iterator[LintFinding]:
     for rule in RULES:
         if target in rule.targets:
             places: dict[str, list[str]] = {}
             for hit in rule.find(graph):
                 places.setdefault(hit.message, []).extend(hit.nodes)
             for message, nodes in places.items():
-                yield Finding(rule.level, rule.name, tuple(nodes), message, rule.fix)
+                yield LintFinding(rule.level, rule.name, tuple(nodes), message, rule.fix)

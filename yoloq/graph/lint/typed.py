@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from yoloq.graph.lint.lookup import Graph, Hit
+from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.nodes import CONVOLUTIONS, DEQUANTIZE, MOVES, kind, label
 
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
-def single_in_half(graph: Graph) -> Iterator[Hit]:
+def single_in_half(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT computes in the types that a typed model states; FP32 between FP16 costs time.
 
     A DQ gives the type of its scale, so FP32 scales make FP32 convolutions and activations. Of FP32
@@ -30,7 +30,7 @@ def single_in_half(graph: Graph) -> Iterator[Hit]:
             yield Hit((label(node),), f"{kind(node)} in FP32")
 
 
-def _leading_to_half(graph: Graph) -> set[int]:
+def _leading_to_half(graph: OnnxView) -> set[int]:
     """Ids of the nodes from which a convolution in FP16 is computed."""
     found: set[int] = set()
     for node in reversed(graph.nodes):
@@ -40,11 +40,11 @@ def _leading_to_half(graph: Graph) -> set[int]:
     return found
 
 
-def _in_half(graph: Graph, node: onnx.NodeProto) -> bool:
+def _in_half(graph: OnnxView, node: onnx.NodeProto) -> bool:
     return kind(node) in CONVOLUTIONS and graph.types.get(node.output[0]) == HALF
 
 
-def _raw(graph: Graph) -> set[str]:
+def _raw(graph: OnnxView) -> set[str]:
     """The image as long as it is only moved and cast, and what is computed from shapes alone."""
     inputs = {info.name for info in graph.model.graph.input}
     found = set(inputs)
@@ -58,11 +58,11 @@ def _raw(graph: Graph) -> set[str]:
     return (found - inputs) | shapes
 
 
-def _is_constant(graph: Graph, node: onnx.NodeProto) -> bool:
+def _is_constant(graph: OnnxView, node: onnx.NodeProto) -> bool:
     return graph.constant.issuperset(node.output)
 
 
-def _sums_up(graph: Graph, conv: onnx.NodeProto) -> bool:
+def _sums_up(graph: OnnxView, conv: onnx.NodeProto) -> bool:
     """Whether it has one output channel: the expectation over distances in the decode of boxes."""
     weight = graph.dims(conv.input[1])
     return weight is not None and weight[:1] == (1,)

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from yoloq.graph.lint.lookup import Graph, Hit, hits
+from yoloq.graph.lint.lookup import Hit, OnnxView, hits
 from yoloq.graph.lint.nodes import (
     CASTS,
     CONVOLUTIONS,
@@ -23,7 +23,7 @@ SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4)  # of Te
 CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's output channels
 
 
-def zero_points(graph: Graph) -> Iterator[Hit]:
+def zero_points(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT's integers are signed and symmetric.
 
     Its ONNX parser refuses uint8, zero-points other than 0, and more or fewer of them than scales.
@@ -51,7 +51,7 @@ def zero_points(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def weight_zero_points(graph: Graph) -> Iterator[Hit]:
+def weight_zero_points(graph: OnnxView) -> Iterator[Hit]:
     """OpenVINO convolves in float where a weight has a zero-point other than 0.
 
     Seen with 2026.4; ONNX Runtime 1.31 has kernels for such weights.
@@ -68,7 +68,7 @@ def weight_zero_points(graph: Graph) -> Iterator[Hit]:
     return hits(graph.convolutions, wrong)
 
 
-def scale_values(graph: Graph) -> Iterator[Hit]:
+def scale_values(graph: OnnxView) -> Iterator[Hit]:
     """A scale is a finite number above 0; TensorRT's parser refuses others, no one computes well.
 
     A scale below 6e-8 is 0 in FP16.
@@ -88,7 +88,7 @@ def scale_values(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def computed_scales(graph: Graph) -> Iterator[Hit]:
+def computed_scales(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT and OpenVINO choose integer kernels when they build, and know constants only then.
 
     TensorRT refuses the model, OpenVINO convolves in float; ONNX Runtime hands the scale to its
@@ -101,7 +101,7 @@ def computed_scales(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def scale_lengths(graph: Graph) -> Iterator[Hit]:
+def scale_lengths(graph: OnnxView) -> Iterator[Hit]:
     """One scale a weight, or one for each index along its axis; blocks are for 4 bits."""
 
     def wrong(node: onnx.NodeProto) -> str | None:
@@ -116,7 +116,7 @@ def scale_lengths(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def scale_axes(graph: Graph) -> Iterator[Hit]:
+def scale_axes(graph: OnnxView) -> Iterator[Hit]:
     """A convolution's scales stand along its output channels: axis 0, of a transposed one 1.
 
     Where no axis is written ONNX means 1, and TensorRT's parser takes 0. Along another axis ONNX
@@ -137,7 +137,7 @@ def scale_axes(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def _per_channel(graph: Graph, node: onnx.NodeProto) -> bool:
+def _per_channel(graph: OnnxView, node: onnx.NodeProto) -> bool:
     """Whether a weight has several scales, other than one a block of a few bits."""
     scale = graph.dims(node.input[1])
     if scale is None or math.prod(scale) <= 1 or node.input[0] not in graph.constant:
@@ -147,7 +147,7 @@ def _per_channel(graph: Graph, node: onnx.NodeProto) -> bool:
     return not blocks or not types.isdisjoint((TensorProto.INT8, TensorProto.UINT8))
 
 
-def activation_scales(graph: Graph) -> Iterator[Hit]:
+def activation_scales(graph: OnnxView) -> Iterator[Hit]:
     """An activation has one scale: a sum over channels cannot take another factor for each.
 
     TensorRT and ONNX Runtime refuse to run it, OpenVINO convolves in float.
@@ -162,7 +162,7 @@ def activation_scales(graph: Graph) -> Iterator[Hit]:
     return hits(graph.pairs, wrong)
 
 
-def is_bias(graph: Graph, node: onnx.NodeProto) -> bool:
+def is_bias(graph: OnnxView, node: onnx.NodeProto) -> bool:
     """Whether a node dequantizes sums of products rather than 8-bit integers."""
     return kind(node) == DEQUANTIZE and graph.types.get(node.input[0]) == TensorProto.INT32
 

@@ -16,7 +16,7 @@ from yoloq.quant.trace import conv_inputs, trace
 
 
 @dataclass(frozen=True)
-class Variant:
+class NamedEngine:
     """An engine in one of its precisions, written `openvino-int8`."""
 
     engine: str
@@ -26,7 +26,7 @@ class Variant:
         return f"{self.engine}-{self.precision}"
 
 
-def read_variant(text: str) -> Variant:
+def read_variant(text: str) -> NamedEngine:
     """A variant from `<engine>-<precision>`; of an engine alone, int8.
 
     Raises:
@@ -39,13 +39,13 @@ def read_variant(text: str) -> Variant:
     if (precision or "int8") not in precisions:
         known = ", ".join(f"{engine.name}-{each}" for each in precisions)
         raise EngineError(f"{text}: not one of {known}")
-    return Variant(engine.name, precision or "int8")
+    return NamedEngine(engine.name, precision or "int8")
 
 
 def compare_engines(
     source: Source,
-    tested: Variant,
-    reference: Variant,
+    tested: NamedEngine,
+    reference: NamedEngine,
     batches: Iterable[NDArray[np.uint8]],
     layers: Sequence[str] = ("*",),
     threads: int = 1,
@@ -90,7 +90,9 @@ def compare_engines(
     return [total.error() for total in sums.values()]
 
 
-def open_variant(source: Source, variant: Variant, layers: Sequence[str], threads: int) -> Watch:
+def open_variant(
+    source: Source, variant: NamedEngine, layers: Sequence[str], threads: int
+) -> Watch:
     """Open an engine's network so that it gives the outputs of convolutions.
 
     Raises:

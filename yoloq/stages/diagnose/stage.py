@@ -28,7 +28,7 @@ from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.diagnose import DiagnoseConfig, pictures
 from yoloq.stages.diagnose import printed as tables
-from yoloq.stages.diagnose.against import Variant, read_variant
+from yoloq.stages.diagnose.against import NamedEngine, read_variant
 from yoloq.stages.diagnose.figures import Figures
 from yoloq.stages.diagnose.findings import Finding, find
 from yoloq.stages.diagnose.subject import (
@@ -110,7 +110,7 @@ def quantized_result(config: DiagnoseConfig, ptq: StageResult) -> StageResult:
 
 
 def diagnosed(
-    subject: Subject, config: DiagnoseConfig, ptq: PtqConfig, against: Sequence[Variant]
+    subject: Subject, config: DiagnoseConfig, ptq: PtqConfig, against: Sequence[NamedEngine]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """All that is found, as plain data, and the names of the files that were written."""
     inputs, placement = subject.inputs, subject.quantized.placement

@@ -30,7 +30,7 @@ from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.statistics import Statistics
 from yoloq.quant.switch import in_float
 from yoloq.quant.trace import sibling_groups, trace
-from yoloq.stages.diagnose.against import Variant, compare_engines
+from yoloq.stages.diagnose.against import NamedEngine, compare_engines
 from yoloq.stages.diagnose.bisect import smallest_culprits
 from yoloq.stages.diagnose.figures import Figures, gather
 from yoloq.stages.diagnose.local import measure
@@ -243,7 +243,7 @@ def _report(layers: int) -> Callable[[Sequence[str], float], None]:
 
 
 def engines_apart(
-    subject: Subject, tested: Variant, reference: Variant, layers: Sequence[str]
+    subject: Subject, tested: NamedEngine, reference: NamedEngine, layers: Sequence[str]
 ) -> list[LayerError]:
     """Errors of one engine's convolutions against another's."""
     inputs = subject.inputs

@@ -26,7 +26,7 @@ from yoloq.engines.base import (
     engine_files,
 )
 from yoloq.engines.options import BuildOptions
-from yoloq.graph.lint.table import Finding, lint
+from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lower import lower_minimal
 from yoloq.graph.qdq import check_exportable
 from yoloq.quant.trace import Op, conv_inputs
@@ -38,7 +38,7 @@ WITH_TYPES = ("fp16", "int8")  # precisions whose graph the linter has rules for
 
 
 @dataclass(frozen=True)
-class Variant:
+class EngineVariant:
     """One engine of a run.
 
     Attributes:
@@ -108,7 +108,7 @@ def title(precision: str) -> str:
     return " ".join([kind.upper(), *way])
 
 
-def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> list[Variant]:
+def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> list[EngineVariant]:
     """An engine for each precision, and for each int8 model.
 
     Args:
@@ -119,11 +119,11 @@ def make_variants(precisions: Sequence[str], sources: Mapping[str, Source]) -> l
     for precision in precisions:
         if precision != "int8":
             first = next(iter(sources.values()))
-            variants.append(Variant(precision, precision, first, title(precision)))
+            variants.append(EngineVariant(precision, precision, first, title(precision)))
             continue
         keys = (precision, SECOND)
         for key, (stage, source) in zip(keys, sources.items(), strict=False):
-            variants.append(Variant(key, precision, source, f"INT8 {stage.upper()}"))
+            variants.append(EngineVariant(key, precision, source, f"INT8 {stage.upper()}"))
     return variants
 
 
@@ -164,7 +164,7 @@ def _save(model: onnx.ModelProto, file: Path) -> str:
 
 
 def lint_graphs(
-    engine: Engine, variants: Sequence[Variant], graphs: Mapping[str, Graph], folder: Path
+    engine: Engine, variants: Sequence[EngineVariant], graphs: Mapping[str, Graph], folder: Path
 ) -> dict[str, str]:
     """Find out before a long build what the engine will refuse, and say what will be slow.
 
@@ -195,7 +195,7 @@ def lint_graphs(
     return names
 
 
-def _placement_hint(engine: Engine, variant: Variant) -> str:
+def _placement_hint(engine: Engine, variant: EngineVariant) -> str:
     """What to do where quantizers were placed for another engine; empty where they were not."""
     policy = variant.source.quantized.policy
     if variant.precision != "int8" or (policy.sharing, policy.residual) == (
@@ -206,7 +206,7 @@ def _placement_hint(engine: Engine, variant: Variant) -> str:
     return f"make ptq ENGINE={engine.name} places quantizers as it wants them; "
 
 
-def _report(title: str, findings: Sequence[Finding], everything: str) -> None:
+def _report(title: str, findings: Sequence[LintFinding], everything: str) -> None:
     """Raise the first error, say the warnings by rule."""
     for found in findings:
         if found.level == "error":

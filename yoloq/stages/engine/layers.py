@@ -12,7 +12,7 @@ from yoloq.engines.base import Engine, Predictor
 from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
 from yoloq.quant.policy import matches
-from yoloq.stages.engine.build import Variant
+from yoloq.stages.engine.build import EngineVariant
 
 PROFILED = 20  # runs of each engine, where int8 turned out slow
 NAMED = 5  # layers that a warning names
@@ -27,7 +27,7 @@ class Inspected(Protocol):
 
 def write_layers(
     engine: Engine,
-    variants: Sequence[Variant],
+    variants: Sequence[EngineVariant],
     predictors: Mapping[str, Predictor],
     folder: Path,
 ) -> dict[str, str]:
@@ -52,7 +52,7 @@ def write_layers(
     return names
 
 
-def expected_int8(engine: Engine, variant: Variant) -> list[str]:
+def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:
     """The convolutions that an engine was told to run in int8."""
     layers, options = variant.source.quantized.placement.layers, variant.source.options
     if engine.calibrates(variant.precision):
@@ -65,7 +65,7 @@ def expected_int8(engine: Engine, variant: Variant) -> list[str]:
 
 def warn_if_slow(
     engine: Engine,
-    variants: Sequence[Variant],
+    variants: Sequence[EngineVariant],
     files: Mapping[str, Path],
     rows: Sequence[Row],
     device: str,
@@ -97,7 +97,7 @@ def warn_if_slow(
         )
 
 
-def _keep_out(engine: Engine, variant: Variant) -> str:
+def _keep_out(engine: Engine, variant: EngineVariant) -> str:
     """How to keep layers out of int8: an engine that calibrates itself knows of no policy."""
     if engine.calibrates(variant.precision):
         return "keep those in FP16 (--fp16-layers)"

@@ -12,7 +12,7 @@ from yoloq.engines.base import Engine, Predictor, engine_files
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import Latency, end_to_end, measure_predictors
 from yoloq.stages.engine import EngineConfig
-from yoloq.stages.engine.build import Variant
+from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
 from yoloq.stages.run import Inputs
 
@@ -23,7 +23,7 @@ def at_batch(
     inputs: Inputs,
     config: EngineConfig,
     engine: Engine,
-    variants: Sequence[Variant],
+    variants: Sequence[EngineVariant],
     predictors: Mapping[str, Predictor],
     files: Mapping[str, Path],
 ) -> list[Row]:

@@ -19,7 +19,7 @@ from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.engine import EngineConfig, gate, layers
 from yoloq.stages.engine import build as building
 from yoloq.stages.engine import rows as measuring
-from yoloq.stages.engine.build import Variant
+from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
@@ -152,7 +152,7 @@ def open_sources(
 
 def expected_map(
     engine: Engine,
-    variants: Sequence[Variant],
+    variants: Sequence[EngineVariant],
     baseline: StageResult,
     models: Sequence[StageResult],
 ) -> dict[str, float]:

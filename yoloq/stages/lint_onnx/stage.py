@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import UserError
-from yoloq.graph.lint.table import Finding, lint
+from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lint.valid import READ_WHOLE, size
 from yoloq.stages.lint_onnx import LintConfig
 
@@ -64,7 +64,7 @@ def _load(tensor: TensorProto, file: Path) -> None:
     del tensor.external_data[:]
 
 
-def describe(finding: Finding, shown: int = SHOWN) -> str:
+def describe(finding: LintFinding, shown: int = SHOWN) -> str:
     """One line: level, rule, what is wrong, where (so many nodes), and the fix."""
     text = f"{finding.level:8} {finding.rule}: {finding.message}{_where(finding.nodes, shown)}"
     return _one_line(f"{text}; fix: {finding.fix}")
@@ -82,7 +82,7 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def summary(file: Path, target: str, findings: Sequence[Finding]) -> str:
+def summary(file: Path, target: str, findings: Sequence[LintFinding]) -> str:
     """The last line: how many errors and warnings."""
     levels = [finding.level for finding in findings]
     counts = (_count(levels.count(level), level) for level in ("error", "warning"))

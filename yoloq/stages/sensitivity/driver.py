@@ -27,7 +27,7 @@ from yoloq.stages.sensitivity.journal import Journal, Screened, Timed
 from yoloq.stages.sensitivity.outcome import Costs, snr_gain
 from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
-from yoloq.stages.sensitivity.sweep import Maps, Variants
+from yoloq.stages.sensitivity.sweep import Maps, SwitchedNets
 
 JOURNAL = "sensitivity.jsonl"
 ACTIVATIONS = ".activations-*"  # folders of stored activations
@@ -94,7 +94,7 @@ def sweep(
     net = quantized.model.net.to(device)
     leading = inputs.images[: config.screen]
     passes = Passes(
-        Variants(net, quantized.placement, config.mode),  # type: ignore[arg-type]
+        SwitchedNets(net, quantized.placement, config.mode),  # type: ignore[arg-type]
         inputs.model.head,
         journal,
         lambda: load(inputs, inputs.images, device),

@@ -9,7 +9,7 @@ from yoloq.quant.policy import Policy, Rule
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.passes import BASE
-from yoloq.stages.sensitivity.scores import Score, gain, spearman
+from yoloq.stages.sensitivity.scores import ResampledScore, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, ranked
 
 Costs = Mapping[str, tuple[float, float]]  # convolution -> its milliseconds in int8 and in float
@@ -73,7 +73,7 @@ def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | Non
     )
     if scored is None:
         return layer
-    base, score = Score.of(journal.line(Scored, BASE)), Score.of(scored)
+    base, score = ResampledScore.of(journal.line(Scored, BASE)), ResampledScore.of(scored)
     found = gain(base, score) if mode == "leave-one-out" else gain(score, base)
     layer = replace(
         layer,

@@ -15,7 +15,7 @@ from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
 from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.scores import Scorer
-from yoloq.stages.sensitivity.sweep import Geometries, Maps, Variants, compare, find
+from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, compare, find
 
 Loader = Callable[[], Iterator[tuple[Tensor, tuple[Letterbox, ...]]]]
 BASE = "base"  # its name in the journal
@@ -30,7 +30,7 @@ class Passes:
     held, `folder` takes the others. `cached` False runs every candidate from the image on.
     """
 
-    variants: Variants
+    variants: SwitchedNets
     head: Head
     journal: Journal
     images: Loader

@@ -18,7 +18,7 @@ CONFIDENT = 0.25  # score from which a detection of the FP32 model counts as tru
 
 
 @dataclass(frozen=True)
-class Score:
+class ResampledScore:
     """Accuracy of one variant, as fractions.
 
     Each has the figure itself first, then those of the resamples, which are the same for all
@@ -36,9 +36,9 @@ class Score:
         return Scored(name, snr, cosine, **rounded)
 
     @staticmethod
-    def of(line: Scored) -> "Score":
+    def of(line: Scored) -> "ResampledScore":
         """Read what `line` wrote."""
-        return Score(**{name: np.asarray(getattr(line, name)) for name in FIGURES})
+        return ResampledScore(**{name: np.asarray(getattr(line, name)) for name in FIGURES})
 
 
 class Scorer:
@@ -58,10 +58,10 @@ class Scorer:
         self.truth, self.reference = truth, as_truth(reference, CONFIDENT)
         self.nc, self.seed, self.resamples = nc, seed, resamples
 
-    def __call__(self, found: Detections) -> Score:
+    def __call__(self, found: Detections) -> ResampledScore:
         """The score of detections on the same images."""
         labels = match(self.truth, found, self.nc)
-        return Score(
+        return ResampledScore(
             fidelity=self._resampled(match(self.reference, found, self.nc)),
             map50_95=self._resampled(labels),
             map50=self._resampled(_at_50(labels)),
@@ -97,7 +97,7 @@ class Gain:
     map50: Interval
 
 
-def gain(worse: Score, better: Score) -> Gain:
+def gain(worse: ResampledScore, better: ResampledScore) -> Gain:
     """`better` minus `worse`, on the same images and resamples."""
     pairs = {name: (getattr(worse, name), getattr(better, name)) for name in FIGURES}
     return Gain(**{name: interval(a, b) for name, (a, b) in pairs.items()})

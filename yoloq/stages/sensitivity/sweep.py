@@ -26,7 +26,7 @@ MODES = ("leave-one-out", "one-at-a-time")
 
 
 @dataclass(frozen=True)
-class Variants:
+class SwitchedNets:
     """A calibrated network whose candidates are switched one after another.
 
     `leave-one-out`: all candidates are quantized but one. `one-at-a-time`: one alone is quantized.
