@@ -11,12 +11,11 @@ from subject import Subject, main
 from torch import Tensor
 
 from yoloq.data.loader import iterate, sample
-from yoloq.quant.calibrate import calibrate
 from yoloq.quant.observer import BINS, Collected, collect
-from yoloq.quant.quantized import quantize_model
+from yoloq.quant.quantized import calibrate_model
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import copy_model, read_policy
+from yoloq.stages.ptq.stage import read_policy
 
 IMGSZ = 640
 REPETITIONS = 5
@@ -64,7 +63,8 @@ def make_steps(
 ) -> dict[str, Callable[[], Any]]:
     """What is timed: a plain pass, the pass that collects, and the ranges of the default policy."""
     model = subject.inputs.model
-    groups, policy = sibling_groups(trace(model.net)), read_policy(config, model)
+    groups = sibling_groups(subject.inputs.ops)
+    policy, placement = read_policy(config, subject.inputs)
 
     def forward() -> None:
         with torch.inference_mode():
@@ -72,8 +72,7 @@ def make_steps(
                 model.net(batch)
 
     def ranges() -> None:
-        quantized = quantize_model(copy_model(model), policy)
-        calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
+        calibrate_model(model, policy, collected, config.calibrator, subject.inputs.ops, placement)
 
     return {
         "forward pass": forward,

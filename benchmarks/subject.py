@@ -98,9 +98,9 @@ class Subject:
         config = self.inputs.config
         assert isinstance(config, PtqConfig)
         config = replace(config, **options)
-        policy = read_policy(config, self.inputs.model)
+        policy, placement = read_policy(config, self.inputs)
         chosen = calibration_images(self.inputs, config)
-        model, _, _ = calibrated(self.inputs, config, policy, chosen)
+        model, _, _ = calibrated(self.inputs, config, policy, placement, chosen)
         return Source(self.info, self.inputs.model, model)
 
     def load(self, source: Source, engine: str, precision: str) -> Predictor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from yoloq.base.errors import PolicyError
 from yoloq.engines.base import by_one
 from yoloq.graph.export import export_float
+from yoloq.graph.lint.table import lint
 from yoloq.graph.lower import (
     SILU_MINIMUM,
     Ranges,
@@ -35,7 +36,7 @@ from yoloq.quant.modules import QuantAdd, quantizers, switched
 from yoloq.quant.observer import collect
 from yoloq.quant.policy import Policy, Rule, apply, conv_layers, resolve
 from yoloq.quant.spec import ACTIVATION, WEIGHT, PerGroup, PerTensor, QuantSpec
-from yoloq.quant.trace import sibling_groups, trace
+from yoloq.quant.trace import joined, sibling_groups, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -403,3 +404,30 @@ def test_zero_points_are_refused_for_tensorrt(name: str) -> None:
         lower_tensorrt(model, net)
     assert "--symmetric" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+KINDS = {"concat": "Concat", "maxpool": "MaxPool", "upsample": "Resize"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "floats",
+    [[], ["model.4"], ["model.17.cv2"], ["model.9", "model.13.cv1"], ["model.6.m.0.cv1"]],
+    ids=["all", "a block", "a sibling", "pools", "inside a block"],
+)
+def test_the_rule_of_shared_scales_is_one_in_its_three_forms(
+    family: str, floats: list[str]
+) -> None:
+    """What the trace joins, the graph hands integers through, and the linter finds nothing."""
+    quantized = tiny_quantized(family, sharing="concat", residual="input", keep_float=floats)
+    plans = quantized.placement.layers.items()
+    wanted = joined(quantized.ops, {name for name, plan in plans if plan.quantized})
+    net = quantized.model.net
+    lowered = lower_tensorrt(export_float(net, 64), net)
+    graph, handed = Lookup(lowered), Counter[str]()
+    for node in graph.nodes:
+        inputs = node.input if node.op_type == "Concat" else node.input[:1]
+        if node.op_type in MOVING and all(graph.pair(tensor) for tensor in inputs):
+            handed[node.op_type] += 1
+    assert handed == Counter(KINDS[op.kind] for op in wanted)
+    assert lint(lowered, "tensorrt") == []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")  # a stage's options; most build on StageConfig
 
+DEFAULT_IMGSZ = 640  # pixels, where neither data set nor checkpoint says
 MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -45,6 +45,20 @@ def list_images(source: Path, root: Path) -> tuple[Path, ...]:
     return found
 
 
+def files_of(images: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
+    """Image files of a folder, of a .txt list, or as they are given.
+
+    Raises:
+        DataError: none there.
+    """
+    if not isinstance(images, str | Path):
+        return unique(Path(file) for file in images)
+    source = Path(images)
+    if not source.exists():
+        raise DataError(f"{source}: does not exist; give a folder, a list or image files")
+    return (source,) if is_image(source) else list_images(source, source.parent)
+
+
 def _inside(folder: Path) -> list[Path]:
     """Sorted image files at any depth; linked folders are followed, hidden ones are not."""
     names = glob.iglob("**/*.*", root_dir=folder, recursive=True)

@@ -1,8 +1,9 @@
 """What an engine is: it builds a file from a model, and loads that file as a predictor."""
 
+import copy
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,12 +12,15 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
+from yoloq.base.config import DEFAULT_IMGSZ
+from yoloq.base.errors import EngineError
+from yoloq.base.files import replace_when_whole
 from yoloq.engines.options import BuildOptions
-from yoloq.graph.export import FloatGraph, export_float
+from yoloq.graph.export import FloatGraph, export_float, float_copy
 from yoloq.models.heads import Head, head_from_json
 from yoloq.models.load import LoadedModel
-from yoloq.quant.policy import Residual, Sharing
-from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.policy import Policy, Residual, Sharing
+from yoloq.quant.quantized import QuantizedModel, quantize_model
 from yoloq.quant.trace import Op
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
@@ -109,6 +113,25 @@ class Source:
     device: str = "auto"
     caches: Path | None = None
     exports: Exports = field(default_factory=Exports)
+
+    @staticmethod
+    def of(
+        model: LoadedModel | QuantizedModel, imgsz: int = 0, device: str = "auto"
+    ) -> tuple["Source", str]:
+        """The source of a model alone, and the precision that it is for: int8, or fp32.
+
+        Args:
+            imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+        """
+        if isinstance(model, QuantizedModel):
+            quantized, precision = model, "int8"
+            plain = replace(model.model, net=float_copy(model.model.net))
+        else:
+            own = replace(model, net=copy.deepcopy(model.net))
+            quantized, precision, plain = quantize_model(own, Policy(())), "fp32", model
+        size = imgsz or plain.imgsz or DEFAULT_IMGSZ
+        info = ModelInfo(plain.head, plain.names, size)
+        return Source(info, plain, quantized, device=device), precision
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""
@@ -256,6 +279,19 @@ def described(model: onnx.ModelProto, info: ModelInfo) -> onnx.ModelProto:
     copied.CopyFrom(model)
     onnx.helper.set_model_props(copied, {METADATA: info.to_json()})
     return copied
+
+
+def save_graph(graph: Graph, file: Path) -> Path:
+    """Write a lowered graph whole, with what has to travel with it.
+
+    Raises:
+        EngineError: it is of an engine that reads no ONNX.
+    """
+    if graph.lowered is None:
+        raise EngineError("this engine reads no ONNX; export for openvino or onnxruntime")
+    with replace_when_whole(file) as temporary:
+        onnx.save(described(graph.lowered, graph.source.info), temporary)
+    return file
 
 
 def any_image(imgsz: int) -> NDArray[np.uint8]:

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.engines.base import METADATA, Engine, Graph, ModelInfo, Source, Watch
-from yoloq.models.load import load_model, save_model
+from yoloq.models.load import LoadedModel, load_model, save_model
 from yoloq.models.to_input import to_input
 from yoloq.quant.observer import observed
-from yoloq.quant.quantized import load_quantized, save_quantized
+from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -58,6 +59,21 @@ class TorchPredictor:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
+
+
+def predictor_of(
+    model: LoadedModel | QuantizedModel, imgsz: int = 0, device: str = "auto"
+) -> TorchPredictor:
+    """A model as it stands; int8 is simulated.
+
+    Args:
+        imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+    """
+    quantized = isinstance(model, QuantizedModel)
+    loaded = model.model if isinstance(model, QuantizedModel) else model
+    size = imgsz or loaded.imgsz or DEFAULT_IMGSZ
+    info = ModelInfo(loaded.head, loaded.names, size)
+    return TorchPredictor(loaded.net, info, torch_device(device), "int8" if quantized else "fp32")
 
 
 def load(file: Path, precision: str, device: str, threads: int) -> TorchPredictor:

@@ -1,6 +1,7 @@
 """From image files to detections in pixels of the original images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from numpy.typing import NDArray
 
 from yoloq.base.say import progress as show_progress
 from yoloq.base.say import warn
+from yoloq.data.dataset import Dataset
 from yoloq.data.loader import iterate
 from yoloq.engines.base import Predictor
 from yoloq.geometry.boxes import Letterbox, to_original
 from yoloq.geometry.detections import Detections
 from yoloq.geometry.nms import nms
+from yoloq.measure.ap import score
 from yoloq.models.heads import Head
 from yoloq.models.heads.decode import Candidates
 
@@ -54,6 +57,28 @@ def detect(
             advance(len(batch.index))
     _report(skipped[before:], len(images))
     return join(found, positions, len(images))
+
+
+@dataclass(frozen=True)
+class Figures:
+    """COCO's AP50-95 and AP50 as fractions, on so many images."""
+
+    map50_95: float
+    map50: float
+    images: int
+
+
+def figures(predictor: Predictor, dataset: Dataset, limit: int = 0) -> Figures:
+    """Accuracy on the first `limit` images of `val`; 0: on all.
+
+    Raises:
+        DataError: no image can be read, or the labels cannot be used.
+    """
+    images, info = dataset.images("val")[: limit or None], predictor.model
+    found = detect(predictor, images, imgsz=info.imgsz)
+    truth, _ = dataset.truth("val", images)
+    result = score(truth, found, len(info.names))
+    return Figures(result.map50_95, result.map50, len(images))
 
 
 def find_boxes(

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from yoloq.base.config import StageConfig
+from yoloq.base.config import DEFAULT_IMGSZ, StageConfig
 from yoloq.base.errors import DataError, RunError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import affinity, cpu_model, environment, isa_flags, versions
@@ -162,7 +162,7 @@ def image_size(config: StageConfig, dataset: Dataset, model: LoadedModel) -> int
         "--imgsz": config.imgsz,
         f"{config.data}: imgsz": dataset.imgsz,
         f"{config.weights}: imgsz": model.imgsz,
-        "default imgsz": 640,
+        "default imgsz": DEFAULT_IMGSZ,
     }
     source, size = next((source, size) for source, size in sources.items() if size)
     return check_imgsz(size, max(model.head.strides), source)

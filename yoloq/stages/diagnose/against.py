@@ -12,7 +12,7 @@ from yoloq.engines import get_engine
 from yoloq.engines.base import Source, Watch
 from yoloq.measure.compare import ErrorSum, LayerError
 from yoloq.quant.policy import check_patterns, matches
-from yoloq.quant.trace import conv_inputs, trace
+from yoloq.quant.trace import conv_inputs
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def compare_engines(
         EngineError: an engine is missing or cannot give intermediate outputs.
         ValueError: no image came.
     """
-    names = list(conv_inputs(trace(source.model.net)))
+    names = list(conv_inputs(source.quantized.ops))
     check_patterns(layers, names)
     chosen = [name for name in names if any(matches(name, pattern) for pattern in layers)]
     watches = [open_variant(source, variant, chosen, threads) for variant in (tested, reference)]

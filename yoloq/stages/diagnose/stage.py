@@ -22,7 +22,7 @@ from yoloq.quant.hand_set import resolve_amax
 from yoloq.quant.policy import Policy, Rule, check_patterns, matches
 from yoloq.quant.quantized import load_quantized
 from yoloq.quant.statistics import Statistics
-from yoloq.quant.trace import conv_inputs, trace
+from yoloq.quant.trace import conv_inputs
 from yoloq.report.plots import draw_errors
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
@@ -66,7 +66,7 @@ def run(config: DiagnoseConfig) -> StageResult:
         show(config, done.notes)
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    quantized = load_quantized(config.folder / f"{made.stage}.pt")
+    quantized = load_quantized(config.folder / f"{made.stage}.pt", inputs.ops)
     resolve_amax(quantized.placement, parse_amax(config.amax))
     subject = open_subject(inputs, quantized, config.images)
     if subject.images < FEW:
@@ -87,7 +87,7 @@ def check_names(config: DiagnoseConfig, inputs: Inputs) -> None:
     Raises:
         PolicyError: a name matches no convolution; names the flag and lists near names.
     """
-    names = list(conv_inputs(trace(inputs.model.net)))
+    names = list(conv_inputs(inputs.ops))
     for flag, patterns in (("--layers", config.layers), ("--amax", tuple(parse_amax(config.amax)))):
         try:
             check_patterns(patterns, names)

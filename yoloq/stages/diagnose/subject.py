@@ -29,7 +29,7 @@ from yoloq.quant.hand_set import set_amax
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.statistics import Statistics
 from yoloq.quant.switch import in_float
-from yoloq.quant.trace import sibling_groups, trace
+from yoloq.quant.trace import sibling_groups
 from yoloq.stages.diagnose.against import NamedEngine, compare_engines
 from yoloq.stages.diagnose.bisect import smallest_culprits
 from yoloq.stages.diagnose.figures import Figures, gather
@@ -122,7 +122,7 @@ def open_subject(inputs: Inputs, quantized: QuantizedModel, images: int) -> Subj
         inputs,
         quantized,
         reference.to(device),
-        sibling_groups(trace(reference)),
+        sibling_groups(quantized.ops),
         np.concatenate([batch.images for batch in batches]),
         tuple(box for batch in batches for box in batch.boxes),
     )

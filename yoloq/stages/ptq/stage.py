@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -18,14 +18,14 @@ from yoloq.engines import engine_row
 from yoloq.models.load import LoadedModel
 from yoloq.models.to_input import to_input
 from yoloq.quant.amax_flag import parse_amax
-from yoloq.quant.calibrate import DeadChannels, calibrate
+from yoloq.quant.calibrate import DeadChannels
 from yoloq.quant.hand_set import resolve_amax, set_amax
 from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
-from yoloq.quant.quantized import QuantizedModel, quantize_model, save_quantized
+from yoloq.quant.quantized import QuantizedModel, calibrate_model, save_quantized
 from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
-from yoloq.quant.trace import sibling_groups, trace
+from yoloq.quant.trace import sibling_groups
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
@@ -46,7 +46,7 @@ def run(config: PtqConfig) -> StageResult:
     began = time.perf_counter()
     inputs = open_inputs(config)
     check_weights(config, inputs.model)
-    policy = read_policy(config, inputs.model)
+    policy, placement = read_policy(config, inputs)
     chosen = calibration_images(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     key = inputs.key("ptq", without=IN_POLICY, baseline=baseline.key, policy=policy.to_json())
@@ -54,7 +54,7 @@ def run(config: PtqConfig) -> StageResult:
     if done is not None:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    quantized, dead, seconds = calibrated(inputs, config, policy, chosen)
+    quantized, dead, seconds = calibrated(inputs, config, policy, placement, chosen)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
     row = simulated_int8(inputs, quantized, "INT8 PTQ")
     say(describe(row))
@@ -84,25 +84,27 @@ def check_weights(config: PtqConfig, model: LoadedModel) -> None:
             )
 
 
-def read_policy(config: PtqConfig, model: LoadedModel) -> Policy:
-    """The policy file, or the policy of the placement flags; it and `--amax` fit the model.
+def read_policy(config: PtqConfig, inputs: Inputs) -> tuple[Policy, Placement]:
+    """The policy file, or the policy of the placement flags, and what it comes to in the model.
+
+    It and `--amax` fit the model.
 
     Raises:
         PolicyError: the file is missing or holds no policy, a pattern matches no convolution of
             the model, nothing is left to quantize, or `--amax` names no quantized convolution;
             names the flag.
     """
-    flag = f"--policy {config.policy}" if config.policy else "--keep-float"
+    flag, model = f"--policy {config.policy}" if config.policy else "--keep-float", inputs.model
     try:
         policy = policy_of_file(config.policy) if config.policy else policy_of_flags(config, model)
-        placement = resolve(policy, trace(model.net))
+        placement = resolve(policy, inputs.ops)
     except PolicyError as error:
         raise PolicyError(f"{flag}: {error}") from None
     if len(placement.float_layers) == len(placement.layers):
         flag = flag if config.policy or config.keep_float else f"--float-first {config.float_first}"
         raise PolicyError(f"{flag}: leaves every convolution in float; quantize one at least")
     resolve_amax(placement, parse_amax(config.amax))
-    return policy
+    return policy, placement
 
 
 def policy_of_file(name: str) -> Policy:
@@ -144,22 +146,26 @@ def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
 
 
 def calibrated(
-    inputs: Inputs, config: PtqConfig, policy: Policy, chosen: tuple[Path, ...]
+    inputs: Inputs,
+    config: PtqConfig,
+    policy: Policy,
+    placement: Placement,
+    chosen: tuple[Path, ...],
 ) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
     """The quantized model with its ranges, the dead channels, and the seconds it took."""
-    groups = sibling_groups(trace(inputs.model.net))
-    quantized = quantize_model(copy_model(inputs.model), policy)
     began = time.perf_counter()
-    collected = statistics(inputs, config, groups, chosen)
+    collected = statistics(inputs, config, sibling_groups(inputs.ops), chosen)
     collecting = time.perf_counter() - began
-    dead = calibrate(quantized.model.net, quantized.placement, collected.inputs, config.calibrator)
+    quantized, dead = calibrate_model(
+        inputs.model, policy, collected, config.calibrator, inputs.ops, placement
+    )
     for change in set_amax(quantized.model.net, quantized.placement, parse_amax(config.amax)):
         say(f"{', '.join(change.layers)}: amax {change.after:.4g} by hand, not {change.before:.4g}")
     for item in dead:
         say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
     say(describe_placement(quantized.placement))
     seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
-    return replace(quantized, outputs=collected.outputs), dead, seconds
+    return quantized, dead, seconds
 
 
 def config_of(config: StageConfig, made: StageResult) -> PtqConfig:
@@ -176,13 +182,6 @@ def describe_placement(placement: Placement) -> str:
     names = ", ".join(floats[:NAMED]) + (", ..." if len(floats) > NAMED else "")
     quantized = len(placement.layers) - len(floats)
     return f"{quantized} convolutions in int8, {len(floats)} in float{names and ': '}{names}"
-
-
-def copy_model(model: LoadedModel) -> LoadedModel:
-    """The model with a network of its own, to put quantizers into."""
-    import copy
-
-    return replace(model, net=copy.deepcopy(model.net))
 
 
 def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...]) -> str:

@@ -18,7 +18,7 @@ from yoloq.models.to_input import to_input
 from yoloq.quant.observer import collect
 from yoloq.quant.policy import check_patterns
 from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
-from yoloq.quant.trace import conv_inputs, trace
+from yoloq.quant.trace import conv_inputs
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
@@ -71,7 +71,7 @@ def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
     inputs = open_inputs(config)
     model = inputs.model
     try:
-        check_patterns(config.only, list(conv_inputs(trace(model.net))))
+        check_patterns(config.only, list(conv_inputs(inputs.ops)))
     except PolicyError as error:
         raise PolicyError(f"--only: {error}") from None
     teacher = load_teacher(config.teacher, model) if config.teacher else model
@@ -93,7 +93,7 @@ def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
         inputs.without([Path(name) for name in baseline.notes["skipped"]]),
         config,
         group,
-        load_quantized(config.folder / "ptq.pt"),
+        load_quantized(config.folder / "ptq.pt", inputs.ops),
         ptq,
         teacher,
         unfused,
@@ -129,7 +129,7 @@ def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
     rows = state.rows()
     write_text(folder / TABLE, table(rows))
     draw_curves(folder / CURVE, rows, best["epoch"])
-    row = simulated_int8(inputs, load_quantized(folder / WEIGHTS), "INT8 QAT")
+    row = simulated_int8(inputs, load_quantized(folder / WEIGHTS, inputs.ops), "INT8 QAT")
     say(describe(row))
     say(verdict(decides, start, best))
     seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}

@@ -13,7 +13,6 @@ from yoloq.base.say import say
 from yoloq.quant.policy import Policy, Rule, resolve
 from yoloq.quant.quantized import QuantizedModel, load_quantized
 from yoloq.quant.spec import ACTIVATION, WEIGHT
-from yoloq.quant.trace import trace
 from yoloq.report.plots import draw_bars
 from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
@@ -96,16 +95,16 @@ def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> 
         PolicyError: an included pattern matches no layer; near names are listed.
     """
     if not config.include:
-        return load_quantized(config.folder / "ptq.pt")
+        return load_quantized(config.folder / "ptq.pt", inputs.ops)
     rules = tuple(Rule(pattern, WEIGHT, ACTIVATION) for pattern in config.include)
     policy = Policy.from_json(ptq.notes["policy"])
     policy = replace(policy, rules=(*policy.rules, *rules))
     try:
-        resolve(policy, trace(inputs.model.net))
+        placement = resolve(policy, inputs.ops)
     except PolicyError as error:
         raise PolicyError(f"--include: {error}") from None
     made = config_of(config, ptq)
-    quantized, _, _ = calibrated(inputs, made, policy, calibration_images(inputs, made))
+    quantized, _, _ = calibrated(inputs, made, policy, placement, calibration_images(inputs, made))
     return quantized
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
@@ -44,7 +45,7 @@ def run(config: TrainConfig) -> StageResult:
     dataset = read_dataset(config.data)
     torch.manual_seed(config.seed)
     model = start_model(config.weights, config.family, config.size, dataset.names)
-    imgsz = check_imgsz(config.imgsz or dataset.imgsz or 640, max(model.head.strides))
+    imgsz = check_imgsz(config.imgsz or dataset.imgsz or DEFAULT_IMGSZ, max(model.head.strides))
     images = dataset.images("val")[: config.limit or None]
     inputs = Inputs(config, model, dataset, imgsz, images)
     done = finished(config.folder, "train", inputs.key("train"), config.force)
