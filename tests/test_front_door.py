@@ -1,0 +1,132 @@
+"""The calls that a notebook needs, and the lines of the README that show them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_set import TinySet
+
+import yoloq
+from yoloq.__main__ import main
+from yoloq.base.config import ROOT
+from yoloq.base.errors import DataError, EngineError, PolicyError
+from yoloq.base.result import read_result
+from yoloq.data.dataset import read_dataset
+from yoloq.measure.detector import Box, Detector
+from yoloq.models.load import LoadedModel
+from yoloq.quant.quantized import QuantizedModel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def model(tiny: TinySet) -> LoadedModel:
+    return yoloq.load(tiny.weights)
+
+
+@pytest.fixture(scope="module")
+def train(tiny: TinySet) -> tuple[Path, ...]:
+    return read_dataset(tiny.data).images("train")
+
+
+@pytest.fixture(scope="module")
+def quantized(model: LoadedModel, train: tuple[Path, ...]) -> QuantizedModel:
+    return yoloq.calibrate(model, train, engine="openvino", imgsz=64)
+
+
+def test_figures_are_those_of_the_stages(model: LoadedModel, tiny: TinySet, tmp_path: Path) -> None:
+    """The same images, the same order: the same bits."""
+    assert main("ptq", tiny.flags(tmp_path, "--images", "64", "--engine", "openvino")) == 0
+    wanted = {name: read_result(tmp_path / "run" / f"{name}.json") for name in ("baseline", "ptq")}
+    found = yoloq.evaluate(model, tiny.data)
+    assert found.map50_95 == wanted["baseline"].rows[0].map50_95
+    assert found.images == wanted["baseline"].data["images"]
+
+
+def test_a_calibrated_model_leaves_the_float_one_as_it_was(
+    model: LoadedModel, quantized: QuantizedModel
+) -> None:
+    assert quantized.model.net is not model.net
+    assert not any("quantizer" in name for name, _ in model.net.named_modules())
+    floats = quantized.placement.float_layers
+    assert floats and len(floats) < len(quantized.placement.layers)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "torch"])
+def test_an_engine_gives_named_boxes(
+    engine: str,
+    model: LoadedModel,
+    quantized: QuantizedModel,
+    tiny: TinySet,
+    train: tuple[Path, ...],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip(engine)
+    detectors = [yoloq.build(m, engine, tmp_path, threads=1, imgsz=64) for m in (model, quantized)]
+    for detector, precision in zip(detectors, ("fp32", "int8"), strict=True):
+        assert isinstance(detector, Detector)
+        assert list(tmp_path.glob(f"{engine}-{precision}.*"))
+        detector.predictor.model = replaced_conf(detector)
+        one = detector(train[0])
+        pixels = cv2.imread(str(train[0]))[..., ::-1]
+        assert detector(np.ascontiguousarray(pixels)) == one
+        assert detector([train[0], str(train[0])]) == [one, one]
+        assert all(isinstance(box, Box) and box.name in model.names for box in one)
+        assert [box.score for box in one] == sorted((box.score for box in one), reverse=True)
+    assert detectors[0](train[0]), "at this threshold there are boxes to name"
+    assert yoloq.evaluate(detectors[1], tiny.data, limit=2).images == 2
+
+
+def replaced_conf(detector: Detector):
+    from dataclasses import replace
+
+    return replace(detector.predictor.model, conf=1e-6)
+
+
+def test_a_graph_is_exported_as_its_engine_runs_it(
+    model: LoadedModel, quantized: QuantizedModel, tmp_path: Path
+) -> None:
+    import onnx
+
+    for given, kinds in ((model, 0), (quantized, 1)):
+        file = yoloq.export(given, tmp_path / "a" / "model.onnx", "openvino", imgsz=64)
+        nodes = [node.op_type for node in onnx.load(file).graph.node]
+        assert ("QuantizeLinear" in nodes) is bool(kinds)
+    with pytest.raises(EngineError, match="reads no ONNX"):
+        yoloq.export(model, tmp_path / "b.onnx", "torch")
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_mistakes_are_one_line(model: LoadedModel, train: tuple[Path, ...], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist; give a folder, a list or image files"):
+        yoloq.calibrate(model, tmp_path / "nothing")
+    with pytest.raises(PolicyError, match="calibrator 'best': not one of"):
+        yoloq.calibrate(model, train[:1], "best", engine="torch", imgsz=64)
+    with pytest.raises(EngineError, match="--engine tpu: not one of auto"):
+        yoloq.build(model, "tpu", tmp_path)
+
+
+def test_the_import_is_light() -> None:
+    code = "import sys, yoloq; print([n for n in ('torch', 'onnx', 'numpy') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_lines_of_the_readme_run(
+    tiny: TinySet, train: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand, with the files that they name."""
+    text = (ROOT / "README.md").read_text()
+    [lines] = re.findall(r"```python\n(import yoloq\n.*?)```", text, re.S)
+    assert len(lines.strip().splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("yolov5s.pt", tiny.weights), ("photo.jpg", train[0])):
+        (tmp_path / name).symlink_to(target)
+    lines = lines.replace('"coco.yaml"', repr(str(tiny.data)))
+    lines = lines.replace('"coco/images/train2017"', repr(str(train[0].parent)))
+    exec(compile(lines, "README.md", "exec"), {})
+    assert list(tmp_path.glob("engines/openvino-int8.*"))
