@@ -8,9 +8,9 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 
 from yoloq.train.loss_classic import ClassicLoss
 from yoloq.train.parallel import Processes, processes
+from yoloq.train.qat.dampen import dampening
 from yoloq.train.qat.distill import Distillation
 from yoloq.train.qat.objective import Imitation, QatObjective
-from yoloq.train.qat.oscillation import dampening
 from yoloq.train.qat.student import make_student
 from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import TrainBatch

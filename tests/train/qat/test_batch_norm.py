@@ -11,7 +11,8 @@ from yoloq.quant.affine import weight_range
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.spec import WEIGHT
-from yoloq.train.qat.batch_norm import FoldedConv2d, keep_batch_norm, reestimate
+from yoloq.train.qat.batch_norm import FoldedConv2d, keep_batch_norm
+from yoloq.train.qat.reestimate import reestimate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

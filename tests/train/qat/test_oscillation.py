@@ -9,7 +9,8 @@ from yoloq.quant.affine import weight_range
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.spec import WEIGHT, QuantSpec
-from yoloq.train.qat.oscillation import Oscillations, dampening, growth
+from yoloq.train.qat.dampen import dampening, growth
+from yoloq.train.qat.oscillation import Oscillations
 from yoloq.train.qat.ranges import trainable_ranges
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,7 +14,7 @@ from yoloq.measure.evaluate import detect
 from yoloq.models.to_input import scaled
 from yoloq.stages.qat.setup import Tuning
 from yoloq.stages.row import BASELINE
-from yoloq.train.qat.batch_norm import reestimate
+from yoloq.train.qat.reestimate import reestimate
 from yoloq.train.samples import TrainBatch
 from yoloq.train.state import Epoch, RunState
 

@@ -15,9 +15,10 @@ from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit
 from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
+from yoloq.train.qat.dampen import dampening, growth
 from yoloq.train.qat.distill import Distillation
 from yoloq.train.qat.objective import Imitation, QatObjective
-from yoloq.train.qat.oscillation import Oscillations, dampening, growth
+from yoloq.train.qat.oscillation import Oscillations
 from yoloq.train.qat.ranges import learned_steps
 from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import Sizes, TrainBatch, batches, steps

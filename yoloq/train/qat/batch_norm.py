@@ -4,7 +4,6 @@ The weight that is quantized is the folded one, as an engine will have it, so no
 the training ends; what differs from training folded weights is the parametrisation.
 """
 
-from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -38,13 +37,13 @@ class FoldedConv2d(QuantConv2d):
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias as an engine has them, by the arithmetic of `fuse_batch_norm`."""
         bn, factor = self.bn, self.factor()
-        inverse = torch.rsqrt(self._variance() + bn.eps)
+        inverse = torch.rsqrt(self.variance() + bn.eps)
         bias = torch.zeros_like(inverse) if self.bias is None else self.bias
-        return self.weight * factor, (bias - self._mean()) * inverse * bn.weight + bn.bias
+        return self.weight * factor, (bias - self.mean()) * inverse * bn.weight + bn.bias
 
     def factor(self) -> Tensor:
         """What folding multiplies the weight (out, ...) by: (out, 1, ...)."""
-        factor = self.bn.weight * torch.rsqrt(self._variance() + self.bn.eps)
+        factor = self.bn.weight * torch.rsqrt(self.variance() + self.bn.eps)
         return factor.reshape(-1, *[1] * (self.weight.ndim - 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,10 +53,10 @@ class FoldedConv2d(QuantConv2d):
             return self._conv_forward(x, weight, bias)
         return self._estimating(self._conv_forward(x, weight, None))
 
-    def _mean(self) -> Tensor:
+    def mean(self) -> Tensor:
         return cast(Tensor, self.bn.running_mean)
 
-    def _variance(self) -> Tensor:
+    def variance(self) -> Tensor:
         return cast(Tensor, self.bn.running_var)
 
     def _estimating(self, y: Tensor) -> Tensor:
@@ -68,12 +67,12 @@ class FoldedConv2d(QuantConv2d):
         known = factor.abs() > SMALLEST
         safe = torch.where(known, factor, torch.ones_like(factor))
         variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
-        mean = torch.where(known, mean / safe, self._mean())
-        variance = torch.where(known, variance / safe**2, self._variance())
+        mean = torch.where(known, mean / safe, self.mean())
+        variance = torch.where(known, variance / safe**2, self.variance())
         if self.bias is not None:
             mean = torch.where(known, mean + self.bias, mean)
         self.seen.append((mean, variance))
-        scale = torch.rsqrt(variance + bn.eps) / torch.rsqrt(self._variance() + bn.eps)
+        scale = torch.rsqrt(variance + bn.eps) / torch.rsqrt(self.variance() + bn.eps)
         bias = 0 if self.bias is None else self.bias
         shift = (bias - mean) * torch.rsqrt(variance + bn.eps) * bn.weight + bn.bias
         return y * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
@@ -97,30 +96,3 @@ def keep_batch_norm(quantized: nn.Module, unfused: nn.Module) -> int:
             replace(quantized, inner, FoldedConv2d.join(conv, bn, fused))
             joined += 1
     return joined
-
-
-@torch.no_grad()
-def reestimate(net: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the norms' statistics to those that the quantized network has on `batches`, in place.
-
-    Each layer normalises by the batch's own statistics meanwhile, and gets their mean: the BN
-    re-estimation of Nagel et al. 2022, arXiv 2203.11086, section 3.
-
-    Args:
-        net: with `FoldedConv2d` modules.
-        batches: (N, 3, H, W) floats as the network takes them.
-    """
-    layers = [module for module in net.modules() if isinstance(module, FoldedConv2d)]
-    for layer in layers:
-        layer.seen = []
-    try:
-        for batch in batches:
-            net(batch)
-        for layer in layers:
-            assert layer.seen
-            means, variances = zip(*layer.seen, strict=True)
-            layer._mean().copy_(torch.stack(means).mean(0))
-            layer._variance().copy_(torch.stack(variances).mean(0))
-    finally:
-        for layer in layers:
-            layer.seen = None

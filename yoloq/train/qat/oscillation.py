@@ -1,6 +1,5 @@
-"""Weights that jump between two integers: dampen or freeze them (Nagel et al. 2022, 2203.11086)."""
+"""Weights that jump between two integers: count and freeze them (Nagel et al. 2022, 2203.11086)."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -36,7 +35,7 @@ def scale_of(conv: QuantConv2d, weight: Tensor) -> tuple[Tensor, QuantSpec]:
     return scale_and_zero_point(low, high, quantizer.spec)[0], quantizer.spec
 
 
-def _beside(scale: Tensor, weight: Tensor) -> Tensor:
+def beside(scale: Tensor, weight: Tensor) -> Tensor:
     """The scale in a shape that multiplies the weight."""
     return scale.view(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
 
@@ -44,23 +43,6 @@ def _beside(scale: Tensor, weight: Tensor) -> Tensor:
 def weight_of(conv: QuantConv2d) -> Tensor:
     """The weight that is quantized: after folding, where batch norm is kept."""
     return conv.folded()[0] if isinstance(conv, FoldedConv2d) else conv.weight
-
-
-def dampening(net: nn.Module) -> Tensor:
-    """Squared distance of the weights to the values they are rounded to (equation 7), summed.
-
-    Clipped weights do not count; the gradient pulls each weight to the middle of its bin.
-    """
-    terms = []
-    for _, conv in quantized_weights(net):
-        weight = weight_of(conv)
-        with torch.no_grad():
-            centre = conv.weight_quantizer(weight)
-            scale, spec = scale_of(conv, weight)
-            scale = _beside(scale, weight)
-        inside = torch.clamp(weight, scale * spec.qmin, scale * spec.qmax)
-        terms.append((inside - centre).square().sum())
-    return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
 @dataclass
@@ -125,7 +107,7 @@ class Oscillations:
         if not kept.frozen.any():
             return
         weight = weight_of(conv)
-        wanted = kept.average.round() * _beside(scale_of(conv, weight)[0], weight)
+        wanted = kept.average.round() * beside(scale_of(conv, weight)[0], weight)
         if isinstance(conv, FoldedConv2d):
             wanted = wanted / conv.factor()
         held = kept.frozen & torch.isfinite(wanted)  # a norm may have switched the channel off
@@ -149,8 +131,3 @@ def _integers(conv: QuantConv2d) -> Tensor:
     weight = weight_of(conv)
     scale, spec = scale_of(conv, weight)
     return quantize(weight, scale, torch.zeros_like(scale, dtype=torch.int32), spec)
-
-
-def growth(step: int, steps: int) -> float:
-    """Share of the dampening's weight that applies: from 0 to 1 by a cosine, as in the paper."""
-    return (1 - math.cos(math.pi * min(step / max(steps, 1), 1.0))) / 2

@@ -1,0 +1,30 @@
+"""Oscillation dampening: a pull towards the middle of a weight's bin (2203.11086, section 3.1)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from yoloq.train.qat.oscillation import beside, quantized_weights, scale_of, weight_of
+
+
+def dampening(net: nn.Module) -> Tensor:
+    """Squared distance of the weights to the values they are rounded to (equation 7), summed.
+
+    Clipped weights do not count; the gradient pulls each weight to the middle of its bin.
+    """
+    terms = []
+    for _, conv in quantized_weights(net):
+        weight = weight_of(conv)
+        with torch.no_grad():
+            centre = conv.weight_quantizer(weight)
+            scale, spec = scale_of(conv, weight)
+            scale = beside(scale, weight)
+        inside = torch.clamp(weight, scale * spec.qmin, scale * spec.qmax)
+        terms.append((inside - centre).square().sum())
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def growth(step: int, steps: int) -> float:
+    """Share of the dampening's weight that applies: from 0 to 1 by a cosine, as in the paper."""
+    return (1 - math.cos(math.pi * min(step / max(steps, 1), 1.0))) / 2
