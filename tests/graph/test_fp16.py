@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 from onnx_graphs import Lookup, run
-from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from rounding import APART, CHANCE, MANY
+from tiny_quant import as_input, signal_to_noise, tiny_model, tiny_quantized
 from torch import nn
 
 from yoloq.base.errors import PolicyError
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NETS = [*((family, "conv") for family in FAMILIES), ("yolov5", "focus")]
 EVERY_LAYER = {"float_first": 0, "float_head": False, "sharing": "concat", "residual": "input"}
 PLACEMENTS = {"float": None, "default": {}, "every layer": EVERY_LAYER}
-IMAGES = pictures(2, seed=7)
+IMAGES = MANY
 
 
 def network(family: str, stem: str, placement: dict | None) -> nn.Module:
@@ -85,7 +86,7 @@ def test_int8_with_fp16_loses_no_more_than_what_torch_simulates(
     net = network(family, stem, placement)
     exact = simulated(tiny_model(family, stem).net)
     loss = signal_to_noise(exact, simulated(net))
-    assert signal_to_noise(exact, run(to_fp16(lowered(net)), IMAGES)) > loss - 3
+    assert signal_to_noise(exact, run(to_fp16(lowered(net)), IMAGES)) > loss - CHANCE
 
 
 def test_first_layers_agree_closely_with_fp32_types() -> None:
@@ -103,14 +104,16 @@ def test_first_layers_agree_closely_with_fp32_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lower", "least"),
-    [(lambda exported, net: exported.model, 50), (lower_minimal, 15)],
+    "lower",
+    [lambda exported, net: exported.model, lower_minimal],
     ids=["float", "Q/DQ"],
 )
-def test_graphs_of_other_engines_have_a_typed_variant_too(lower, least: float) -> None:
+def test_graphs_of_other_engines_have_a_typed_variant_too(lower) -> None:
     net = network("yolov5", "conv", EVERY_LAYER)
-    model = lower(export_float(net, 64), net)
-    assert signal_to_noise(run(model, IMAGES), run(to_fp16(model), IMAGES)) > least
+    model, exact = lower(export_float(net, 64), net), simulated(tiny_model().net)
+    single, half = run(model, IMAGES), run(to_fp16(model), IMAGES)
+    loss = min(signal_to_noise(exact, single), 54)  # half a step of FP16's mantissa
+    assert signal_to_noise(single, half) > loss - APART - CHANCE
 
 
 def test_the_model_that_is_given_stays() -> None:

@@ -1,10 +1,11 @@
 """What every engine on every family is tested with."""
 
+from rounding import MANY
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
 from yoloq.engines.base import Calibration, ModelInfo, Source
 
-IMAGES = pictures(3, seed=7)
+IMAGES = MANY
 
 
 def source(family: str, **placement) -> Source:

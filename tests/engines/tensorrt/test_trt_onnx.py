@@ -11,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx_graphs import LEVELS
-from tiny_quant import NAMES, SIZE, as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
+from rounding import APART, CHANCE, MANY
+from tiny_quant import NAMES, SIZE, as_input, signal_to_noise, tiny_model, tiny_quantized
 from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError, PolicyError
@@ -27,7 +28,7 @@ from yoloq.quant.trace import trace
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-implicit")
-IMAGES = pictures(3, seed=7)
+IMAGES = MANY
 ONE, DYNAMIC = BuildOptions(), BuildOptions(batch=1, max_batch=4)
 
 
@@ -71,12 +72,16 @@ def test_dynamic_batch_gives_what_each_image_gives(family: str, precision: str) 
     onnx.checker.check_model(graph, full_check=True)
     assert first_axes(graph) == {"batch"}
     together = run(graph, IMAGES)
-    apart = [run(graph, IMAGES[i : i + 1]) for i in range(3)]
+    apart = [run(graph, IMAGES[i : i + 1]) for i in range(len(IMAGES))]
     for level, whole in enumerate(together):
-        assert len(whole) == 3
+        assert len(whole) == len(IMAGES)
         one_by_one = np.concatenate([maps[level] for maps in apart])
         # sums of floats in another order move a rounding here and there
-        assert signal_to_noise([one_by_one], [whole]) > (15 if precision == "int8" else 50)
+        least = 50.0
+        if precision == "int8":  # a rounding may go the other way, and then all behind it
+            exact = torch_outputs(tiny_model(family).net, IMAGES)[level]
+            least = signal_to_noise([exact], [one_by_one]) - APART - CHANCE
+        assert signal_to_noise([one_by_one], [whole]) > least
 
 
 def of_network(made: Source, model: LoadedModel) -> Source:
@@ -92,7 +97,7 @@ def test_attention_takes_any_number_of_images(name: str) -> None:
     sources = (of_network(source("yolov5", options), model) for options in (ONE, DYNAMIC))
     one, any_number = (tensorrt_onnx(made, "fp32") for made in sources)
     apart = [
-        np.concatenate(maps) for maps in zip(*(run(one, i[None]) for i in IMAGES), strict=True)
+        np.concatenate(maps) for maps in zip(*(run(one, i[None]) for i in IMAGES[:3]), strict=True)
     ]
     for count in (1, 2, 3):
         together = run(any_number, IMAGES[:count])
@@ -104,14 +109,14 @@ def test_attention_takes_any_number_of_images(name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_static_batch_computes_what_torch_does(family: str, precision: str) -> None:
-    made = source(family, BuildOptions(batch=2, max_batch=2))
+    made = source(family, BuildOptions(batch=len(IMAGES), max_batch=len(IMAGES)))
     graph = tensorrt_onnx(made, precision)
     onnx.checker.check_model(graph, full_check=True)
-    assert first_axes(graph) == {2}
-    exact = torch_outputs(made.model.net, IMAGES[:2])
-    loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net, IMAGES[:2]))
-    least = {"fp32": 80, "int8-implicit": 80, "fp16": 50, "int8": loss - 3}[precision]
-    assert signal_to_noise(exact, run(graph, IMAGES[:2])) > least
+    assert first_axes(graph) == {len(IMAGES)}
+    exact = torch_outputs(made.model.net, IMAGES)
+    loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net, IMAGES))
+    least = {"fp32": 80, "int8-implicit": 80, "fp16": 50, "int8": loss - CHANCE}[precision]
+    assert signal_to_noise(exact, run(graph, IMAGES)) > least
 
 
 @pytest.mark.parametrize("family", FAMILIES)

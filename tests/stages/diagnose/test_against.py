@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from engine_source import IMAGES, source
+from rounding import CHANCE, again
 from tiny_quant import as_input
 
 from yoloq.base.errors import EngineError, PolicyError
@@ -63,13 +64,12 @@ def test_16_bit_agrees_with_torch_at_every_layer(name: str, family_source: Sourc
 def test_int8_loses_no_more_than_simulated(
     name: str, family_source: Source, simulated: dict[str, LayerError]
 ) -> None:
-    # ONNX Runtime rounds more tensors than the simulation: 3 dB is as much error again
     errors = compare_engines(family_source, NamedEngine(name, "int8"), TORCH["fp32"], [IMAGES])
-    for error in errors:
-        if error.layer in ("model.0.conv", "model.1.conv"):
-            assert error.snr > 40, "16 bits at the least"
-        else:
-            assert error.snr > simulated[error.layer].snr - 4
+    first = ("model.0.conv", "model.1.conv")
+    assert min(error.snr for error in errors if error.layer in first) > 40, "16 bits at the least"
+    apart = [error.snr - simulated[error.layer].snr for error in errors if error.layer not in first]
+    assert np.mean(apart) > -again(name) - CHANCE
+    assert min(apart) > -again(name) - 3 * CHANCE, "of sixty layers the least lucky one"
 
 
 @pytest.mark.parametrize("layer", ["model.4.cv1.conv", "model.17.m.0.cv2.conv"])

@@ -1,6 +1,7 @@
 """The gate: engines that compute what their ONNX says pass, planted faults are named."""
 
 import copy
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from tiny_set import TinySet
 from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.base.errors import EngineError
-from yoloq.base.result import Row
+from yoloq.base.result import Row, read_result
 from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine
 from yoloq.engines.base import ModelInfo, Source
@@ -275,7 +276,13 @@ def test_the_stage_says_how_far_engines_are_off(
 ) -> None:
     assert run(tiny, tmp_path, "--gate", "3") == 0
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gate")]
-    assert "on 3 images: fp32 1.000, int8 0." in line
+    found = re.fullmatch(r"gate, .* on 3 images: fp32 (\d\.\d{3}), int8 (\d\.\d{3})", line)
+    assert found, line
+    gated = read_result(tmp_path / "run" / "engine-openvino.json").notes["gate"]
+    worst = [max(level["moved"] for level in gated[key]) for key in ("fp32", "int8")]
+    assert [float(value) for value in found.groups()] == pytest.approx(
+        [1 - moved for moved in worst], abs=0.0005
+    )
 
 
 def test_no_boxes_at_all_is_said(
