@@ -7,7 +7,6 @@ import pytest
 
 from yoloq.quant.calibrators import (
     CALIBRATORS,
-    EMA_MOMENTUM,
     calibrate_ema,
     calibrate_entropy,
     calibrate_max,
@@ -109,14 +108,12 @@ def test_percentile_of_a_gaussian() -> None:
     assert amax(calibrate_percentile(normal(), SYMMETRIC)) == pytest.approx(3.8906, abs=0.003)
 
 
-def test_ema_follows_its_formula() -> None:
+def test_ema_of_three_images_worked_by_hand() -> None:
+    # mean: 0, then 0.9 * 0 + 0.1 * 1 = 0.1, then 0.9 * 0.1 + 0.1 * 2 = 0.29
+    # deviation: 1, then 1, then 0.9 * 1 + 0.1 * 0.5 = 0.95; eight of it are 7.6
     means, deviations = (0.0, 1.0, 2.0), (1.0, 1.0, 0.5)
     statistics = histogram(-100.0, 100.0, np.ones(BINS, np.int64), means, deviations)
-    keep = EMA_MOMENTUM
-    mean = keep * (keep * 0.0 + (1 - keep) * 1.0) + (1 - keep) * 2.0
-    deviation = keep * 1.0 + (1 - keep) * 0.5
-    want = (mean - 8 * deviation, mean + 8 * deviation)
-    assert calibrate_ema(statistics, SYMMETRIC) == pytest.approx(want)
+    assert calibrate_ema(statistics, SYMMETRIC) == pytest.approx((-7.31, 7.89))
 
 
 def test_ema_stays_within_the_extremes() -> None:
@@ -140,6 +137,54 @@ def test_entropy_of_a_case_worked_by_hand() -> None:
     counts[-1] = 1
     found = amax(calibrate_entropy(histogram(-16.0, 16.0, counts), SYMMETRIC))
     assert found == 16.0
+
+
+def lopsided(holes: bool) -> tuple[Statistics, list[float]]:
+    """Values from -2 to 16 in bins of 1/128, and the 2048 counts of |x| that they come to.
+
+    A pile at 0, a long tail on the right, with holes or without, a short one on the left, outliers.
+    """
+    if holes:
+        right = [int(9000 * math.exp(-i / 170)) + 3 for i in range(2048)]
+        right = [0 if i > 500 and i % 3 else count for i, count in enumerate(right)]
+    else:
+        right = [int(200000 * math.exp(-i / 120)) + 1 for i in range(2048)]
+    right[0], right[2040] = 70000, 400 if holes else 5
+    left = [int(2500 * math.exp(-i / 35)) for i in range(256)]
+    counts = np.array([*reversed(left), *right], np.int64)
+    magnitudes = [float(r + (left[i] if i < 256 else 0)) for i, r in enumerate(right)]
+    return histogram(-2.0, 16.0, counts), magnitudes
+
+
+def slow_entropy(magnitudes: list[float], levels: int) -> int:
+    """Bins that are kept, by the published search, a bin at a time."""
+    counts = [magnitudes[1], *magnitudes[1:]]  # zeros say nothing on where to clip
+    best, least = 0, math.inf
+    for end in range(levels, 2048 + 1, 8):
+        p = counts[:end]
+        q = [0.0] * end
+        for level in range(levels):
+            bins = [i for i in range(end) if i * levels // end == level]
+            used = [i for i in bins if p[i] > 0]
+            for i in used:
+                q[i] = sum(p[k] for k in bins) / len(used)
+        p[-1] += sum(counts[end:])
+        total, spread = sum(p), max(sum(q), 1e-12)
+        pairs = [(a / total, b / spread) for a, b in zip(p, q, strict=True) if a > 0]
+        divergence = sum(a * math.log(a / max(b, 1e-12)) for a, b in pairs)
+        if divergence < least:
+            best, least = end, divergence
+    return best
+
+
+@pytest.mark.parametrize(
+    ("bits", "holes", "bins"), [(8, False, 1376), (5, True, 1024), (4, True, 808), (3, True, 604)]
+)
+def test_entropy_of_a_lopsided_histogram(bits: int, holes: bool, bins: int) -> None:
+    statistics, magnitudes = lopsided(holes)
+    low, high = calibrate_entropy(statistics, QuantSpec(bits=bits))
+    assert slow_entropy(magnitudes, 2 ** (bits - 1)) == bins
+    assert high == pytest.approx(bins / 128) and low == -2.0
 
 
 def test_entropy_clips_the_tail_of_a_gaussian() -> None:
