@@ -11,11 +11,16 @@ import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
 
-from yoloq.base.machine import has_gpu
+from yoloq.base.machine import affinity, has_gpu
 
 
 def pytest_configure() -> None:
-    """Tests import engines' packages themselves: keep those from sending events."""
+    """Tests import engines' packages themselves: keep those from sending events.
+
+    Where several processes run tests each takes its share of the cores.
+    """
+    if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+        torch.set_num_threads(max(1, len(affinity()) // int(count)))
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 

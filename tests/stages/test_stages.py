@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tiny_quant import tiny_model
 from tiny_set import TinySet, make_tiny_set
@@ -409,8 +408,14 @@ def test_two_engines_share_a_run_folder(finished_run: Path, tiny: TinySet) -> No
     assert text.count("| openvino |") >= 2 and text.count("| onnxruntime |") == 2
 
 
-def test_a_run_folder_can_be_moved(finished_run: Path, tiny: TinySet, tmp_path: Path) -> None:
+def test_a_run_folder_can_be_moved(
+    finished_run: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every stage takes what it finds there, and nothing of it names the old place."""
     shutil.copytree(finished_run / "run", tmp_path / "run")
-    assert run("engine", tiny.flags(tmp_path, "--engine", "openvino", "--runs", "2")) == 0
-    found = np.load(tmp_path / "run" / "baseline.npz")
-    assert int(found["images"]) == 6
+    capsys.readouterr()
+    for stage, *flags in (["baseline"], ["ptq"], ["engine", "--engine", "openvino", "--runs", "2"]):
+        assert run(stage, tiny.flags(tmp_path, *flags)) == 0
+        assert "is up to date" in capsys.readouterr().err
+    assert run("report", tiny.flags(tmp_path)) == 0
+    assert str(finished_run) not in (tmp_path / "run" / "report.md").read_text()

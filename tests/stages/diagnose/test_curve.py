@@ -20,10 +20,11 @@ BATCHES = INPUTS.split([1, 1, 2, 4, 3])  # points between batches: other batches
 LAYERS = ["model.0.conv", "model.2.cv1.conv", "model.2.cv2.conv", "model.23.cv3.conv"]
 FIRST = {"model.2.cv2.conv": "model.2.cv1.conv"}  # reads the same tensor
 NET = tiny_model().net
+GROUPS = sibling_groups(trace(NET))
 
 
 def curve(calibrator: str = "mse", seed: int = 0, spec: QuantSpec = ACTIVATION, batches=BATCHES):
-    return amax_curve(NET, LAYERS, batches, IMAGES, calibrator, spec, seed)
+    return amax_curve(NET, GROUPS, LAYERS, batches, IMAGES, calibrator, spec, seed)
 
 
 def amax(statistics: Statistics, calibrator: str, spec: QuantSpec = ACTIVATION) -> float:
@@ -31,7 +32,7 @@ def amax(statistics: Statistics, calibrator: str, spec: QuantSpec = ACTIVATION) 
 
 
 def collected(images: int, told: int, seed: int = 0) -> dict[str, Statistics]:
-    groups = sibling_groups(trace(NET))
+    groups = GROUPS
     ends = {1: 1, 2: 2, 4: 3, 8: 4, IMAGES: 5}
     return collect(NET, groups, BATCHES[: ends[images]], told, seed).inputs
 
@@ -46,7 +47,7 @@ def test_counts_are_powers_of_two_and_all() -> None:
     [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (4, [1, 2, 4])],
 )
 def test_counts_of_few_images(images: int, counts: list[int]) -> None:
-    found = amax_curve(NET, LAYERS[:1], [INPUTS[:images]], images, "max", ACTIVATION)
+    found = amax_curve(NET, GROUPS, LAYERS[:1], [INPUTS[:images]], images, "max", ACTIVATION)
     assert [count for count, _ in found["model.0.conv"]] == counts
 
 
@@ -77,9 +78,9 @@ def test_extremes_are_those_of_a_calibration_on_fewer_images() -> None:
 
 def test_other_calibrators_are_close_to_a_calibration_on_fewer_images() -> None:
     assert sample_size(8) != sample_size(64), "or nothing is compared"
-    groups = sibling_groups(trace(NET))
+    groups = GROUPS
     wanted = collect(NET, groups, [INPUTS[:8]], 8).inputs
-    found = amax_curve(NET, LAYERS, [INPUTS], 64, "mse", ACTIVATION)
+    found = amax_curve(NET, GROUPS, LAYERS, [INPUTS], 64, "mse", ACTIVATION)
     for layer, points in found.items():
         assert dict(points)[8] == pytest.approx(
             amax(wanted[FIRST.get(layer, layer)], "mse"), rel=0.1

@@ -1,6 +1,6 @@
 """How many calibration images a range needs: amax against the number of images."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.observer import Observer, observed, sample_size
 from yoloq.quant.spec import QuantSpec
-from yoloq.quant.trace import sibling_groups, trace
 
 Curve = list[tuple[int, float]]
 
 
 def amax_curve(
     net: nn.Module,
+    groups: Sequence[Sequence[str]],
     layers: Collection[str],
     batches: Iterable[Tensor],
     images: int,
@@ -31,6 +31,7 @@ def amax_curve(
 
     Args:
         net: the float network, in eval mode.
+        groups: its convolutions by the tensor that they read (`trace.sibling_groups`).
         layers: convolutions; the range is of the tensor that each reads, before it is joined with
             others that share its scale.
         batches: (N, 3, H, W) floats as the network takes them.
@@ -44,7 +45,6 @@ def amax_curve(
     Raises:
         ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
     """
-    groups = sibling_groups(trace(net))
     observers = {
         group[0]: Observer(sample_size(images), seed + index)
         for index, group in enumerate(groups)

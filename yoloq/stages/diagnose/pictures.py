@@ -64,6 +64,7 @@ def _bounds(
 def draw_curves(
     folder: Path,
     reference: nn.Module,
+    groups: Sequence[Sequence[str]],
     net: nn.Module,
     layers: Sequence[str],
     batches: Callable[[], Iterator[Tensor]],
@@ -75,6 +76,7 @@ def draw_curves(
 
     Args:
         reference: the float network.
+        groups: its convolutions by the tensor that they read.
         net: its quantized counterpart.
         layers: quantized convolutions.
         batches: of the calibration images, as a network takes them.
@@ -83,7 +85,7 @@ def draw_curves(
     if not layers:
         return []
     spec = input_quantizers(net)[layers[0]].spec
-    curves = amax_curve(reference, layers, batches(), images, calibrator, spec, seed)
+    curves = amax_curve(reference, groups, layers, batches(), images, calibrator, spec, seed)
     name = f"{FOLDER}/images.png"
     draw_curve(folder / name, curves)
     return [name]

@@ -198,6 +198,7 @@ def draw(
     names += pictures.draw_curves(
         config.folder,
         subject.reference,
+        subject.groups,
         subject.net,
         list(drawn),
         lambda: calibration_batches(subject, ptq, calibration),
