@@ -9,7 +9,7 @@ from subject import Subject, main
 
 from yoloq.base.result import Row
 from yoloq.engines import get_engine
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.engines.torch import TorchPredictor
 from yoloq.measure.ap import fidelity
 from yoloq.stages.row import accuracy, find

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from yoloq.base.machine import affinity
 from yoloq.data.images import read_image
 from yoloq.engines import get_engine
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import letterbox
 from yoloq.geometry.nms import nms
 from yoloq.measure.latency import measure

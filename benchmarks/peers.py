@@ -27,8 +27,9 @@ from yoloq.base.machine import affinity
 from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import get_engine
-from yoloq.engines.base import METADATA, Source
 from yoloq.engines.openvino import core
+from yoloq.engines.predictor import METADATA
+from yoloq.engines.source import Source
 from yoloq.graph.export import INPUT, export_float
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.row import find

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from yoloq.base.machine import affinity, keep_freed_memory
 from yoloq.base.result import Row
 from yoloq.engines import get_engine
-from yoloq.engines.base import Predictor, Source
+from yoloq.engines.predictor import Predictor
+from yoloq.engines.source import Source
 from yoloq.engines.torch import TorchPredictor
 from yoloq.measure.ap import Score, score
 from yoloq.measure.bootstrap import Interval, paired_bootstrap

@@ -20,7 +20,8 @@ from yoloq.base.files import write_text
 from yoloq.base.machine import affinity, environment
 from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo, Predictor, Source
+from yoloq.engines.predictor import ModelInfo, Predictor
+from yoloq.engines.source import Source
 from yoloq.geometry.detections import Detections
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline

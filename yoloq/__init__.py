@@ -111,7 +111,7 @@ def export(model: "Model", file: str | Path, engine: str = "openvino", *, imgsz:
         UserError: the engine is not known or reads no ONNX, or does not run the quantizers.
     """
     from yoloq.engines import engine_row
-    from yoloq.engines.base import Source, save_graph
+    from yoloq.engines.source import Source, save_graph
 
     source, precision = Source.of(model, imgsz)
     return save_graph(engine_row(engine).graph(source, precision), Path(file))
@@ -138,7 +138,7 @@ def build(
     """
     from yoloq.base.machine import affinity
     from yoloq.engines import get_engine
-    from yoloq.engines.base import Source
+    from yoloq.engines.source import Source
     from yoloq.measure.detector import Detector
 
     row = get_engine(engine, device)

@@ -16,7 +16,9 @@ from tiny_quant import NAMES, as_input, signal_to_noise
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.machine import has_gpu
 from yoloq.engines import ENGINES, engine_row, get_engine
-from yoloq.engines.base import ModelInfo, Predictor, Source, engine_files
+from yoloq.engines.base import engine_files
+from yoloq.engines.predictor import ModelInfo, Predictor
+from yoloq.engines.source import Source
 from yoloq.models import FAMILIES
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec

@@ -6,8 +6,9 @@ import onnx
 import pytest
 from tiny_quant import NAMES, SIZE, tiny_quantized
 
-from yoloq.engines.base import ModelInfo, Source
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.export import export_float
 from yoloq.graph.lint.table import lint

@@ -16,7 +16,7 @@ from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_qua
 from torch import Tensor, nn
 
 from yoloq.base.errors import PolicyError
-from yoloq.engines.base import by_one
+from yoloq.engines.predictor import by_one
 from yoloq.graph.export import export_float
 from yoloq.graph.lint.table import lint
 from yoloq.graph.lower import (

@@ -8,7 +8,7 @@ from fake_predictor import FakePredictor, write_images
 from yoloq.base.errors import DataError
 from yoloq.data.dataset import read_dataset
 from yoloq.data.formats.coco import read as read_coco_labels
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.measure.ap import score
 from yoloq.measure.evaluate import detect
 from yoloq.models.load import load_model

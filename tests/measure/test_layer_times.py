@@ -11,7 +11,9 @@ import pytest
 from tiny_quant import tiny_model, tiny_quantized
 
 from yoloq.engines import ENGINES, get_engine
-from yoloq.engines.base import Engine, Graph, ModelInfo, NodeTime, Source
+from yoloq.engines.base import Engine, NodeTime
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Graph, Source
 from yoloq.measure.layer_times import (
     LayerCost,
     LayerTimes,

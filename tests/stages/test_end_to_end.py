@@ -10,7 +10,7 @@ import torch
 from yoloq.base.config import StageConfig
 from yoloq.base.machine import isa_flags
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.measure.ap import fidelity
 from yoloq.quant.quantized import load_quantized

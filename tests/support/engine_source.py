@@ -3,7 +3,8 @@
 from rounding import MANY
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
-from yoloq.engines.base import Calibration, ModelInfo, Source
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Calibration, Source
 
 IMAGES = MANY
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.models.heads.anchor import AnchorHead
 
 HEAD = AnchorHead(strides=(32,), anchors=(((20.0, 20.0),),), nc=2)

@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from yoloq.engines.base import by_one
+from yoloq.engines.predictor import by_one
 from yoloq.graph.export import INPUT
 
 LEVELS = onnxruntime.GraphOptimizationLevel

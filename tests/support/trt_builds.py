@@ -10,8 +10,9 @@ from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 from trt_fakes import FakeTensorRT
 from trt_world import Build, pretend_gpu, world
 
-from yoloq.engines.base import Calibration, Graph, ModelInfo, Source
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Calibration, Graph, Source
 from yoloq.engines.tensorrt import bindings
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 

@@ -2,8 +2,9 @@
 
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
-from yoloq.engines.base import Calibration, ModelInfo, Source
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Calibration, Source
 
 
 def source(family: str = "yolov5", **options) -> Source:

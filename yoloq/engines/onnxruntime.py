@@ -14,20 +14,9 @@ from numpy.typing import NDArray
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
 from yoloq.engines import packages
-from yoloq.engines.base import (
-    GRAPH_PACKAGES,
-    METADATA,
-    Engine,
-    Graph,
-    ModelInfo,
-    NodeTime,
-    Source,
-    Watch,
-    any_image,
-    by_one,
-    described,
-)
-from yoloq.engines.graphs import tensors_of, with_outputs
+from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
+from yoloq.engines.predictor import METADATA, ModelInfo, any_image, by_one
+from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
 from yoloq.graph.export import INPUT
 from yoloq.graph.lower import lower_integer
 from yoloq.graph.qdq import DEQUANTIZED

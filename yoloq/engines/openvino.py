@@ -15,19 +15,9 @@ from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
 from yoloq.base.machine import isa_flags
 from yoloq.engines import packages
-from yoloq.engines.base import (
-    GRAPH_PACKAGES,
-    METADATA,
-    Engine,
-    Graph,
-    ModelInfo,
-    NodeTime,
-    Source,
-    Watch,
-    any_image,
-    by_one,
-)
-from yoloq.engines.graphs import tensors_of, with_outputs
+from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
+from yoloq.engines.predictor import METADATA, ModelInfo, any_image, by_one
+from yoloq.engines.source import Graph, Source, tensors_of, with_outputs
 from yoloq.graph.lower import lower_minimal
 
 ACTIVATIONS = "yoloq_activations"  # key of an int8 file's activation type

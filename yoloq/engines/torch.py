@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.machine import has_fast_bfloat16, torch_device
-from yoloq.engines.base import METADATA, Engine, Graph, ModelInfo, Source, Watch
+from yoloq.engines.base import Engine, Watch
+from yoloq.engines.predictor import METADATA, ModelInfo
+from yoloq.engines.source import Graph, Source
 from yoloq.models.load import LoadedModel, load_model, save_model
 from yoloq.models.to_input import to_input
 from yoloq.quant.observer import observed

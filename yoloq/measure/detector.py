@@ -8,7 +8,7 @@ import numpy as np
 
 from yoloq.base.errors import DataError
 from yoloq.data.images import read_image
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import Image, letterbox
 from yoloq.measure.evaluate import MAX_DET, find_boxes
 from yoloq.models.heads.decode import Candidates

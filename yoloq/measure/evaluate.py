@@ -12,7 +12,7 @@ from yoloq.base.say import progress as show_progress
 from yoloq.base.say import warn
 from yoloq.data.dataset import Dataset
 from yoloq.data.loader import iterate
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import Letterbox, to_original
 from yoloq.geometry.detections import Detections
 from yoloq.geometry.nms import nms

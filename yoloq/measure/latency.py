@@ -17,7 +17,7 @@ from yoloq.base.errors import DataError
 from yoloq.base.machine import affinity
 from yoloq.base.say import progress
 from yoloq.data.images import read_image
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import letterbox
 from yoloq.measure.evaluate import find_boxes
 

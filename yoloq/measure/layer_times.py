@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from yoloq.engines.base import Engine, NodeTime, Source, any_image
+from yoloq.engines.base import Engine, NodeTime
+from yoloq.engines.predictor import any_image
+from yoloq.engines.source import Source
 from yoloq.graph.names import SCOPE, convolution_of, enclosing, module_of
 from yoloq.measure.latency import measure_predictors
 from yoloq.quant.policy import block_of

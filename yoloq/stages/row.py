@@ -7,7 +7,7 @@ from typing import Any
 from yoloq.base.machine import affinity, torch_device
 from yoloq.base.result import Row
 from yoloq.base.say import progress
-from yoloq.engines.base import Predictor
+from yoloq.engines.predictor import Predictor
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score

@@ -17,7 +17,7 @@ from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
 from yoloq.data.truth import LabelReport
 from yoloq.engines import engine_packages
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.geometry.detections import GroundTruth
 from yoloq.models.load import LoadedModel, load_model
 from yoloq.quant.trace import Op, trace

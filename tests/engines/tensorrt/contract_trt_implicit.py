@@ -12,8 +12,8 @@ from trt_builds import files, flags, graph, source
 
 from yoloq.base.errors import EngineError, RunError
 from yoloq.engines import tensorrt as engine
-from yoloq.engines.base import Calibration
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.source import Calibration
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import build_options
 

@@ -13,7 +13,7 @@ from trt_cuda import MILLISECONDS, Gpu, engine_world, expected
 from trt_world import pretend_gpu
 
 from yoloq.base.errors import EngineError
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.tensorrt import bindings, runtime
 from yoloq.engines.tensorrt.manifest import Manifest, write_engine
 from yoloq.engines.tensorrt.profile import profile

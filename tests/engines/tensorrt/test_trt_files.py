@@ -16,8 +16,8 @@ from tiny_quant import SIZE, pictures, tiny_model
 
 from yoloq.base.errors import EngineError
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.tensorrt import ENGINE, bindings
 from yoloq.engines.tensorrt.cache import load_cache, save_cache
 from yoloq.engines.tensorrt.calibrator import Feed, evenly, with_ranges

@@ -15,7 +15,7 @@ from trt_source import source
 from yoloq.base.errors import EngineError
 from yoloq.base.say import Phases
 from yoloq.engines import get_engine
-from yoloq.engines.base import Calibration, Source
+from yoloq.engines.source import Calibration, Source
 from yoloq.engines.tensorrt.bindings import gpu, has_builder_precision, tensorrt
 from yoloq.engines.tensorrt.manifest import read_engine, write_engine
 from yoloq.engines.tensorrt.plan import build_plan

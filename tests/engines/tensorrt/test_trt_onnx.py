@@ -16,8 +16,10 @@ from tiny_quant import NAMES, SIZE, as_input, signal_to_noise, tiny_model, tiny_
 from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError, PolicyError
-from yoloq.engines.base import METADATA, ModelInfo, NodeTime, Source
+from yoloq.engines.base import NodeTime
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import METADATA, ModelInfo
+from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.measure.layer_times import layer_times
 from yoloq.models import FAMILIES

@@ -11,7 +11,7 @@ from tiny_quant import as_input
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.engines import ENGINES, get_engine
-from yoloq.engines.base import Source
+from yoloq.engines.source import Source
 from yoloq.measure.compare import LayerError
 from yoloq.models import FAMILIES
 from yoloq.quant.policy import Policy, Rule

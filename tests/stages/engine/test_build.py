@@ -16,9 +16,11 @@ from tiny_set import TinySet
 from yoloq.__main__ import main
 from yoloq.base.errors import EngineError
 from yoloq.base.result import Row, read_result
-from yoloq.engines.base import Compiler, Engine, Graph, ModelInfo, NodeTime, Source
+from yoloq.engines.base import Compiler, Engine, NodeTime
 from yoloq.engines.openvino import lower as openvino_graph
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Graph, Source
 from yoloq.engines.tensorrt.inspector import read_layers
 from yoloq.graph.lint.table import LintFinding
 from yoloq.quant.quantized import load_quantized

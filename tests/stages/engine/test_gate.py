@@ -20,7 +20,8 @@ from yoloq.base.errors import EngineError
 from yoloq.base.result import Row, read_result
 from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo, Source
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Source
 from yoloq.models import FAMILIES
 from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.load import load_model

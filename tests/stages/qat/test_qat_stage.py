@@ -24,7 +24,8 @@ from tiny_set import TinySet, make_tiny_set
 from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.engines import get_engine
-from yoloq.engines.base import ModelInfo, Source
+from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.source import Source
 from yoloq.models.load import load_model, save_model
 from yoloq.models.yolov5.network import v6_spec
 from yoloq.quant.observer import collect

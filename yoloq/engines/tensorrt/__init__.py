@@ -9,8 +9,10 @@ import torch
 
 from yoloq.base.files import sha256_text
 from yoloq.base.say import warn
-from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, Graph, NodeTime, Predictor, Source
+from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, NodeTime
 from yoloq.engines.options import IMPLICIT, BuildOptions
+from yoloq.engines.predictor import Predictor
+from yoloq.engines.source import Graph, Source
 from yoloq.engines.tensorrt.bindings import (
     INSTALL,
     gpu,

@@ -9,8 +9,8 @@ import torch
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import sha256_text
-from yoloq.engines.base import Calibration
 from yoloq.engines.options import IMPLICIT
+from yoloq.engines.source import Calibration
 from yoloq.engines.tensorrt.cache import load_cache
 from yoloq.engines.tensorrt.calibrator import Feed, calibrator
 from yoloq.engines.tensorrt.job import Job, fp16_layers

@@ -11,8 +11,8 @@ import torch
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.say import Phases
 from yoloq.engines import PIP
-from yoloq.engines.base import Source
 from yoloq.engines.options import IMPLICIT, BuildOptions
+from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.bindings import has_builder_precision
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.hand_set import only_layer

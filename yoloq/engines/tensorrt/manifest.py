@@ -11,7 +11,7 @@ import torch
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 
 LENGTH = struct.Struct("<I")  # of the JSON, in front of it
 LONGEST = 1 << 20  # bytes of JSON; a file that claims more is none of ours

@@ -7,7 +7,8 @@ import onnx
 from onnx import numpy_helper
 
 from yoloq.base.errors import EngineError
-from yoloq.engines.base import METADATA, Source
+from yoloq.engines.predictor import METADATA
+from yoloq.engines.source import Source
 from yoloq.graph.fp16 import to_fp16
 from yoloq.graph.lower import lower_tensorrt
 

@@ -14,8 +14,8 @@ import torch
 
 from yoloq.base.errors import EngineError
 from yoloq.base.say import phases
-from yoloq.engines.base import Source
 from yoloq.engines.options import IMPLICIT
+from yoloq.engines.source import Source
 from yoloq.engines.tensorrt import implicit
 from yoloq.engines.tensorrt.bindings import create, has_builder_precision, logger, one_line
 from yoloq.engines.tensorrt.cache import (

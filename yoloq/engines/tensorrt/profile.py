@@ -5,7 +5,8 @@ from statistics import median
 
 from yoloq.base.errors import EngineError
 from yoloq.base.say import warn
-from yoloq.engines.base import NodeTime, any_image
+from yoloq.engines.base import NodeTime
+from yoloq.engines.predictor import any_image
 from yoloq.engines.tensorrt.inspector import LayerInfo, named
 from yoloq.engines.tensorrt.runtime import TensorRtPredictor, open_engine
 

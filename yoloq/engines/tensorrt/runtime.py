@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yoloq.base.errors import EngineError
 from yoloq.base.say import warn
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.tensorrt.bindings import create, gpu, logger, one_line, tensorrt
 from yoloq.engines.tensorrt.inspector import LayerInfo, read_layers
 from yoloq.engines.tensorrt.manifest import REBUILD, Manifest, check_fits, read_engine

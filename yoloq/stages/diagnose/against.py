@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
 from yoloq.engines import get_engine
-from yoloq.engines.base import Source, Watch
+from yoloq.engines.base import Watch
+from yoloq.engines.source import Source
 from yoloq.measure.compare import ErrorSum, LayerError
 from yoloq.quant.policy import check_patterns, matches
 from yoloq.quant.trace import conv_inputs

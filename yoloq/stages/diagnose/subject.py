@@ -14,7 +14,7 @@ from yoloq.base.errors import UserError
 from yoloq.base.machine import affinity, torch_device
 from yoloq.base.say import progress, say
 from yoloq.data.loader import iterate, sample
-from yoloq.engines.base import Source
+from yoloq.engines.source import Source
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.graph.export import float_copy

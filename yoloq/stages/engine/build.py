@@ -16,16 +16,10 @@ from yoloq.base.result import StageResult
 from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import ENGINES, engine_row
-from yoloq.engines.base import (
-    Calibration,
-    Engine,
-    Graph,
-    Predictor,
-    Source,
-    described,
-    engine_files,
-)
+from yoloq.engines.base import Engine, engine_files
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import Predictor
+from yoloq.engines.source import Calibration, Graph, Source, described
 from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lower import lower_minimal
 from yoloq.graph.qdq import check_exportable

@@ -37,7 +37,7 @@ from yoloq.base.result import Row
 from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import packages
-from yoloq.engines.base import Predictor, by_one
+from yoloq.engines.predictor import Predictor, by_one
 from yoloq.geometry.boxes import iou
 from yoloq.graph.export import INPUT
 from yoloq.models.heads import Head

@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 from yoloq.base.files import write_text
 from yoloq.base.result import Row
 from yoloq.base.say import say, warn
-from yoloq.engines.base import Engine, Predictor
+from yoloq.engines.base import Engine
+from yoloq.engines.predictor import Predictor
 from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
 from yoloq.quant.policy import matches

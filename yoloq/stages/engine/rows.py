@@ -8,7 +8,8 @@ import numpy as np
 
 from yoloq.base.result import Row
 from yoloq.base.say import say
-from yoloq.engines.base import Engine, Predictor, engine_files
+from yoloq.engines.base import Engine, engine_files
+from yoloq.engines.predictor import Predictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import Latency, end_to_end, measure_predictors
 from yoloq.stages.engine import EngineConfig

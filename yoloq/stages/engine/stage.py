@@ -11,8 +11,10 @@ from yoloq.base.machine import has_vnni, isa_flags
 from yoloq.base.result import StageResult
 from yoloq.base.say import say, warn
 from yoloq.engines import get_engine
-from yoloq.engines.base import Calibration, Engine, Exports, Graph, Predictor, Source
+from yoloq.engines.base import Engine
 from yoloq.engines.options import BuildOptions
+from yoloq.engines.predictor import Predictor
+from yoloq.engines.source import Calibration, Exports, Graph, Source
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline

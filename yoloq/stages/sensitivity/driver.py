@@ -13,7 +13,7 @@ from yoloq.base.machine import affinity, torch_device
 from yoloq.base.say import say
 from yoloq.data.loader import iterate
 from yoloq.engines import get_engine
-from yoloq.engines.base import Source
+from yoloq.engines.source import Source
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.models.to_input import to_input

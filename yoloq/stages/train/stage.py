@@ -14,7 +14,7 @@ from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
-from yoloq.engines.base import ModelInfo
+from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.models.load import load_model, save_model
 from yoloq.stages.row import accuracy, describe, find

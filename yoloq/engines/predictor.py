@@ -1,0 +1,69 @@
+"""A loaded engine: images to raw maps, and what has to travel with it."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloq.models.heads import Head, head_from_json
+
+METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What has to travel with an engine to turn an image into named boxes."""
+
+    head: Head
+    names: tuple[str, ...]
+    imgsz: int
+    conf: float = 0.25
+    iou: float = 0.45
+
+    def to_json(self) -> str:
+        """One JSON text."""
+        return json.dumps({**self.__dict__, "head": self.head.to_json()})
+
+    @staticmethod
+    def from_json(text: str) -> "ModelInfo":
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        data |= {"head": head_from_json(data["head"]), "names": tuple(data["names"])}
+        return ModelInfo(**data)
+
+
+class Predictor(Protocol):
+    """A loaded engine.
+
+    Called with uint8 (N, imgsz, imgsz, 3) RGB images it returns the raw maps, a list of float32
+    (N, C, H / stride, W / stride). `float_type` is the type of what is not int8.
+    """
+
+    model: ModelInfo
+    float_type: str
+
+    def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]: ...
+
+
+def any_image(imgsz: int) -> NDArray[np.uint8]:
+    """Noise to run an engine on where only the time counts, uint8 (1, imgsz, imgsz, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (1, imgsz, imgsz, 3), np.uint8)
+
+
+def by_one(
+    run: Callable[[NDArray[np.uint8]], Sequence[NDArray[Any]]], images: NDArray[np.uint8]
+) -> list[NDArray[np.float32]]:
+    """Run a batch-1 graph on each image; its outputs have channels last, the result first.
+
+    The engine's own output is copied once: its memory is the next image's.
+    """
+    maps: list[NDArray[np.float32]] = []
+    for index in range(len(images)):
+        outputs = run(images[index : index + 1])
+        maps = maps or [np.empty((len(images), *o.shape[1:]), np.float32) for o in outputs]
+        for level, output in zip(maps, outputs, strict=True):
+            level[index] = output[0]
+    return [level.transpose(0, 3, 1, 2) for level in maps]
