@@ -12,7 +12,7 @@ from torch import Tensor
 
 from yoloq.data.loader import iterate, sample
 from yoloq.quant.observer import BINS, Collected, collect
-from yoloq.quant.quantized import calibrate_model
+from yoloq.quant.ptq import calibrate_model
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import read_policy

@@ -24,9 +24,11 @@ from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.parallel import Processes
 from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.objective import Imitation, QatObjective
+from yoloq.train.qat.imitation import Imitation
+from yoloq.train.qat.objective import QatObjective, Term
 from yoloq.train.qat.ranges import Mode
 from yoloq.train.qat.student import make_student
+from yoloq.train.qat.task import TaskLoss
 from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import Sizes, TrainBatch, batches
 from yoloq.train.state import RunState
@@ -115,14 +117,14 @@ def qat_step(
     source, inputs = subject.quantized(), subject.inputs
     unfused = load_model(subject.weights, fuse=False).net if kept else None
     net = make_student(source.quantized, ranges, unfused)
-    imitation = task = None
+    term: Term
     if teacher:
         blocks = common_blocks(net, inputs.model.net)
         frozen = inputs.model.net.requires_grad_(False)
-        imitation = Imitation(frozen, blocks, Distillation(inputs.model.head))
+        term = Imitation(net, frozen, blocks, Distillation(inputs.model.head))
     else:
-        task = loss_for(inputs.model.head, inputs.imgsz, CPU)
-    objective = QatObjective(net, Processes(0, 1, CPU), imitation, task)
+        term = TaskLoss(loss_for(inputs.model.head, inputs.imgsz, CPU))
+    objective = QatObjective(net, Processes(0, 1, CPU), [term])
     return step_of(net, objective, batch, folder)
 
 

@@ -24,8 +24,8 @@ from yoloq.stages.ptq import stage as ptq
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
-from yoloq.stages.sensitivity.driver import float_maps, load, scorer
 from yoloq.stages.sensitivity.frontier import Frontier
+from yoloq.stages.sensitivity.run_sweep import float_maps, load, scorer
 from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, find
 
 IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well

@@ -53,7 +53,7 @@ def calibrate(
         model: the float model; it stays as it is.
         images: a folder, a list file, or image files; a hundred are enough.
         calibrator: how a range follows from statistics.
-        policy: where quantizers go; None: the default for the engine.
+        policy: where quantizers go; None: that of `make ptq` for the engine.
         engine: the engine whose placement the default takes.
         imgsz: image size in pixels; 0: that of the checkpoint, else 640.
 
@@ -61,19 +61,17 @@ def calibrate(
         UserError: an image list, the calibrator or the policy cannot be used.
     """
     from yoloq.base.config import DEFAULT_IMGSZ
+    from yoloq.data.image_files import files_of
     from yoloq.data.loader import iterate
-    from yoloq.data.sources import files_of
-    from yoloq.engines import engine_row
     from yoloq.models.to_input import to_input
     from yoloq.quant.observer import collect
-    from yoloq.quant.policy import conv_layers, default_policy
-    from yoloq.quant.quantized import calibrate_model
+    from yoloq.quant.ptq import calibrate_model
     from yoloq.quant.trace import sibling_groups, trace
+    from yoloq.stages.ptq import PtqConfig
+    from yoloq.stages.ptq.stage import policy_of_flags
 
-    row, files, ops = engine_row(engine), files_of(images), trace(model.net)
-    policy = policy or default_policy(
-        conv_layers(model.net), sharing=row.sharing, residual=row.residual
-    )
+    files, ops = files_of(images), trace(model.net)
+    policy = policy or policy_of_flags(PtqConfig(engine=engine), model)
     batches = iterate(files, imgsz or model.imgsz or DEFAULT_IMGSZ, batch_size=16)
     inputs = (to_input(batch.images) for batch in batches)
     collected = collect(model.net, sibling_groups(ops), inputs, len(files))

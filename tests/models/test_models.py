@@ -13,10 +13,10 @@ from torch import nn
 from yoloq.base.errors import CheckpointError
 from yoloq.models import FAMILIES
 from yoloq.models.activations import activation
-from yoloq.models.add import Add
 from yoloq.models.family import get_family
 from yoloq.models.heads import head_from_json
 from yoloq.models.load import load_model, new_model, save_model
+from yoloq.models.residual_add import Add
 from yoloq.models.ultralytics import build, import_ultralytics, package_spec
 from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.yolov5.network import SIZES, YOLOv5, v6_spec

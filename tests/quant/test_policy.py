@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
+from tiny_quant import USUAL, as_input, pictures, tiny_model, tiny_quantized
 from torch import nn
 
 from yoloq.base.errors import PolicyError
@@ -55,7 +55,7 @@ def test_matches(name: str, pattern: str, want: bool) -> None:
     ],
 )
 def test_default_policy(options: dict, kept: list[str]) -> None:
-    policy = default_policy(LAYERS, **options)
+    policy = default_policy(LAYERS, **USUAL | options)
     assert policy.rules == (ALL, *(Rule(pattern, None, None) for pattern in kept))
 
 
@@ -66,7 +66,7 @@ def test_layers_that_hold_convolutions() -> None:
 
 
 def test_float_layers_of_the_default_policy() -> None:
-    net, placement = placed(default_policy(conv_layers(tiny_model().net)))
+    net, placement = placed(default_policy(conv_layers(tiny_model().net), **USUAL))
     head = ["model.24.m.0", "model.24.m.1", "model.24.m.2"]
     assert sorted(placement.float_layers) == ["model.0.conv", "model.1.conv", *head]
     plain = [n for n, m in net.named_modules() if type(m) is nn.Conv2d]
@@ -76,7 +76,7 @@ def test_float_layers_of_the_default_policy() -> None:
 
 def test_more_first_layers_than_there_are_leaves_all_in_float() -> None:
     net = tiny_model().net
-    policy = default_policy(conv_layers(net), float_first=99)
+    policy = default_policy(conv_layers(net), float_head=True, float_first=99)
     assert len(resolve(policy, trace(net)).float_layers) == 60
 
 
@@ -120,7 +120,8 @@ def test_siblings_share_one_quantizer_object() -> None:
 
 
 def test_concat_sharing_spans_layers() -> None:
-    net, placement = placed(default_policy(conv_layers(tiny_model().net), sharing="concat"))
+    policy = default_policy(conv_layers(tiny_model().net), **USUAL, sharing="concat")
+    net, placement = placed(policy)
     group = ["5", "17.cv1", "17.cv2", "20.cv1", "20.cv2"]
     held = {net.get_submodule(f"model.{name}.conv").input_quantizer for name in group}
     assert len(held) == 1

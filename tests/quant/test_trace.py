@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from tiny_quant import tiny_model
 from torch import Tensor, nn
 
-from yoloq.models.add import Add
 from yoloq.models.load import new_model
+from yoloq.models.residual_add import Add
 from yoloq.models.yolov5.network import v6_spec
 from yoloq.quant.trace import Op, concat_groups, conv_inputs, residual_adds, sibling_groups, trace
 

@@ -8,10 +8,12 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 
 from yoloq.train.loss_classic import ClassicLoss
 from yoloq.train.parallel import Processes, processes
-from yoloq.train.qat.dampen import dampening
+from yoloq.train.qat.dampen import Dampening
 from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.objective import Imitation, QatObjective
+from yoloq.train.qat.imitation import Imitation
+from yoloq.train.qat.objective import QatObjective, Term
 from yoloq.train.qat.student import make_student
+from yoloq.train.qat.task import TaskLoss
 from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import TrainBatch
 
@@ -35,15 +37,14 @@ def step(group: Processes, loss: str, images: TrainBatch | None = None) -> tuple
     teacher = tiny_model()
     net = make_student(tiny_quantized(), "learned").to(group.device)
     blocks = common_blocks(net, teacher.net)
-    imitation = Imitation(teacher.net, blocks, Distillation(teacher.head))
-    task = ClassicLoss(teacher.head, 64)
-    objective = QatObjective(
-        net,
-        group,
-        imitation if loss != "task" else None,
-        task if loss != "distill" else None,
-        penalty=(lambda: 0.01 * dampening(net)) if loss == "both" else None,
-    )
+    terms: list[Term] = []
+    if loss != "task":
+        terms.append(Imitation(net, teacher.net, blocks, Distillation(teacher.head)))
+    if loss != "distill":
+        terms.append(TaskLoss(ClassicLoss(teacher.head, 64)))
+    if loss == "both":
+        terms.append(Dampening(net, 0.01, lambda: 1.0))
+    objective = QatObjective(net, group, terms)
     value, _ = objective(images or batch())
     value.backward()
     gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}

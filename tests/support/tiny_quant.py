@@ -20,6 +20,7 @@ from yoloq.quant.policy import Policy, conv_layers, default_policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
 from yoloq.quant.trace import sibling_groups, trace
 
+USUAL: dict[str, Any] = {"float_head": True, "float_first": 2}  # as `make ptq` places
 NAMES = ("a", "b", "c")
 SIZE = 64
 NARROW = {  # an eighth of the published widths
@@ -101,7 +102,7 @@ def tiny_quantized(
 ) -> QuantizedModel:
     """A calibrated tiny model; `placement` goes to `default_policy`."""
     model = tiny_model(family, stem)
-    policy = policy or default_policy(conv_layers(model.net), **placement)
+    policy = policy or default_policy(conv_layers(model.net), **USUAL | placement)
     quantized = quantize_model(model, policy)
     collected = statistics(family, stem)
     calibrate(model.net, quantized.placement, collected.inputs, calibrator)

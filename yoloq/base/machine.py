@@ -53,9 +53,8 @@ def torch_device(name: str) -> "torch.device":
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise EngineError(
-                f"--device {name}: this machine has {count} CUDA devices; use --device cpu"
-            )
+            reason = f"this machine has {count} CUDA devices" if count else why_no_gpu()
+            raise EngineError(f"--device {name}: {reason}; use --device cpu")
     elif device.type != "cpu":
         raise EngineError(f"--device {name}: use cpu, cuda, cuda:N or auto")
     return device
@@ -68,6 +67,22 @@ def has_gpu() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a driver that is too old
         return torch.cuda.is_available()
+
+
+def why_no_gpu() -> str:
+    """What keeps torch from an NVIDIA GPU, and what mends it, in one line."""
+    import torch
+
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA; install one with CUDA (pytorch.org)"
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split(". ")[0].split())
+        if "too old" in reason:
+            return f"{reason}; update it to r580 or newer for TensorRT 11.x"
+        return f"torch cannot use an NVIDIA GPU ({reason})"
+    return "torch sees no NVIDIA GPU"
 
 
 def environment(

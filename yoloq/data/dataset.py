@@ -10,7 +10,7 @@ from typing import Any
 
 from yoloq.base.errors import DataError
 from yoloq.data.formats import Format, format_of
-from yoloq.data.sources import find, list_images, read_text, unique
+from yoloq.data.image_files import find, list_images, read_text, unique
 from yoloq.data.truth import LabelReport
 from yoloq.geometry.detections import GroundTruth
 

@@ -123,18 +123,21 @@ def _cast_first(graph: gs.Graph) -> None:
 def _pass_integers(graph: gs.Graph, pairs: Pairs) -> None:
     """Let operators that move values read the pair that everything reads behind them."""
     for node in reversed(graph.nodes):  # against the order of the forward pass
-        if not _moves_values(node):
+        if not (moved := _moved_by(node)):
             continue
         readers = {id(user) for user in node.outputs[0].outputs}
         for (name, affine), (_, users) in list(pairs.items()):
             if name == node.outputs[0].name and {id(user) for user in users} == readers:
-                for tensor in node.inputs if node.op == "Concat" else node.inputs[:1]:
+                for tensor in moved:
                     _join(pairs, tensor, affine, node)
 
 
-def _moves_values(node: gs.Node) -> bool:
+def _moved_by(node: gs.Node) -> list[gs.Tensor]:
+    """The tensors whose values a Concat, MaxPool or nearest Resize hands on; none of another."""
+    if node.op == "Concat":
+        return list(node.inputs)
     nearest = node.op == "Resize" and node.attrs.get("mode", "nearest") == "nearest"
-    return node.op in ("Concat", "MaxPool") or nearest
+    return node.inputs[:1] if node.op == "MaxPool" or nearest else []
 
 
 def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:
@@ -177,9 +180,8 @@ def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx
 def _spread_to_sources(graph: gs.Graph, affines: dict[str, Affine]) -> None:
     """Give what Concat, MaxPool and Resize read the range of what they write: rounded once."""
     for node in reversed(graph.nodes):  # against the order of the forward pass
-        if node.op in ("Concat", "MaxPool", "Resize") and node.outputs[0].name in affines:
-            for tensor in node.inputs if node.op == "Concat" else node.inputs[:1]:
-                affines.setdefault(tensor.name, affines[node.outputs[0].name])
+        for tensor in _moved_by(node) if node.outputs[0].name in affines else ():
+            affines.setdefault(tensor.name, affines[node.outputs[0].name])
 
 
 def _quantize_silu(conv: gs.Node, output: tuple[float, float], affines: dict[str, Affine]) -> None:

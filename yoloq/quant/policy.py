@@ -169,10 +169,10 @@ def conv_layers(net: nn.Module) -> list[str]:
 def default_policy(
     layers: Sequence[str],
     *,
+    float_head: bool,
+    float_first: int,
     weight: QuantSpec = WEIGHT,
     activation: QuantSpec = ACTIVATION,
-    float_head: bool = True,
-    float_first: int = 2,
     keep_float: Sequence[str] = (),
     sharing: Sharing = "siblings",
     residual: Residual = "none",
@@ -181,6 +181,8 @@ def default_policy(
 
     Args:
         layers: modules that hold convolutions, in order, the head last (`conv_layers`).
+        float_head, float_first: whether the last and how many first layers stay in float; what is
+            usual is the default of `make ptq`.
         keep_float: further names or patterns.
     """
     patterns = [*layers[:float_first], *([layers[-1]] if float_head else []), *keep_float]

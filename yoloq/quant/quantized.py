@@ -1,6 +1,5 @@
 """A calibrated model: float weights, policy and ranges, in memory and on disk."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,7 @@ import torch
 
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.models.load import LoadedModel, load_model, save_model
-from yoloq.quant.calibrate import DeadChannels, calibrate, get_ranges, set_ranges
-from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.observer import Collected
+from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.policy import Placement, Policy, apply, resolve
 from yoloq.quant.trace import Op, trace
 
@@ -57,32 +54,6 @@ def quantize_model(
     placement = resolve(policy, ops) if placement is None else placement
     apply(model.net, placement, policy.residual)
     return QuantizedModel(model, policy, placement, {}, ops)
-
-
-def calibrate_model(
-    model: LoadedModel,
-    policy: Policy,
-    collected: Collected,
-    calibrator: str = "mse",
-    ops: Sequence[Op] | None = None,
-    placement: Placement | None = None,
-) -> tuple[QuantizedModel, list[DeadChannels]]:
-    """A quantized copy of a float model with ranges from statistics, and its dead channels.
-
-    Args:
-        collected: of a pass over calibration images.
-        calibrator: a key of `CALIBRATORS`, for layers whose rule names none.
-        ops, placement: of the network and the policy, where they are there already.
-
-    Raises:
-        PolicyError: a pattern of the policy matches no convolution, or the calibrator is not known.
-    """
-    if calibrator not in CALIBRATORS:
-        raise PolicyError(f"calibrator {calibrator!r}: not one of {', '.join(CALIBRATORS)}")
-    own = replace(model, net=copy.deepcopy(model.net))
-    quantized = quantize_model(own, policy, ops, placement)
-    dead = calibrate(own.net, quantized.placement, collected.inputs, calibrator)
-    return replace(quantized, outputs=collected.outputs), dead
 
 
 def save_quantized(file: Path, quantized: QuantizedModel, **extra: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
+from tiny_quant import USUAL, as_input, pictures, tiny_model, tiny_quantized
 from torch import Tensor, nn
 
 from yoloq.data.loader import iterate
@@ -47,7 +47,7 @@ def calibrated(
     """A quantized copy of a model and the statistics that it was calibrated on."""
     images = sum(len(batch) for batch in batches)
     seen = collect(model.net, sibling_groups(trace(model.net)), batches, images).inputs
-    policy = default_policy(conv_layers(model.net), **placement)  # type: ignore[arg-type]
+    policy = default_policy(conv_layers(model.net), **USUAL | placement)  # type: ignore[arg-type]
     quantized = quantize_model(replace(model, net=copy.deepcopy(model.net)), policy)
     calibrate(quantized.model.net, quantized.placement, seen, calibrator)
     return quantized, seen

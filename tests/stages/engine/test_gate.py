@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_quant import SIZE, as_input, pictures, tiny_model, tiny_quantized
+from tiny_quant import SIZE, USUAL, as_input, pictures, tiny_model, tiny_quantized
 from tiny_set import TinySet
 
 from yoloq.__main__ import main
@@ -169,7 +169,7 @@ def test_poor_ranges_of_an_engine_s_own_are_a_warning(
 
     def quantized(calibrator: str, **placement: Any) -> QuantizedModel:
         own = replace(model, net=copy.deepcopy(model.net))
-        made = quantize_model(own, default_policy(conv_layers(own.net), **placement))
+        made = quantize_model(own, default_policy(conv_layers(own.net), **USUAL | placement))
         calibrate(own.net, made.placement, inputs, calibrator)
         return made
 

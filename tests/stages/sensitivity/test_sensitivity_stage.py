@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_quant import USUAL
 from tiny_set import TinySet
 
 from yoloq.__main__ import main
@@ -230,7 +231,7 @@ def test_reuse_is_exact_on_the_official_network(coco_mini: Path, tmp_path: Path)
     model = load_model(coco_mini / "yolov5n.pt")
     groups = sibling_groups(trace(model.net))
     collected = collect(model.net, groups, [images], 2)
-    quantized = quantize_model(model, default_policy(conv_layers(model.net)))
+    quantized = quantize_model(model, default_policy(conv_layers(model.net), **USUAL))
     calibrate(model.net, quantized.placement, collected.inputs)
     variants = SwitchedNets(model.net, quantized.placement, "leave-one-out")  # type: ignore[arg-type]
     plain = variants.frontier([images], 0, 10**9, tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from yoloq.base.errors import DataError
-from yoloq.data.sources import read_text, unique
+from yoloq.data.image_files import read_text, unique
 from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.detections import GroundTruth
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from yoloq.base.errors import DataError
+from yoloq.data.image_files import read_text
 from yoloq.data.images import image_size
-from yoloq.data.sources import read_text
 from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.boxes import area, xywh_to_xyxy
 from yoloq.geometry.detections import GroundTruth

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import EngineError
-from yoloq.base.machine import has_gpu, torch_device
+from yoloq.base.machine import has_gpu, torch_device, why_no_gpu
 from yoloq.engines import PIP
 
 MAJORS = (10, 11)  # that this package builds and runs engines with
@@ -143,21 +143,8 @@ def gpu(device: str) -> torch.device:
     if device == "cpu":
         raise EngineError(f"--device cpu: the tensorrt engine needs an NVIDIA GPU; {OTHERS}")
     if not has_gpu():
-        raise EngineError(f"--device {device}: {_why_no_gpu()}; {OTHERS}")
+        raise EngineError(f"--device {device}: {why_no_gpu()}; {OTHERS}")
     return torch.device("cuda", torch_device(device).index or 0)
-
-
-def _why_no_gpu() -> str:
-    if torch.version.cuda is None:
-        return "this torch is built without CUDA; install one with CUDA (pytorch.org)"
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:
-        reason = one_line(str(error).split(". ")[0])
-        if "too old" in reason:
-            return f"{reason}; update it to r580 or newer for TensorRT 11.x"
-        return f"torch cannot use an NVIDIA GPU ({reason})"
-    return "torch sees no NVIDIA GPU"
 
 
 def one_line(text: str) -> str:

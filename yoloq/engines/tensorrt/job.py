@@ -14,8 +14,8 @@ from yoloq.engines import PIP
 from yoloq.engines.options import IMPLICIT, BuildOptions
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.bindings import has_builder_precision
+from yoloq.quant.amax_by_hand import only_layer
 from yoloq.quant.amax_flag import parse_amax
-from yoloq.quant.hand_set import only_layer
 from yoloq.quant.policy import check_patterns, matches
 
 CALIBRATOR = "entropy"  # the default, which the course had

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yoloq.models.add import Add
+from yoloq.models.residual_add import Add
 
 
 class Residual(nn.Module):

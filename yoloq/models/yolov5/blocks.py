@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from yoloq.models.add import Add
+from yoloq.models.residual_add import Add
 
 BN_EPS = 1e-3  # YOLOv5 sets these two on every BatchNorm2d; torch's defaults differ
 BN_MOMENTUM = 0.03

@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from yoloq.measure.compare import LayerError
+from yoloq.quant.amax_by_hand import sharing
 from yoloq.quant.calibrators import CALIBRATORS, Range
-from yoloq.quant.hand_set import sharing
 from yoloq.quant.modules import QuantConv2d, is_on
 from yoloq.quant.policy import Placement
 from yoloq.quant.quantizer import TensorQuantizer

@@ -17,8 +17,8 @@ from yoloq.base.say import progress, say, warn
 from yoloq.data.loader import iterate
 from yoloq.measure.compare import LayerError, first_below
 from yoloq.models.to_input import to_input
+from yoloq.quant.amax_by_hand import resolve_amax
 from yoloq.quant.amax_flag import parse_amax
-from yoloq.quant.hand_set import resolve_amax
 from yoloq.quant.policy import Policy, Rule, check_patterns, matches
 from yoloq.quant.quantized import load_quantized
 from yoloq.quant.statistics import Statistics

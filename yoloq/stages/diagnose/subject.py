@@ -24,8 +24,8 @@ from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import LayeredNet
 from yoloq.models.to_input import to_input
+from yoloq.quant.amax_by_hand import set_amax
 from yoloq.quant.calibrate import get_ranges, set_ranges
-from yoloq.quant.hand_set import set_amax
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.statistics import Statistics
 from yoloq.quant.switch import in_float

@@ -17,12 +17,13 @@ from yoloq.data.loader import iterate, sample
 from yoloq.engines import engine_row
 from yoloq.models.load import LoadedModel
 from yoloq.models.to_input import to_input
+from yoloq.quant.amax_by_hand import resolve_amax, set_amax
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels
-from yoloq.quant.hand_set import resolve_amax, set_amax
 from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
-from yoloq.quant.quantized import QuantizedModel, calibrate_model, save_quantized
+from yoloq.quant.ptq import calibrate_model
+from yoloq.quant.quantized import QuantizedModel, save_quantized
 from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
 from yoloq.quant.trace import sibling_groups

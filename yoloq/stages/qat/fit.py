@@ -4,23 +4,18 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from itertools import islice
 
-from torch import Tensor
-
 from yoloq.base.say import say
 from yoloq.stages.qat.epochs import measure_epoch, measure_start
+from yoloq.stages.qat.losses import make_terms
 from yoloq.stages.qat.setup import Tuning
 from yoloq.stages.run import NOT_INPUTS, existing, package_versions
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
 from yoloq.train.loop import Plan, fit
-from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
-from yoloq.train.qat.dampen import dampening, growth
-from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.objective import Imitation, QatObjective
+from yoloq.train.qat.objective import QatObjective
 from yoloq.train.qat.oscillation import Oscillations
 from yoloq.train.qat.ranges import learned_steps
-from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import Sizes, TrainBatch, batches, steps
 from yoloq.train.state import Epoch, RunState
 
@@ -46,7 +41,8 @@ def train(tuning: Tuning) -> RunState:
         some = islice(epoch_batches(tuning, epoch), config.bn_reestimate)
         return shares | measure_epoch(tuning, state, epoch, some)
 
-    with make_objective(tuning, state, plan) as objective:
+    terms = make_terms(tuning, state, plan.epochs * plan.steps)
+    with QatObjective(tuning.student, tuning.processes, terms) as objective:
         fit(state, objective, lambda epoch: epoch_batches(tuning, epoch), plan, validate)
     return state
 
@@ -116,33 +112,6 @@ def make_plan(tuning: Tuning, watched: Oscillations | None) -> Plan:
         clip=config.clip,
         prepare=lambda net, epoch: net.eval(),  # a norm that cannot be folded keeps its statistics
         after_step=watched.update if watched is not None else lambda: None,
-    )
-
-
-def make_objective(tuning: Tuning, state: RunState, plan: Plan) -> QatObjective:
-    """Distance to the teacher, the task's loss, or both; and dampening."""
-    config, head = tuning.config, tuning.inputs.model.head
-    imitation = task = None
-    if config.distils:
-        teacher = tuning.teacher.net.to(tuning.device).requires_grad_(False)
-        weights = (config.feature_weight, config.head_weight, config.temperature)
-        distance = Distillation(head, *weights, config.detection_weight)
-        blocks = common_blocks(tuning.student, teacher) if config.feature_weight else []
-        imitation = Imitation(teacher, blocks, distance)
-    if config.needs_labels:
-        task = loss_for(head, tuning.inputs.imgsz, tuning.device)
-    net, total = tuning.student, plan.epochs * plan.steps
-
-    def penalty() -> Tensor:
-        return config.dampen * growth(state.average.updates, total) * dampening(net)
-
-    return QatObjective(
-        net,
-        tuning.processes,
-        imitation,
-        task,
-        config.task_weight,
-        penalty if config.dampen else None,
     )
 
 

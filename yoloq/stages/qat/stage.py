@@ -24,12 +24,12 @@ from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.chart import draw_curves
 from yoloq.stages.qat.epochs import FIGURE
 from yoloq.stages.qat.fit import train
 from yoloq.stages.qat.setup import Tuning, train_files
 from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import earlier, finished, open_inputs
-from yoloq.train.curves import draw_curves
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.qat.student import settled
 from yoloq.train.qat.teacher import load_teacher

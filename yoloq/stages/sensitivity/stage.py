@@ -23,7 +23,6 @@ from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
-from yoloq.stages.sensitivity.driver import engine_costs, open_journal, sweep
 from yoloq.stages.sensitivity.journal import Journal, Scored
 from yoloq.stages.sensitivity.outcome import (
     Layer,
@@ -33,6 +32,7 @@ from yoloq.stages.sensitivity.outcome import (
     with_floats,
 )
 from yoloq.stages.sensitivity.passes import BASE
+from yoloq.stages.sensitivity.run_sweep import engine_costs, open_journal, sweep
 from yoloq.stages.sensitivity.scores import FIGURES
 from yoloq.stages.sensitivity.target import search
 

@@ -15,9 +15,9 @@ from yoloq.stages.row import BASELINE, find
 from yoloq.stages.run import Inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.driver import scorer
 from yoloq.stages.sensitivity.journal import Journal, Tried
 from yoloq.stages.sensitivity.outcome import Layer, choices
+from yoloq.stages.sensitivity.run_sweep import scorer
 from yoloq.stages.sensitivity.search import Floats, Found, find_policy
 
 Measured = Callable[[Floats], Tried]

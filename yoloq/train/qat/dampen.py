@@ -1,10 +1,13 @@
 """Oscillation dampening: a pull towards the middle of a weight's bin (2203.11086, section 3.1)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from yoloq.train.loop import Parts
+from yoloq.train.qat.objective import Seen
 from yoloq.train.qat.oscillation import beside, quantized_weights, scale_of, weight_of
 
 
@@ -28,3 +31,23 @@ def dampening(net: nn.Module) -> Tensor:
 def growth(step: int, steps: int) -> float:
     """Share of the dampening's weight that applies: from 0 to 1 by a cosine, as in the paper."""
     return (1 - math.cos(math.pi * min(step / max(steps, 1), 1.0))) / 2
+
+
+class Dampening:
+    """The term: the pull on all weights, for each image.
+
+    Args:
+        net: the student.
+        weight: factor on it.
+        share: 0 to 1, how much of it applies now (`growth`).
+    """
+
+    def __init__(self, net: nn.Module, weight: float, share: Callable[[], float]) -> None:
+        self.net, self.weight, self.share = net, weight, share
+
+    def __call__(self, seen: Seen) -> tuple[Tensor, Parts]:
+        penalty = self.weight * self.share() * dampening(self.net)
+        return penalty * len(seen.x), {"dampening": penalty.detach()}
+
+    def close(self) -> None:
+        """It changed nothing."""

@@ -1,88 +1,74 @@
-"""What a step of QAT minimises: distance to the teacher, the task's loss, or both."""
+"""What a step of QAT minimises: a sum of terms, each in a file of its own."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from yoloq.models.to_input import scaled
-from yoloq.train.loop import Loss, Parts
+from yoloq.train.loop import Parts
 from yoloq.train.parallel import Processes
-from yoloq.train.qat.distill import Distillation, Taps
 from yoloq.train.qat.ranges import forget
 from yoloq.train.samples import TrainBatch
 
 
 @dataclass(frozen=True)
-class Imitation:
-    """A frozen float teacher, the blocks to compare with it, and how."""
+class Seen:
+    """One pass of the student: what a term may look at.
 
-    teacher: nn.Module
-    blocks: list[str]
-    distance: Distillation
+    `x` (N, 3, H, W) are the images as the network takes them, `raws` its raw maps, `targets` (M, 6)
+    the labels as a loss takes them.
+    """
+
+    x: Tensor
+    raws: list[Tensor]
+    targets: Tensor
 
 
-@dataclass
+class Term(Protocol):
+    """A part of the objective."""
+
+    def __call__(self, seen: Seen) -> tuple[Tensor, Parts]:
+        """Its value summed over the images, with a gradient, and its detached parts (means)."""
+
+    def close(self) -> None:
+        """Leave the networks as they were before it."""
+
+
 class QatObjective:
-    """Loss of a batch, summed over its images, with named parts (means).
+    """Sum of terms on a batch, with their named parts.
 
-    As a context manager it takes its hooks off both networks at the end, whatever happened.
+    As a context manager it closes its terms at the end, whatever happened.
 
     Args:
         net: the student.
         processes: among which a batch is split.
-        imitation: teacher and distance, or None.
-        task: the published loss on labels, or None.
-        task_weight: factor on it.
-        penalty: of the weights alone, an image; or None.
+        terms: one at least.
     """
 
-    net: nn.Module
-    processes: Processes
-    imitation: Imitation | None
-    task: Loss | None
-    task_weight: float = 1.0
-    penalty: Callable[[], Tensor] | None = None
-    _called: nn.Module = field(init=False)
-    _taps: tuple[Taps, Taps] | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self._called = self.processes.replicate(self.net)
-        if self.imitation is not None:
-            blocks = self.imitation.blocks
-            self._taps = Taps(self.net, blocks), Taps(self.imitation.teacher, blocks)
+    def __init__(self, net: nn.Module, processes: Processes, terms: Sequence[Term]) -> None:
+        self.net, self.processes, self.terms = net, processes, terms
+        self._called = processes.replicate(net)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for taps in self._taps or ():
-            taps.close()
+        for term in self.terms:
+            term.close()
 
     def __call__(self, batch: TrainBatch) -> tuple[Tensor, Parts]:
         mine, device = self.processes.share(batch), self.processes.device
         x = scaled(mine.images, device)
         raws = self._called(x)
         forget(self.net)
+        seen = Seen(x, raws, mine.targets.to(device))
         values: list[Tensor] = []
         parts: Parts = {}
-        if self.imitation is not None:
-            value, found = self._imitate(x, raws, self.imitation)
+        for term in self.terms:
+            value, found = term(seen)
             values, parts = [*values, value], parts | found
-        if self.task is not None:
-            value, found = self.task(raws, mine.targets.to(device))
-            values, parts = [*values, value * self.task_weight], parts | found
-        if self.penalty is not None:
-            penalty = self.penalty()
-            values, parts = [*values, penalty * len(x)], parts | {"dampening": penalty.detach()}
         # gradients are averaged over the processes, the loss is a sum over images
         return torch.stack(values).sum() * self.processes.world, parts
-
-    def _imitate(self, x: Tensor, raws: list[Tensor], how: Imitation) -> tuple[Tensor, Parts]:
-        assert self._taps is not None
-        with torch.no_grad():
-            teacher_raws = how.teacher(x)
-        ours, theirs = (tap.take() for tap in self._taps)
-        return how.distance(ours, theirs, raws, teacher_raws)

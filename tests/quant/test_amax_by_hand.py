@@ -4,9 +4,9 @@ import pytest
 from tiny_quant import tiny_quantized
 
 from yoloq.base.errors import PolicyError
+from yoloq.quant.amax_by_hand import resolve_amax, set_amax
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import get_ranges
-from yoloq.quant.hand_set import resolve_amax, set_amax
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

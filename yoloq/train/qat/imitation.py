@@ -1,0 +1,38 @@
+"""The term that holds a student to its float teacher, without labels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from yoloq.train.loop import Parts
+from yoloq.train.qat.distill import Distillation, Taps
+from yoloq.train.qat.objective import Seen
+
+
+class Imitation:
+    """Distance to a frozen teacher on the same images.
+
+    Args:
+        net: the student.
+        teacher: without gradients.
+        blocks: names of the blocks whose outputs are compared.
+        distance: how.
+    """
+
+    def __init__(
+        self, net: nn.Module, teacher: nn.Module, blocks: Sequence[str], distance: Distillation
+    ) -> None:
+        self.teacher, self.distance = teacher, distance
+        self.taps = Taps(net, blocks), Taps(teacher, blocks)
+
+    def __call__(self, seen: Seen) -> tuple[Tensor, Parts]:
+        with torch.no_grad():
+            raws = self.teacher(seen.x)
+        ours, theirs = (taps.take() for taps in self.taps)
+        return self.distance(ours, theirs, seen.raws, raws)
+
+    def close(self) -> None:
+        """Take the hooks off both networks."""
+        for taps in self.taps:
+            taps.close()
