@@ -191,7 +191,7 @@ def default_policy(
 
 
 def resolve(policy: Policy, ops: Sequence[Op]) -> Placement:
-    """Decide for every convolution of a network; `ops` is its trace (`dataflow.trace`).
+    """Decide for every convolution of a network; `ops` is its trace (`trace.trace`).
 
     Raises:
         PolicyError: a pattern matches no convolution; near names are listed.

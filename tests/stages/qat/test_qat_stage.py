@@ -31,7 +31,7 @@ from yoloq.models.yolov5.network import v6_spec
 from yoloq.quant.observer import collect
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.qat import epochs as qat_epochs
-from yoloq.stages.qat import fit as fine_tuning
+from yoloq.stages.qat import fit
 from yoloq.stages.qat import stage as qat
 from yoloq.train.qat.objective import QatObjective
 from yoloq.train.qat.ranges import forget
@@ -170,8 +170,8 @@ def test_what_is_saved_is_what_was_evaluated(
     seen: list[float] = []
     real = qat_epochs.evaluate
 
-    def watch(tuning, net):
-        figures = real(tuning, net)
+    def watch(setup, net):
+        figures = real(setup, net)
         kept = figures["map50_95" if "map" in flags else "fidelity"]
         seen.append(kept)
         # whatever the random figure is, the last epoch counts as the best
@@ -307,14 +307,14 @@ def test_everything_that_has_a_state_survives_a_kill(
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fine_tuning.epoch_batches
+    real = fit.epoch_batches
 
-    def stops(tuning, epoch):
+    def stops(setup, epoch):
         if epoch == epochs:
             raise KeyboardInterrupt
-        return real(tuning, epoch)
+        return real(setup, epoch)
 
-    monkeypatch.setattr(fine_tuning, "epoch_batches", stops)
+    monkeypatch.setattr(fit, "epoch_batches", stops)
 
 
 def test_another_configuration_is_refused_with_the_difference(
@@ -460,12 +460,12 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, capsys) -> Non
 def test_a_state_left_behind_by_a_finished_run_refuses_nothing(
     start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = fine_tuning.RunState.remove
-    fine_tuning.RunState.remove = lambda self: None  # type: ignore[method-assign]
+    real = fit.RunState.remove
+    fit.RunState.remove = lambda self: None  # type: ignore[method-assign]
     try:
         assert run(tiny, start) == 0
     finally:
-        fine_tuning.RunState.remove = real  # type: ignore[method-assign]
+        fit.RunState.remove = real  # type: ignore[method-assign]
     assert (start / "run" / "qat-state.pt").exists()
     assert run(tiny, start, "--epochs", "1") == 0
     assert "going on" not in capsys.readouterr().err

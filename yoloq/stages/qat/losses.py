@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from yoloq.stages.qat.setup import Tuning
+from yoloq.stages.qat.setup import QatSetup
 from yoloq.train.losses import loss_for
 from yoloq.train.qat.dampen import Dampening, growth
 from yoloq.train.qat.distill import Distillation
@@ -13,46 +13,46 @@ from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.state import RunState
 
 
-def distillation(tuning: Tuning, state: RunState, steps: int) -> Term | None:
+def distillation(setup: QatSetup, state: RunState, steps: int) -> Term | None:
     """Distance to the teacher's blocks, raw head and boxes."""
-    config = tuning.config
+    config = setup.config
     if not config.distils:
         return None
-    teacher = tuning.teacher.net.to(tuning.device).requires_grad_(False)
+    teacher = setup.teacher.net.to(setup.device).requires_grad_(False)
     weights = (config.feature_weight, config.head_weight, config.temperature)
-    distance = Distillation(tuning.inputs.model.head, *weights, config.detection_weight)
-    blocks = common_blocks(tuning.student, teacher) if config.feature_weight else []
-    return Imitation(tuning.student, teacher, blocks, distance)
+    distance = Distillation(setup.inputs.model.head, *weights, config.detection_weight)
+    blocks = common_blocks(setup.student, teacher) if config.feature_weight else []
+    return Imitation(setup.student, teacher, blocks, distance)
 
 
-def task(tuning: Tuning, state: RunState, steps: int) -> Term | None:
+def task(setup: QatSetup, state: RunState, steps: int) -> Term | None:
     """The published loss on the labels."""
-    inputs, config = tuning.inputs, tuning.config
+    inputs, config = setup.inputs, setup.config
     if not config.needs_labels:
         return None
-    return TaskLoss(loss_for(inputs.model.head, inputs.imgsz, tuning.device), config.task_weight)
+    return TaskLoss(loss_for(inputs.model.head, inputs.imgsz, setup.device), config.task_weight)
 
 
-def dampening(tuning: Tuning, state: RunState, steps: int) -> Term | None:
+def dampening(setup: QatSetup, state: RunState, steps: int) -> Term | None:
     """The pull of weights to the middle of their bins."""
-    if not tuning.config.dampen:
+    if not setup.config.dampen:
         return None
 
     def share() -> float:
         return growth(state.average.updates, steps)
 
-    return Dampening(tuning.student, tuning.config.dampen, share)
+    return Dampening(setup.student, setup.config.dampen, share)
 
 
 # name -> (setup, state, steps of the whole run) -> the term; None where it does not count
-LOSSES: dict[str, Callable[[Tuning, RunState, int], Term | None]] = {
+LOSSES: dict[str, Callable[[QatSetup, RunState, int], Term | None]] = {
     "distillation": distillation,
     "task": task,
     "dampening": dampening,
 }
 
 
-def make_terms(tuning: Tuning, state: RunState, steps: int) -> list[Term]:
+def make_terms(setup: QatSetup, state: RunState, steps: int) -> list[Term]:
     """The terms that count, by the flags."""
-    made = (make(tuning, state, steps) for make in LOSSES.values())
+    made = (make(setup, state, steps) for make in LOSSES.values())
     return [term for term in made if term is not None]

@@ -25,7 +25,7 @@ from yoloq.train.samples import Pictures
 
 
 @dataclass(frozen=True)
-class Tuning:
+class QatSetup:
     """Everything that training starts from.
 
     `inputs` have the images that can be read; `calibrated` is what `ptq.pt` holds and `ptq` the

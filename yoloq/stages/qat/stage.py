@@ -27,7 +27,7 @@ from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.chart import draw_curves
 from yoloq.stages.qat.epochs import FIGURE
 from yoloq.stages.qat.fit import train
-from yoloq.stages.qat.setup import Tuning, train_files
+from yoloq.stages.qat.setup import QatSetup, train_files
 from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import earlier, finished, open_inputs
 from yoloq.train.parallel import Processes, processes
@@ -54,8 +54,8 @@ def run(config: QatConfig) -> StageResult:
     began = time.perf_counter()
     with processes(config.device, config.batch_size) as group:
         with group.first_before_others():
-            opened = open_tuning(config, group)
-        if not isinstance(opened, Tuning):
+            opened = open_setup(config, group)
+        if not isinstance(opened, QatSetup):
             return opened
         state = train(opened)
         with group.first_before_others():
@@ -66,7 +66,7 @@ def run(config: QatConfig) -> StageResult:
             return result
 
 
-def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
+def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     """Open and check everything that training starts from; or the result that is there already."""
     inputs = open_inputs(config)
     model = inputs.model
@@ -89,7 +89,7 @@ def open_tuning(config: QatConfig, group: Processes) -> Tuning | StageResult:
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done
-    return Tuning(
+    return QatSetup(
         inputs.without([Path(name) for name in baseline.notes["skipped"]]),
         config,
         group,
@@ -119,12 +119,12 @@ def load_unfused(config: QatConfig) -> nn.Module | None:
     return model.net
 
 
-def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
+def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
     """Write the best epoch's model, measure what was written, and write the result."""
-    config, inputs, best = tuning.config, tuning.inputs, state.extra["best"]
+    config, inputs, best = setup.config, setup.inputs, state.extra["best"]
     folder, decides = config.folder, FIGURE[config.best]
     start = state.extra["start"][decides]
-    quantized = with_outputs(tuning, best_model(tuning, state))
+    quantized = with_outputs(setup, best_model(setup, state))
     save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
     rows = state.rows()
     write_text(folder / TABLE, table(rows))
@@ -135,13 +135,13 @@ def finish(tuning: Tuning, state: RunState, began: float) -> StageResult:
     seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
     result = inputs.result(
         "qat",
-        tuning.key,
+        setup.key,
         [row],
         artifacts={"model": WEIGHTS, "table": TABLE, "curve": CURVE},
         seconds=seconds | {"total": time.perf_counter() - began},
         notes={
             "quantized": "ptq",
-            "quantized_key": tuning.ptq.key,
+            "quantized_key": setup.ptq.key,
             "policy": quantized.policy.to_json(),
             "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
             "epochs": rows,
@@ -161,24 +161,24 @@ def verdict(figure: str, start: float, best: dict[str, Any]) -> str:
     return f"qat: epoch {best['epoch']} is kept, {figure} {start:.4f} (PTQ) -> {best['value']:.4f}"
 
 
-def best_model(tuning: Tuning, state: RunState) -> QuantizedModel:
+def best_model(setup: QatSetup, state: RunState) -> QuantizedModel:
     """The plain quantized model of the best epoch; epoch 0 is PTQ's own."""
     kept = state.extra["best"]["net"]
     if kept is None:
-        return tuning.calibrated
+        return setup.calibrated
     state.average.net.load_state_dict(kept)
-    return settled(state.average.net, tuning.calibrated)
+    return settled(state.average.net, setup.calibrated)
 
 
-def with_outputs(tuning: Tuning, quantized: QuantizedModel) -> QuantizedModel:
+def with_outputs(setup: QatSetup, quantized: QuantizedModel) -> QuantizedModel:
     """The model with the ranges of its convolutions' outputs, observed on images of train."""
-    inputs, config = tuning.inputs, tuning.config
-    chosen = sample(tuning.pictures.files, OBSERVED, config.seed)
-    net = quantized.model.net.to(tuning.device)
+    inputs, config = setup.inputs, setup.config
+    chosen = sample(setup.pictures.files, OBSERVED, config.seed)
+    net = quantized.model.net.to(setup.device)
 
     def batches() -> Iterator[Tensor]:
         for batch in iterate(chosen, inputs.imgsz, config.batch_size, config.workers, []):
-            yield to_input(batch.images, tuning.device)
+            yield to_input(batch.images, setup.device)
 
     groups = [list(members) for members in quantized.placement.members.values()]
     seen = collect(net, groups, batches(), len(chosen), config.seed)
