@@ -19,8 +19,8 @@ from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.setup import read_pictures
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
+from yoloq.train.label_loss import loss_for
 from yoloq.train.loop import Health, Objective, Plan, supervised, take_step
-from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.parallel import Processes
 from yoloq.train.qat.distill import Distillation

@@ -12,7 +12,7 @@ from yoloq.base.errors import CheckpointError, UserError
 from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.heads.dfl import DflHead
 from yoloq.models.load import save_model
-from yoloq.train.losses import loss_for
+from yoloq.train.label_loss import loss_for
 from yoloq.train.qat.box_distance import detection_distance
 from yoloq.train.qat.distill import Distillation, Taps, relative_error
 from yoloq.train.qat.teacher import common_blocks, load_teacher

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from yoloq.stages.qat.setup import QatSetup
-from yoloq.train.losses import loss_for
+from yoloq.train.label_loss import loss_for
 from yoloq.train.qat.dampen import Dampening, growth
 from yoloq.train.qat.distill import Distillation
 from yoloq.train.qat.imitation import Imitation

@@ -22,8 +22,8 @@ from yoloq.stages.run import Inputs, finished, report_labels
 from yoloq.stages.train import TrainConfig
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
+from yoloq.train.label_loss import loss_for
 from yoloq.train.loop import Plan, fit, supervised
-from yoloq.train.losses import loss_for
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.samples import Pictures, Sizes, TrainBatch, batches, steps
 from yoloq.train.start import start_model
