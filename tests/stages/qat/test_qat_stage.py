@@ -33,6 +33,7 @@ from yoloq.quant.quantized import load_quantized
 from yoloq.stages.qat import epochs as qat_epochs
 from yoloq.stages.qat import fit
 from yoloq.stages.qat import stage as qat
+from yoloq.train.label_loss import LOSSES
 from yoloq.train.qat.objective import QatObjective
 from yoloq.train.qat.ranges import forget
 from yoloq.train.qat.student import make_student, settled
@@ -148,6 +149,18 @@ def test_a_finished_run_is_reused(
     assert run(tiny, whole) == 0
     assert "qat.json is up to date" in capsys.readouterr().err
     assert (whole / "run" / "qat.pt").stat().st_mtime_ns == before
+
+
+def test_a_head_without_a_loss_fails_before_the_work(
+    tiny: TinySet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delitem(LOSSES, "anchor")
+    assert run(tiny, tmp_path, "--loss", "task") == 2
+    assert "error: no loss is known for a head of kind 'anchor'" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "baseline.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from yoloq.stages.qat.fit import train
 from yoloq.stages.qat.setup import QatSetup, train_files
 from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import earlier, finished, open_inputs
+from yoloq.train.label_loss import loss_for
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.qat.student import settled
 from yoloq.train.qat.teacher import load_teacher
@@ -77,6 +78,8 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
     train_files(inputs, config)
+    if config.needs_labels:
+        loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
     read = {
