@@ -110,6 +110,23 @@ def test_mistakes_are_one_line(model: LoadedModel, train: tuple[Path, ...], tmp_
         yoloq.build(model, "tpu", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("array", "named"),
+    [
+        pytest.param(np.zeros((8, 8, 3), np.float32), r"float32 \(8, 8, 3\)", id="float"),
+        pytest.param(np.zeros((8, 8), np.uint8), r"uint8 \(8, 8\)", id="grey"),
+        pytest.param(np.zeros((2, 8, 8, 3), np.uint8), r"uint8 \(2, 8, 8, 3\)", id="batch"),
+        pytest.param(np.zeros((0, 8, 3), np.uint8), r"uint8 \(0, 8, 3\)", id="empty"),
+    ],
+)
+def test_an_array_that_is_no_image_is_named(
+    model: LoadedModel, tmp_path: Path, array: np.ndarray, named: str
+) -> None:
+    detector = yoloq.build(model, "torch", tmp_path, threads=1, imgsz=64)
+    with pytest.raises(DataError, match=rf"an image is {named}: give uint8"):
+        detector(array)
+
+
 def test_the_import_is_light() -> None:
     code = "import sys, yoloq; print([n for n in ('torch', 'onnx', 'numpy') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

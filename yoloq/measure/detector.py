@@ -53,7 +53,7 @@ class Detector:
             images: uint8 (H, W, 3) RGB or an image file, or a sequence of these.
 
         Raises:
-            DataError: a file cannot be read as an image.
+            DataError: a file cannot be read as an image, or an array is none.
         """
         if isinstance(images, list | tuple):
             return [self._boxes(image) for image in images]
@@ -75,6 +75,10 @@ def named(found: Candidates, names: Sequence[str]) -> list[Box]:
 
 def _pixels(image: Picture) -> Image:
     if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise DataError(
+                f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3) in the order RGB"
+            )
         return image
     pixels = read_image(Path(image))
     if pixels is None:
