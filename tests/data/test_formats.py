@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from yoloq.base.errors import DataError
 from yoloq.data import formats
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.formats import Format
@@ -37,7 +38,7 @@ def read_csv(source: Path, names, images):
 @pytest.fixture
 def csv(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Dataset:
     row = Format("csv", lambda source: source.suffix == ".csv", read_csv)
-    monkeypatch.setattr(formats, "FORMATS", (row, *formats.FORMATS))
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, row))
     return read_dataset(csv_set(tmp_path))
 
 
@@ -54,9 +55,45 @@ def test_its_labels_are_hashed_like_the_others(csv: Dataset) -> None:
     assert read_dataset(csv.file).sha256 != before
 
 
+def test_a_format_may_claim_a_folder_of_images(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file of labels for each image, which lies elsewhere and is hashed."""
+    file = csv_set(tmp_path)
+    file.write_text("val: val\nnames: [cat, dog]\n")
+
+    def boxes_of(source: Path, image: Path) -> Path:
+        return source.parent / "boxes" / f"{image.stem}.box"
+
+    def read(source: Path, names, images):
+        rows = [boxes_of(source, image).read_text().split() for image in images]
+        corners = [tuple(map(float, row)) for row in rows]
+        labels = [Label(i, 0, box, 100.0) for i, box in enumerate(corners) if box]
+        return collect(labels, images, source=source)
+
+    row = Format("boxes", lambda source: source.name == "val", read, file_of=boxes_of)
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, row))
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes" / "a.box").write_text("10 10 20 20")
+    (tmp_path / "boxes" / "b.box").write_text("")
+    dataset = read_dataset(file)
+    assert dataset.format("val").name == "boxes"
+    assert dataset.truth("val", dataset.images("val"))[0].boxes.tolist() == [[10, 10, 20, 20]]
+    before = dataset.sha256
+    (tmp_path / "boxes" / "b.box").write_text("0 0 10 10")
+    assert read_dataset(file).sha256 != before
+
+
+def test_named_annotations_are_never_passed_over(tmp_path: Path) -> None:
+    file = csv_set(tmp_path)  # labels.csv, which no format claims
+    dataset = read_dataset(file)
+    with pytest.raises(DataError, match=r"labels\.csv: is not a json file"):
+        dataset.truth("val", dataset.images("val"))
+
+
 @pytest.mark.parametrize(
     ("source", "name"),
-    [(None, "YOLO txt"), ("instances_val.json", "COCO json"), ("labels", "YOLO txt")],
+    [(None, "YOLO txt"), ("instances_val.json", "COCO json"), ("labels", "COCO json")],
 )
 def test_the_format_of_what_a_yaml_names(source: str | None, name: str) -> None:
     assert formats.format_of(source and Path(source)).name == name

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
-from yoloq.data.formats import Format, format_of
+from yoloq.data.formats import Format, claimant, format_of
 from yoloq.data.image_files import find, list_images, read_text, unique
 from yoloq.data.truth import LabelReport
 from yoloq.geometry.detections import GroundTruth
@@ -91,7 +91,8 @@ class Dataset:
                 name = image.relative_to(common).as_posix()
                 digest.update(f"\n{name} {_size(image)} ".encode())
                 if file_of is not None:
-                    digest.update(_contents(file_of(image)))
+                    source = self.annotations.get(split)
+                    digest.update(_contents(file_of(source, image)))
         for _, annotations in sorted(self.annotations.items()):
             digest.update(_contents(annotations))
         return digest.hexdigest()
@@ -190,7 +191,7 @@ def _imgsz(file: Path, document: Mapping[str, Any]) -> int | None:
 def _read_split(
     file: Path, document: Mapping[str, Any], root: Path, split: str
 ) -> tuple[tuple[Path, ...], Path | None]:
-    """Image files of a split, and its COCO json where it has one."""
+    """Image files of a split, and what its labels are in where a format claims it."""
     entries = document[split] if isinstance(document[split], list) else [document[split]]
     if not all(isinstance(entry, str) for entry in entries):
         raise DataError(f"{file}: `{split}` must be a folder, a list file, or a list of these")
@@ -198,16 +199,17 @@ def _read_split(
     given = document.get("annotations") or {}
     if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
         raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
-    listing = format_of(sources[0])
-    if listing.images is not None:
+    claiming = claimant(sources[0])
+    if claiming is not None and claiming.images is not None:
         if len(sources) > 1 or given.get(split):
             raise DataError(
-                f"{file}: `{split}` has several sources; a {listing.name} must be alone"
+                f"{file}: `{split}` has several sources; a {claiming.name} must be alone"
             )
-        return listing.images(sources[0], root, split), sources[0]
+        return claiming.images(sources[0], root, split), sources[0]
     images = unique(image for source in sources for image in list_images(source, root))
-    where = f"{file}: `annotations`"
-    return images, find(given[split], root, where) if given.get(split) else None
+    if given.get(split):
+        return images, find(given[split], root, f"{file}: `annotations`")
+    return images, sources[0] if claiming else None
 
 
 def _size(file: Path) -> int:

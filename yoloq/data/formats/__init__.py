@@ -20,23 +20,33 @@ class Format:
             stand in the sequence, and the report on them; a DataError where they do not fit.
         images: (what was claimed, the set's root, split) -> the images that it lists; None: it
             lists none.
-        file_of: image -> the file of its labels; None: all labels are in what was claimed.
+        file_of: (what was claimed or None, image) -> the file of its labels; None: all labels are
+            in what was claimed.
     """
 
     name: str
     claims: Callable[[Path], bool]
     read: Callable[[Path | None, Sequence[str], Sequence[Path]], tuple[GroundTruth, LabelReport]]
     images: Callable[[Path, Path, str], tuple[Path, ...]] | None = None
-    file_of: Callable[[Path], Path] | None = None
+    file_of: Callable[[Path | None, Path], Path] | None = None
 
 
-FORMATS = (
-    Format("COCO json", coco.claims, coco.read, images=coco.images_in),
-    Format("YOLO txt", lambda source: False, txt.read, file_of=txt.label_file),
+COCO = Format("COCO json", coco.claims, coco.read, images=coco.images_in)
+TXT = Format(
+    "YOLO txt", lambda source: False, txt.read, file_of=lambda source, image: txt.label_file(image)
 )
+FORMATS = (COCO, TXT)
+
+
+def claimant(source: Path) -> Format | None:
+    """The format that claims what a data yaml names."""
+    return next((each for each in FORMATS if each.claims(source)), None)
 
 
 def format_of(source: Path | None) -> Format:
-    """The format of what a data yaml names; without any, the labels lie beside the images."""
-    claiming = (each for each in FORMATS if source is not None and each.claims(source))
-    return next(claiming, FORMATS[-1])
+    """The format of a split's labels, by what a data yaml names for them.
+
+    Without any they lie beside the images. A file that no format claims is taken for a COCO json,
+    whatever its suffix.
+    """
+    return TXT if source is None else claimant(source) or COCO
