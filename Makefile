@@ -58,7 +58,7 @@ demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)
 
 test: $(READY) $(BINDINGS)
-	@$(PY) -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # TensorRT's bindings alone, without its libraries; where they cannot be had their tests skip
 $(BINDINGS): | $(READY)

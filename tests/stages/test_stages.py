@@ -14,6 +14,7 @@ from yoloq.base.config import parse
 from yoloq.base.errors import UserError
 from yoloq.engines import engine_row
 from yoloq.quant.quantized import load_quantized
+from yoloq.stages import run as opened
 from yoloq.stages.auto import stage as auto
 from yoloq.stages.demo import stage as demo
 from yoloq.stages.engine import stage as engine
@@ -77,6 +78,21 @@ def test_a_finished_stage_is_reused_and_force_redoes_it(
     assert file.stat().st_mtime_ns == before
     assert run("ptq", tiny.flags(finished_run, "--force")) == 0
     assert file.stat().st_mtime_ns > before
+
+
+def test_another_machine_times_anew_and_calibrates_nothing_anew(
+    finished_run: Path,
+    tiny: TinySet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(finished_run / "run", tmp_path / "run")
+    monkeypatch.setattr(opened, "cpu_model", lambda: "another")
+    for stage, reused in (("baseline", False), ("ptq", True)):
+        capsys.readouterr()
+        assert run(stage, tiny.flags(tmp_path)) == 0
+        assert (f"{stage}.json is up to date" in capsys.readouterr().err) is reused
 
 
 def test_changed_labels_make_a_stage_run_again(

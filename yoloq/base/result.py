@@ -10,6 +10,7 @@ from yoloq.base.errors import RunError
 from yoloq.base.files import sha256, sha256_text, write_text
 
 SCHEMA = 1
+MACHINE = "@"  # in a key: before the hash of the machine that times are of
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class StageResult:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    @property
+    def timeless_key(self) -> str:
+        """The key without the machine: what depends on the figures but not on the times has it."""
+        return self.key.partition(MACHINE)[0]
 
     def write(self, file: Path) -> None:
         """Write the file whole."""

@@ -11,7 +11,7 @@ from yoloq.base.config import DEFAULT_IMGSZ, StageConfig
 from yoloq.base.errors import DataError, RunError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import affinity, cpu_model, environment, isa_flags, versions
-from yoloq.base.result import Row, StageResult, hashes, input_key, read_result
+from yoloq.base.result import MACHINE, Row, StageResult, hashes, input_key, read_result
 from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset, read_dataset
 from yoloq.data.loader import check_imgsz
@@ -81,13 +81,11 @@ class Inputs:
             without: options that it does not depend on, or only through what `more` has.
             timed: it has times, which are those of this machine.
         """
-        if timed:
-            more["machine"] = machine(self.config.device)
         left = {*NOT_INPUTS, *without}
         options = {k: v for k, v in asdict(self.config).items() if k not in left}
         for name in ("weights", "data"):
             options.pop(name)  # their content counts, not their place
-        return input_key(
+        key = input_key(
             stage=stage,
             options=options,
             weights=self.model.sha256,
@@ -96,6 +94,7 @@ class Inputs:
             versions=package_versions(),
             **more,
         )
+        return key + MACHINE + input_key(**machine(self.config.device)) if timed else key
 
     def result(
         self, stage: str, key: str, rows: list[Row], artifacts: Mapping[str, str], **more: Any

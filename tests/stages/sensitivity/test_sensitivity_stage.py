@@ -19,6 +19,7 @@ from tiny_set import TinySet
 from yoloq.__main__ import main
 from yoloq.base.config import ROOT
 from yoloq.quant.quantized import load_quantized
+from yoloq.stages import run as opened
 from yoloq.stages.sensitivity.candidates import find_candidates
 from yoloq.stages.sensitivity.sweep import SwitchedNets
 
@@ -101,6 +102,21 @@ def test_a_finished_sweep_is_shown_again(
     assert sweep(tiny, swept, *flags, "--max-drop", "0.5", "--measure", "fidelity") == 0
     shown = capsys.readouterr()
     assert "up to date" in shown.err and "model.2" in shown.out
+
+
+def test_times_of_another_machine_are_taken_anew(
+    swept: Path, tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of the journal stay: they are not the machine's."""
+    shutil.copytree(swept / "run", tmp_path / "run")
+    monkeypatch.setattr(opened, "cpu_model", lambda: "another")
+    flags = ("--runs", "2", "--engine", "openvino", "--threads", "1", "--screen", "4", "--top", "5")
+    assert sweep(tiny, tmp_path, *flags, "--max-drop", "0.5", "--measure", "fidelity") == 0
+    files = [folder / "run" / "sensitivity.jsonl" for folder in (swept, tmp_path)]
+    before, after = ([json.loads(line) for line in file.open()] for file in files)
+    assert after[: len(before)] == before
+    (new,) = after[len(before) :]
+    assert new["part"] == "times" and new["taken"]["cpu"] == "another"
 
 
 @pytest.mark.parametrize("mode", ["leave-one-out", "one-at-a-time"])

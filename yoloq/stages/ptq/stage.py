@@ -50,7 +50,8 @@ def run(config: PtqConfig) -> StageResult:
     policy, placement = read_policy(config, inputs)
     chosen = calibration_images(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
-    key = inputs.key("ptq", without=IN_POLICY, baseline=baseline.key, policy=policy.to_json())
+    policy_json, subject = policy.to_json(), baseline.timeless_key
+    key = inputs.key("ptq", without=IN_POLICY, baseline=subject, policy=policy_json)
     done = finished(config.folder, "ptq", key, config.force)
     if done is not None:
         return done
@@ -65,7 +66,7 @@ def run(config: PtqConfig) -> StageResult:
         [row],
         artifacts={"model": "ptq.pt"},
         seconds=seconds | {"total": time.perf_counter() - began},
-        notes={"policy": policy.to_json(), "dead_channels": [asdict(item) for item in dead]},
+        notes={"policy": policy_json, "dead_channels": [asdict(item) for item in dead]},
     )
     result.write(config.folder / "ptq.json")
     return result

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -41,12 +41,16 @@ class Scored:
 
 @dataclass(frozen=True)
 class Timed:
-    """Milliseconds of each convolution on an engine, which gives the name, in int8 and in float."""
+    """Milliseconds of each convolution on an engine, which gives the name, in int8 and in float.
+
+    `taken` says on which machine and how.
+    """
 
     part: ClassVar[str] = "times"
 
     name: str
     costs: Mapping[str, tuple[float, float]]
+    taken: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,8 @@ class Journal:
         self.lines.append(line)
 
     def find(self, part: type[L], name: str) -> L | None:
-        """The line of a part of the sweep about a candidate."""
-        of_part = (line for line in self.lines if isinstance(line, part))
+        """The newest line of a part of the sweep about a candidate."""
+        of_part = (line for line in reversed(self.lines) if isinstance(line, part))
         return next((line for line in of_part if line.name == name), None)
 
     def line(self, part: type[L], name: str) -> L:

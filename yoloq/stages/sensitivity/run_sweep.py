@@ -20,7 +20,7 @@ from yoloq.models.to_input import to_input
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.row import BASELINE
-from yoloq.stages.run import Inputs, package_versions
+from yoloq.stages.run import Inputs, machine, package_versions
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.journal import Journal, Screened, Timed
@@ -66,18 +66,19 @@ def engine_costs(
     if not config.runs or engine.profile is None:
         say("no times: layers are ranked by accuracy alone")
         return None
+    threads = config.threads or len(affinity())
+    taken = machine(config.device) | {"threads": threads, "runs": config.runs}
     line = journal.find(Timed, engine.name)
-    if line is None:
+    if line is None or line.taken != taken:
         from yoloq.measure.layer_times import int8_costs, measure_layer_times
 
         source = Source(inputs.info, inputs.model, quantized, device=config.device)
-        threads = config.threads or len(affinity())
         times = measure_layer_times(
             engine, source, config.folder, config.device, threads, config.runs
         )
         assert times is not None
         costs = {name: (cost.int8_ms, cost.float_ms) for name, cost in int8_costs(times).items()}
-        line = Timed(engine.name, costs)
+        line = Timed(engine.name, costs, taken)
         journal.append(line)
     return line.costs
 
