@@ -13,12 +13,14 @@ from tiny_set import TinySet
 import yoloq
 from yoloq.__main__ import main
 from yoloq.base.config import ROOT
-from yoloq.base.errors import DataError, EngineError, PolicyError
+from yoloq.base.errors import CheckpointError, DataError, EngineError, PolicyError, UserError
 from yoloq.base.result import read_result
 from yoloq.data.dataset import read_dataset
+from yoloq.data.loader import sample
 from yoloq.measure.detector import Box, Detector
 from yoloq.models.load import LoadedModel
-from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.quantized import QuantizedModel, save_quantized
+from yoloq.stages.ptq import PtqConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -108,6 +110,44 @@ def test_mistakes_are_one_line(model: LoadedModel, train: tuple[Path, ...], tmp_
         yoloq.calibrate(model, train[:1], "best", engine="torch", imgsz=64)
     with pytest.raises(EngineError, match="--engine tpu: not one of auto"):
         yoloq.build(model, "tpu", tmp_path)
+
+
+def test_what_does_not_fit_is_one_line(
+    model: LoadedModel, quantized: QuantizedModel, tiny: TinySet, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match="--precisions int8: this model is float"):
+        yoloq.build(model, "torch", tmp_path, "int8", imgsz=64)
+    with pytest.raises(EngineError, match="--precisions fp8: torch runs fp32, bf16"):
+        yoloq.build(quantized, "torch", tmp_path, "fp8", imgsz=64)
+    with pytest.raises(UserError, match="imgsz 100: must be a multiple of the stride 32"):
+        yoloq.build(model, "torch", tmp_path, imgsz=100)
+    with pytest.raises(UserError, match="imgsz 100: must be a multiple of the stride 32"):
+        yoloq.evaluate(model, tiny.data, imgsz=100)
+    more = tiny.data.with_name("more.yaml")
+    more.write_text(tiny.data.read_text().replace("names: [", "names: [other, "))
+    with pytest.raises(DataError, match="has 3 classes, but the model has 2"):
+        yoloq.evaluate(model, more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_int8_file_is_not_taken_for_the_float_model(
+    quantized: QuantizedModel, tmp_path: Path
+) -> None:
+    file = tmp_path / "ptq.pt"
+    save_quantized(file, quantized)
+    with pytest.raises(CheckpointError, match="holds an int8 model"):
+        yoloq.load(file)
+    assert yoloq.load_quantized(file).policy == quantized.policy
+
+
+def test_images_are_drawn_as_the_stage_draws_them(
+    model: LoadedModel, train: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr("yoloq.quant.ptq.iterate", lambda files, *_: drawn.append(files) or ())
+    with pytest.raises(UserError, match="calibration failed"):
+        yoloq.calibrate(model, train[0].parent, engine="torch", imgsz=64, count=3)
+    assert drawn == [sample(train, 3, PtqConfig().seed)]
 
 
 @pytest.mark.parametrize(

@@ -24,62 +24,89 @@ if TYPE_CHECKING:
 
     Model = LoadedModel | QuantizedModel
 
-__all__ = ["build", "calibrate", "evaluate", "export", "load"]
+__all__ = ["build", "calibrate", "evaluate", "export", "load", "load_quantized"]
 
 
 def load(weights: str | Path) -> "LoadedModel":
     """The fused float model of a checkpoint: YOLOv5's, the ultralytics package's, or yoloq's own.
 
     Raises:
-        UserError: the file cannot be read, or is no detection model that yoloq knows.
+        UserError: the file cannot be read, holds an int8 model (`load_quantized` reads it), or is
+            no detection model that yoloq knows.
     """
+    from yoloq.base.errors import CheckpointError
     from yoloq.models.load import load_model
+    from yoloq.quant.quantized import is_quantized
 
-    return load_model(weights)
+    model = load_model(weights)
+    if is_quantized(model):
+        raise CheckpointError(f"{weights}: holds an int8 model; yoloq.load_quantized reads it")
+    return model
+
+
+def load_quantized(file: str | Path) -> "QuantizedModel":
+    """The int8 model in a `ptq.pt` or `qat.pt` of a run folder.
+
+    Raises:
+        UserError: the file cannot be read, or holds no int8 model.
+    """
+    from yoloq.quant.quantized import load_quantized
+
+    return load_quantized(Path(file))
 
 
 def calibrate(
     model: "LoadedModel",
     images: str | Path | Sequence[str | Path],
-    calibrator: str = "mse",
+    calibrator: str = "",
     policy: "Policy | None" = None,
     *,
     engine: str = "auto",
     imgsz: int = 0,
+    count: int = 0,
 ) -> "QuantizedModel":
     """The int8 model: quantizers placed by the policy, ranges from the images.
 
     Args:
         model: the float model; it stays as it is.
-        images: a folder, a list file, or image files; a hundred are enough.
-        calibrator: how a range follows from statistics.
+        images: a folder, a list file, or image files.
+        calibrator: how a range follows from statistics; empty: as `make ptq` does.
         policy: where quantizers go; None: that of `make ptq` for the engine.
         engine: the engine whose placement the default takes.
         imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+        count: how many of the images are drawn; 0: as many as `make ptq` does.
 
     Raises:
         UserError: an image list, the calibrator or the policy cannot be used.
     """
-    from yoloq.base.config import DEFAULT_IMGSZ
     from yoloq.data.image_files import files_of
-    from yoloq.data.loader import iterate
-    from yoloq.models.to_input import to_input
-    from yoloq.quant.observer import collect
-    from yoloq.quant.ptq import calibrate_model
+    from yoloq.data.loader import sample
+    from yoloq.engines.predictor import ModelInfo
+    from yoloq.quant.policy import resolve
+    from yoloq.quant.ptq import calibrate_model, check_calibrator, collect_from_images
     from yoloq.quant.trace import sibling_groups, trace
     from yoloq.stages.ptq import PtqConfig
     from yoloq.stages.ptq.stage import policy_of_flags
 
-    files, ops = files_of(images), trace(model.net)
-    policy = policy or policy_of_flags(PtqConfig(engine=engine), model)
-    batches = iterate(files, imgsz or model.imgsz or DEFAULT_IMGSZ, batch_size=16)
-    inputs = (to_input(batch.images) for batch in batches)
-    collected = collect(model.net, sibling_groups(ops), inputs, len(files))
-    return calibrate_model(model, policy, collected, calibrator, ops)[0]
+    usual = PtqConfig(engine=engine)
+    calibrator = calibrator or usual.calibrator
+    check_calibrator(calibrator)
+    files = sample(files_of(images), count or usual.images, usual.seed)
+    size, ops = ModelInfo.of(model, imgsz).imgsz, trace(model.net)
+    policy = policy or policy_of_flags(usual, model)
+    placement = resolve(policy, ops)
+    groups = sibling_groups(ops)
+    collected = collect_from_images(model, files, size, groups=groups, batch_size=usual.batch_size)
+    return calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
 
 
 def evaluate(
-    model: "Model | Detector", data: str | Path, *, limit: int = 0, imgsz: int = 0
+    model: "Model | Detector",
+    data: str | Path,
+    *,
+    limit: int = 0,
+    imgsz: int = 0,
+    device: str = "auto",
 ) -> "Figures":
     """mAP on the `val` split of a data yaml, of a model in PyTorch or of a built engine.
 
@@ -87,9 +114,10 @@ def evaluate(
         limit: the first N images; 0: all.
         imgsz: image size in pixels; 0: that of the data yaml, else of the checkpoint, else 640; an
             engine has its own.
+        device: where a model in PyTorch runs; it stays where it is.
 
     Raises:
-        UserError: the data set cannot be used.
+        UserError: the data set cannot be used, or is not the model's.
     """
     from yoloq.data.dataset import read_dataset
     from yoloq.engines.torch import predictor_of
@@ -99,7 +127,7 @@ def evaluate(
     dataset = read_dataset(data)
     if isinstance(model, Detector):
         return figures(model.predictor, dataset, limit)
-    return figures(predictor_of(model, imgsz or dataset.imgsz or 0), dataset, limit)
+    return figures(predictor_of(model, imgsz or dataset.imgsz or 0, device), dataset, limit)
 
 
 def export(model: "Model", file: str | Path, engine: str = "openvino", *, imgsz: int = 0) -> Path:
@@ -134,6 +162,7 @@ def build(
     Raises:
         UserError: the engine's package or the device is missing, or it does not run the model.
     """
+    from yoloq.base.errors import EngineError
     from yoloq.base.machine import affinity
     from yoloq.engines import get_engine
     from yoloq.engines.source import Source
@@ -142,6 +171,11 @@ def build(
     row = get_engine(engine, device)
     source, usual = Source.of(model, imgsz, device)
     precision = precision or usual
+    row.check_precision(precision, device)
+    if precision == "int8" != usual:
+        raise EngineError("--precisions int8: this model is float; yoloq.calibrate it first")
+    if row.calibrates(precision):
+        raise EngineError(f"--precisions {precision}: needs images; make engine calibrates it")
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = row.make(source, precision, Path(folder))
     return Detector(row.load(file, precision, device, threads or len(affinity())))

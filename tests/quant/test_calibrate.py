@@ -88,7 +88,7 @@ def test_missing_statistics_name_the_convolution() -> None:
     quantized = quantize_model(model, EVERYTHING)
     left = {n: s for n, s in statistics().inputs.items() if n != "model.3.conv"}
     with pytest.raises(ValueError, match=r"model\.3\.conv"):
-        calibrate(model.net, quantized.placement, left)
+        calibrate(model.net, quantized.placement, left, "mse")
 
 
 def test_uncalibrated_ranges_are_refused_by_name() -> None:

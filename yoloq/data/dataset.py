@@ -46,6 +46,22 @@ class Dataset:
             raise DataError(f"{self.file}: has no `{split}`; add the folder of its images")
         return self.splits[split]
 
+    def check_classes(self, count: int, model: str = "the model", named: str = "") -> None:
+        """Find a set that is not a model's.
+
+        Args:
+            count: classes of the model.
+            model, named: what an error calls the model and the set.
+
+        Raises:
+            DataError: they have different numbers of classes.
+        """
+        if count != len(self.names):
+            raise DataError(
+                f"{named or self.file}: has {len(self.names)} classes, but {model} has {count}; "
+                "give the data set that the checkpoint was trained for"
+            )
+
     def format(self, split: str) -> Format:
         """How the labels of a split are written."""
         return format_of(self.annotations.get(split))

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from yoloq.base.errors import EngineError
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Graph, Source
@@ -111,6 +112,18 @@ class Engine:
         """
         lowered = None if self.lower is None else self.lower(source, precision)
         return Graph(source, precision, lowered)
+
+    def check_precision(self, precision: str, device: str) -> None:
+        """Find what it does not run.
+
+        Raises:
+            EngineError: it does not run the precision on the device, or the device is not there.
+        """
+        native = self.precisions(device)
+        if precision not in native:
+            raise EngineError(
+                f"--precisions {precision}: {self.name} runs {', '.join(native)} here"
+            )
 
     def make(self, source: Source, precision: str, folder: Path) -> Path:
         """Lower and build."""

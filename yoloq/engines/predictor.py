@@ -8,7 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.base.config import DEFAULT_IMGSZ
+from yoloq.data.loader import check_imgsz
 from yoloq.models.heads import Head, head_from_json
+from yoloq.models.load import LoadedModel
 
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
 
@@ -22,6 +25,21 @@ class ModelInfo:
     imgsz: int
     conf: float = 0.25
     iou: float = 0.45
+
+    @staticmethod
+    def of(model: LoadedModel, imgsz: int = 0) -> "ModelInfo":
+        """That of a model.
+
+        Args:
+            imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+
+        Raises:
+            UserError: the size is no multiple of the stride.
+        """
+        size = imgsz or model.imgsz or DEFAULT_IMGSZ
+        return ModelInfo(
+            model.head, model.names, check_imgsz(size, max(model.head.strides), "imgsz")
+        )
 
     def to_json(self) -> str:
         """One JSON text."""

@@ -10,7 +10,6 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
 from yoloq.engines.options import BuildOptions
@@ -40,11 +39,11 @@ class Exports:
     """The float graphs of a run's networks: each is exported once, whoever asks for it."""
 
     def __init__(self) -> None:
-        self.graphs: dict[tuple[int, int], tuple[nn.Module, FloatGraph]] = {}
+        self.graphs: dict[tuple[int, int, int], tuple[nn.Module, FloatGraph]] = {}
 
     def of(self, net: nn.Module, imgsz: int, batch: int, ops: Sequence[Op]) -> FloatGraph:
         """The graph of a network for a number of images; `ops` is the network's trace."""
-        key = (id(net), batch)
+        key = (id(net), imgsz, batch)
         if key not in self.graphs:  # with the network, so that its id stays its own
             self.graphs[key] = (net, export_float(net, imgsz, batch, ops))
         return self.graphs[key][1]
@@ -83,6 +82,9 @@ class Source:
 
         Args:
             imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+
+        Raises:
+            UserError: the size is no multiple of the stride.
         """
         if isinstance(model, QuantizedModel):
             quantized, precision = model, "int8"
@@ -90,9 +92,7 @@ class Source:
         else:
             own = replace(model, net=copy.deepcopy(model.net))
             quantized, precision, plain = quantize_model(own, Policy(())), "fp32", model
-        size = imgsz or plain.imgsz or DEFAULT_IMGSZ
-        info = ModelInfo(plain.head, plain.names, size)
-        return Source(info, plain, quantized, device=device), precision
+        return Source(ModelInfo.of(plain, imgsz), plain, quantized, device=device), precision
 
     def net(self, precision: str) -> nn.Module:
         """The network of a precision."""

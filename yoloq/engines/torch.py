@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.engines.base import Engine, Watch
 from yoloq.engines.predictor import METADATA, ModelInfo
@@ -70,12 +69,16 @@ def predictor_of(
 
     Args:
         imgsz: image size in pixels; 0: that of the checkpoint, else 640.
+
+    Raises:
+        UserError: the size is no multiple of the stride, or the device is not there.
     """
     quantized = isinstance(model, QuantizedModel)
     loaded = model.model if isinstance(model, QuantizedModel) else model
-    size = imgsz or loaded.imgsz or DEFAULT_IMGSZ
-    info = ModelInfo(loaded.head, loaded.names, size)
-    return TorchPredictor(loaded.net, info, torch_device(device), "int8" if quantized else "fp32")
+    where, net = torch_device(device), loaded.net
+    if next(net.parameters()).device != where:
+        net = copy.deepcopy(net)  # the caller's stays where it is
+    return TorchPredictor(net, ModelInfo.of(loaded, imgsz), where, "int8" if quantized else "fp32")
 
 
 def load(file: Path, precision: str, device: str, threads: int) -> TorchPredictor:

@@ -72,9 +72,11 @@ def figures(predictor: Predictor, dataset: Dataset, limit: int = 0) -> Figures:
     """Accuracy on the first `limit` images of `val`; 0: on all.
 
     Raises:
-        DataError: no image can be read, or the labels cannot be used.
+        DataError: no image can be read, the labels cannot be used, or the set has another number
+            of classes.
     """
     images, info = dataset.images("val")[: limit or None], predictor.model
+    dataset.check_classes(len(info.names))
     found = detect(predictor, images, imgsz=info.imgsz)
     truth, _ = dataset.truth("val", images)
     result = score(truth, found, len(info.names))

@@ -26,7 +26,7 @@ def calibrate(
     net: nn.Module,
     placement: Placement,
     statistics: Mapping[str, Statistics],
-    calibrator: str = "mse",
+    calibrator: str,
 ) -> list[DeadChannels]:
     """Set the range of every quantizer that `placement.apply` put into `net`.
 

@@ -1,24 +1,80 @@
 """From a float model to a calibrated one: the steps of PTQ, in order."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from yoloq.base.errors import PolicyError
+from torch import Tensor
+
+from yoloq.base.errors import PolicyError, UserError
+from yoloq.base.say import progress, say
+from yoloq.data.loader import iterate
 from yoloq.models.load import LoadedModel
+from yoloq.models.to_input import to_input
 from yoloq.quant.calibrate import DeadChannels, calibrate
 from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.observer import Collected
+from yoloq.quant.observer import Collected, collect
 from yoloq.quant.policy import Placement, Policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
 from yoloq.quant.trace import Op
+
+
+def check_calibrator(name: str) -> None:
+    """Find a slip in the name of a calibrator.
+
+    Raises:
+        PolicyError: there is none of that name.
+    """
+    if name not in CALIBRATORS:
+        raise PolicyError(f"calibrator {name!r}: not one of {', '.join(CALIBRATORS)}")
+
+
+def collect_from_images(
+    model: LoadedModel,
+    files: Sequence[Path],
+    imgsz: int,
+    *,
+    groups: list[list[str]],
+    batch_size: int,
+    workers: int = 0,
+    seed: int = 0,
+    named: str = "the model",
+) -> Collected:
+    """One pass over calibration images, where the network is; shows its progress.
+
+    Args:
+        imgsz: side of the square in pixels.
+        groups: of convolutions that read one tensor.
+        workers: processes that decode; 0 decodes in this one.
+        named: what an error calls the model.
+
+    Raises:
+        UserError: no image can be read, or the network gives numbers that are not finite.
+    """
+    device = next(model.net.parameters()).device
+    skipped: list[Path] = []
+    with progress("calibrate", len(files)) as advance:
+
+        def batches() -> Iterator[Tensor]:
+            for batch in iterate(files, imgsz, batch_size, workers, skipped):
+                yield to_input(batch.images, device)
+                advance(len(batch.images))
+
+        try:
+            collected = collect(model.net, groups, batches(), len(files), seed)
+        except ValueError as error:
+            raise UserError(f"{named}: calibration failed: {error}") from None
+    if skipped:
+        say(f"calibration: {len(skipped)} of {len(files)} images cannot be read: {skipped[0]}")
+    return collected
 
 
 def calibrate_model(
     model: LoadedModel,
     policy: Policy,
     collected: Collected,
-    calibrator: str = "mse",
+    calibrator: str,
     ops: Sequence[Op] | None = None,
     placement: Placement | None = None,
 ) -> tuple[QuantizedModel, list[DeadChannels]]:
@@ -32,9 +88,8 @@ def calibrate_model(
     Raises:
         PolicyError: a pattern of the policy matches no convolution, or the calibrator is not known.
     """
-    if calibrator not in CALIBRATORS:
-        raise PolicyError(f"calibrator {calibrator!r}: not one of {', '.join(CALIBRATORS)}")
-    own = replace(model, net=copy.deepcopy(model.net))
+    check_calibrator(calibrator)
+    own = replace(model, net=copy.deepcopy(model.net).cpu())  # its file opens on any machine
     quantized = quantize_model(own, policy, ops, placement)
     dead = calibrate(own.net, quantized.placement, collected.inputs, calibrator)
     return replace(quantized, outputs=collected.outputs), dead

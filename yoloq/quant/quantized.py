@@ -67,6 +67,11 @@ def save_quantized(file: Path, quantized: QuantizedModel, **extra: Any) -> None:
     save_model(file, quantized.model, quantization=quantization, **extra)
 
 
+def is_quantized(model: LoadedModel) -> bool:
+    """Whether the file of a model says how it is quantized."""
+    return "quantization" in model.extra
+
+
 def load_quantized(file: Path, ops: Sequence[Op] | None = None) -> QuantizedModel:
     """Read what `save_quantized` wrote.
 
@@ -77,7 +82,7 @@ def load_quantized(file: Path, ops: Sequence[Op] | None = None) -> QuantizedMode
         CheckpointError: the file is another one, or damaged.
     """
     model = load_model(file)
-    if "quantization" not in model.extra:
+    if not is_quantized(model):
         raise CheckpointError(f"{file}: holds no quantized model; make it with `make ptq`")
     extra = {key: value for key, value in model.extra.items() if key != "quantization"}
     try:

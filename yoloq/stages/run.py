@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from yoloq.base.config import DEFAULT_IMGSZ, StageConfig
-from yoloq.base.errors import DataError, RunError
+from yoloq.base.errors import RunError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import affinity, cpu_model, environment, isa_flags, versions
 from yoloq.base.result import MACHINE, Row, StageResult, hashes, input_key, read_result
@@ -142,11 +142,7 @@ def open_inputs(config: StageConfig) -> Inputs:
     model = load_model(config.weights)
     dataset = read_dataset(config.data)
     imgsz = image_size(config, dataset, model)
-    if len(dataset.names) != len(model.names):
-        raise DataError(
-            f"{config.data}: has {len(dataset.names)} classes, but {config.weights} has "
-            f"{len(model.names)}; give the data set that the checkpoint was trained for"
-        )
+    dataset.check_classes(len(model.names), str(config.weights), str(config.data))
     images = dataset.images("val")
     return Inputs(config, model, dataset, imgsz, images[: config.limit or None])
 

@@ -248,7 +248,7 @@ def test_reuse_is_exact_on_the_official_network(coco_mini: Path, tmp_path: Path)
     groups = sibling_groups(trace(model.net))
     collected = collect(model.net, groups, [images], 2)
     quantized = quantize_model(model, default_policy(conv_layers(model.net), **USUAL))
-    calibrate(model.net, quantized.placement, collected.inputs)
+    calibrate(model.net, quantized.placement, collected.inputs, "mse")
     variants = SwitchedNets(model.net, quantized.placement, "leave-one-out")  # type: ignore[arg-type]
     plain = variants.frontier([images], 0, 10**9, tmp_path)
     reused = variants.frontier([images], 2, 0, tmp_path)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from yoloq.base.errors import EngineError, RunError, UserError
+from yoloq.base.errors import RunError, UserError
 from yoloq.base.machine import has_vnni, isa_flags
 from yoloq.base.result import StageResult
 from yoloq.base.say import say, warn
@@ -223,12 +223,9 @@ def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
     Raises:
         EngineError: the engine does not run one of them on this device.
     """
-    native = engine.precisions(config.device)
     for precision in config.precisions:
-        if precision not in native:
-            raise EngineError(
-                f"--precisions {precision}: {engine.name} runs {', '.join(native)} here"
-            )
+        engine.check_precision(precision, config.device)
+    native = engine.precisions(config.device)
     return tuple(name for name in native if not config.precisions or name in config.precisions)
 
 

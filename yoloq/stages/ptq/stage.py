@@ -2,27 +2,23 @@
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import torch
-
 from yoloq.base.config import StageConfig
-from yoloq.base.errors import CheckpointError, PolicyError, UserError
+from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
-from yoloq.base.say import progress, say, warn
-from yoloq.data.loader import iterate, sample
+from yoloq.base.say import say, warn
+from yoloq.data.loader import sample
 from yoloq.engines import engine_row
 from yoloq.models.load import LoadedModel
-from yoloq.models.to_input import to_input
 from yoloq.quant.amax_by_hand import resolve_amax, set_amax
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels
-from yoloq.quant.observer import Collected, collect
+from yoloq.quant.observer import Collected
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
-from yoloq.quant.ptq import calibrate_model
+from yoloq.quant.ptq import calibrate_model, collect_from_images
 from yoloq.quant.quantized import QuantizedModel, save_quantized
 from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
@@ -209,22 +205,16 @@ def statistics(
     if cached is not None:
         say(f"calibration: {file} holds the statistics of these {len(chosen)} images")
         return cached
-    device = torch_device(config.device)
-    net = inputs.model.net.to(device)
-    skipped: list[Path] = []
-    with progress("calibrate", len(chosen)) as advance:
-
-        def batches() -> Iterator[torch.Tensor]:
-            loader = iterate(chosen, inputs.imgsz, config.batch_size, config.workers, skipped)
-            for batch in loader:
-                yield to_input(batch.images, device)
-                advance(len(batch.images))
-
-        try:
-            collected = collect(net, groups, batches(), len(chosen), config.seed)
-        except ValueError as error:
-            raise UserError(f"{config.weights}: calibration failed: {error}") from None
-    if skipped:
-        say(f"calibration: {len(skipped)} of {len(chosen)} images cannot be read: {skipped[0]}")
+    inputs.model.net.to(torch_device(config.device))
+    collected = collect_from_images(
+        inputs.model,
+        chosen,
+        inputs.imgsz,
+        groups=groups,
+        batch_size=config.batch_size,
+        workers=config.workers,
+        seed=config.seed,
+        named=str(config.weights),
+    )
     save_statistics(file, collected, key)
     return collected
