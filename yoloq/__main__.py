@@ -51,7 +51,7 @@ def run(stage: str, arguments: Sequence[str]) -> Any:
     name = stage.replace("-", "_")
     if name not in STAGES:
         raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
-    config = parse(options_of(name), arguments, f"yoloq {stage}")
+    config = parse(options_of(name), arguments, f"python -m yoloq {name.replace('_', '-')}")
     return importlib.import_module(f"yoloq.stages.{name}.stage").run(config)
 
 

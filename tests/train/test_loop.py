@@ -196,6 +196,15 @@ def test_the_first_step_that_is_not_finite_is_named(kind):
     assert found == (cpu if kind is Health else ["", "", "", named, named])
 
 
+def test_a_step_that_lies_behind_blames_no_layer():
+    health = OfGpu(replace(plan(), steps=5), "epoch 3")
+    late = []
+    for value in (1.0, math.nan, 1.0, 1.0):
+        health.failed(torch.tensor(value))
+        late.append(health.is_late)
+    assert late == [False, False, True, True]
+
+
 def test_a_gpu_is_not_waited_for_in_every_step(tmp_path, monkeypatch):
     read = []
     monkeypatch.setattr(loop, "Health", OfGpu)

@@ -69,8 +69,12 @@ def has_gpu() -> bool:
         return torch.cuda.is_available()
 
 
-def why_no_gpu() -> str:
-    """What keeps torch from an NVIDIA GPU, and what mends it, in one line."""
+def why_no_gpu(driver: str = "") -> str:
+    """What keeps torch from an NVIDIA GPU, and what mends it, in one line.
+
+    Args:
+        driver: which one is needed, where torch's own need is not all.
+    """
     import torch
 
     if torch.version.cuda is None:
@@ -80,7 +84,7 @@ def why_no_gpu() -> str:
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split(". ")[0].split())
         if "too old" in reason:
-            return f"{reason}; update it to r580 or newer for TensorRT 11.x"
+            return f"{reason}; update it{driver}"
         return f"torch cannot use an NVIDIA GPU ({reason})"
     return "torch sees no NVIDIA GPU"
 

@@ -178,7 +178,7 @@ def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx
 
 
 def _spread_to_sources(graph: gs.Graph, affines: dict[str, Affine]) -> None:
-    """Give what Concat, MaxPool and Resize read the range of what they write: rounded once."""
+    """Give what values are moved from the range of where they go: they are rounded once."""
     for node in reversed(graph.nodes):  # against the order of the forward pass
         for tensor in _moved_by(node) if node.outputs[0].name in affines else ():
             affines.setdefault(tensor.name, affines[node.outputs[0].name])
@@ -210,5 +210,6 @@ def asymmetric(low: float, high: float) -> Affine:
 def _spread_to_results(graph: gs.Graph, affines: dict[str, Affine]) -> None:
     """Give pooled and resized tensors the range of their source: int8 kernels pass it on."""
     for node in graph.nodes:  # in the order of the forward pass
-        if node.op in ("MaxPool", "Resize") and node.inputs[0].name in affines:
-            affines[node.outputs[0].name] = affines[node.inputs[0].name]
+        for tensor in _moved_by(node) if node.op != "Concat" else ():
+            if tensor.name in affines:
+                affines[node.outputs[0].name] = affines[tensor.name]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import UserError
 from yoloq.models.to_input import scaled
-from yoloq.train.finite import describe_divergence
+from yoloq.train.finite import REMEDY, describe_divergence
 from yoloq.train.optimizer import Schedule, set_learning_rate
 from yoloq.train.progress import EpochProgress
 from yoloq.train.samples import TrainBatch
@@ -90,13 +90,16 @@ def take_step(
     """One step of the optimizer on a batch; returns the loss's parts.
 
     Raises:
-        UserError: loss, gradient or weights are not finite; names the step and the layer.
+        UserError: loss, gradient or weights are not finite; names the step, and the layer where
+            it is noticed in that step.
     """
     value, parts = objective(batch)
     state.optimizer.zero_grad()
     value.backward()
     norm = gradient_norm(state.net)
     if place := health.failed(value.detach() + norm + weight_norm(state.net)):
+        if health.is_late:  # the weights are those of a later step
+            raise UserError(f"loss, gradient or weights are not finite in {place}; {REMEDY}")
         raise UserError(describe_divergence(state.net, batch.images, place))
     nn.utils.clip_grads_with_norm_(state.net.parameters(), plan.clip, norm)
     state.optimizer.step()
@@ -155,6 +158,11 @@ class Health:
     def is_read(self) -> bool:
         """Whether this step is one in which the GPU is waited for."""
         return self.step % self.every == 0 or self.step == self.last
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the first step that was not finite lies behind."""
+        return float(self.first) < self.step
 
     def failed(self, sound: Tensor) -> str:
         """Which step was the first that was not finite; empty if none was, or none is known yet.

@@ -16,7 +16,7 @@ from yoloq.measure.compare import LayerError
 from yoloq.models import FAMILIES
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
-from yoloq.stages.diagnose.against import NamedEngine, compare_engines, open_variant, read_variant
+from yoloq.stages.diagnose.against import NamedEngine, compare_engines, open_engine, read_engine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,7 +99,7 @@ def test_intermediates_have_the_shapes_and_values_of_the_module(
         with torch.inference_mode():
             net(as_input(IMAGES[1:2]))
         handle.remove()
-    watch = open_variant(family_source, NamedEngine(name, "fp32"), layers, 1)
+    watch = open_engine(family_source, NamedEngine(name, "fp32"), layers, 1)
     first = watch(IMAGES[1:2])
     kept = {layer: first[layer].copy() for layer in layers}
     watch(IMAGES[:1])
@@ -162,10 +162,10 @@ def test_policy_that_is_only_simulated() -> None:
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_variants_are_read(name: str) -> None:
-    assert read_variant(name) == NamedEngine(name, "int8")
+    assert read_engine(name) == NamedEngine(name, "int8")
     for precision in get_engine(name).precisions("cpu"):
         variant = NamedEngine(name, precision)
-        assert read_variant(str(variant)) == variant
+        assert read_engine(str(variant)) == variant
 
 
 @pytest.mark.parametrize(
@@ -177,4 +177,4 @@ def test_variants_are_read(name: str) -> None:
 )
 def test_unknown_variants_list_the_known_ones(text: str, message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        read_variant(text)
+        read_engine(text)

@@ -84,7 +84,7 @@ def test_dampening_against_numpy(spec: QuantSpec) -> None:
     value.backward()
     scale = 1 / spec.qmax
     distance = weights - np.rint(weights / scale) * scale
-    assert float(value) == pytest.approx((distance**2).sum(), rel=1e-3)
+    assert value.item() == pytest.approx((distance**2).sum(), rel=1e-3)
     np.testing.assert_allclose(net.conv.weight.grad.view(-1), 2 * distance, atol=1e-6)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from yoloq.base.files import sha256_text
 from yoloq.base.say import warn
 from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, NodeTime
-from yoloq.engines.options import IMPLICIT, BuildOptions
+from yoloq.engines.options import IMPLICIT
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Graph, Source
 from yoloq.engines.tensorrt.bindings import (
@@ -21,7 +21,7 @@ from yoloq.engines.tensorrt.bindings import (
     one_line,
     tensorrt,
 )
-from yoloq.engines.tensorrt.job import check_given, check_names, check_options
+from yoloq.engines.tensorrt.job import calibrator_of, check_given, check_names, check_options
 from yoloq.engines.tensorrt.manifest import Manifest, capability, gpu_name, write_engine
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.engines.tensorrt.plan import build_plan
@@ -91,7 +91,7 @@ def manifest(source: Source, precision: str, version: str, device: torch.device)
         capability=capability(device),
         batch=source.options.batch,
         max_batch=source.options.max_batch,
-        options=asdict(source.options),
+        options=asdict(source.options) | {"calibrator": calibrator_of(source.options)},
     )
 
 
@@ -113,6 +113,10 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
     return profile(file, precision, device, threads, runs)
 
 
+OPTIONS = (  # names of `BuildOptions`
+    *("batch", "max_batch", "workspace", "tf32", "level"),
+    *("calibrator", "fp16_layers", "ranges"),
+)
 ENGINE = Engine(
     "tensorrt",
     precisions,
@@ -128,7 +132,7 @@ ENGINE = Engine(
     devices=("cuda",),
     install=INSTALL,
     compiler=Compiler(
-        tuple(field.name for field in fields(BuildOptions)),
+        OPTIONS,
         check_device=gpu,
         check=check,
         check_names=check_names,

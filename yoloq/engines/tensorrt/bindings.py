@@ -17,6 +17,7 @@ INSTALL = (
     f"{PIP} tensorrt (11.x: CUDA 13, driver r580 or newer) or tensorrt-cu12==10.16.1.11 (driver "
     "r535 or newer)"
 )
+DRIVER = " to r580 or newer for TensorRT 11.x"
 OTHERS = "--engine openvino and onnxruntime run on the CPU"
 KEPT = 50  # messages of each kind
 LONGEST = 300  # characters of a message of TensorRT's in an error text
@@ -143,7 +144,7 @@ def gpu(device: str) -> torch.device:
     if device == "cpu":
         raise EngineError(f"--device cpu: the tensorrt engine needs an NVIDIA GPU; {OTHERS}")
     if not has_gpu():
-        raise EngineError(f"--device {device}: {why_no_gpu()}; {OTHERS}")
+        raise EngineError(f"--device {device}: {why_no_gpu(DRIVER)}; {OTHERS}")
     return torch.device("cuda", torch_device(device).index or 0)
 
 

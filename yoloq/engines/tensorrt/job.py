@@ -21,6 +21,11 @@ from yoloq.quant.policy import check_patterns, matches
 CALIBRATOR = "entropy"  # the default, which the course had
 
 
+def calibrator_of(options: BuildOptions) -> str:
+    """How TensorRT calibrates implicit INT8."""
+    return options.calibrator or CALIBRATOR
+
+
 @dataclass(frozen=True)
 class Job:
     """What one build reads and where it keeps what a later one can use.
@@ -50,7 +55,7 @@ class Job:
     @property
     def calibrator(self) -> str:
         """How TensorRT calibrates implicit INT8."""
-        return self.options.calibrator or CALIBRATOR
+        return calibrator_of(self.options)
 
 
 FLAGS = {"calibrator": "--calibrator", "fp16_layers": "--fp16-layers", "ranges": "--ranges"}

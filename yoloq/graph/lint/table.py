@@ -12,8 +12,7 @@ from typing import Literal
 import onnx
 
 from yoloq.base.errors import UserError
-from yoloq.graph.lint import TARGETS, groups, integers, structure, typed, values
-from yoloq.graph.lint import pairs as placement
+from yoloq.graph.lint import TARGETS, groups, integers, pairs, structure, typed, values
 from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.valid import DamagedError
 
@@ -138,43 +137,41 @@ RULES = (
     LintRule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
     LintRule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
     LintRule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
-    LintRule(
-        "half-quantized", "warning", (*TENSORRT, *OPENVINO), placement.half_quantized, BOTH_SIDES
-    ),
+    LintRule("half-quantized", "warning", (*TENSORRT, *OPENVINO), pairs.half_quantized, BOTH_SIDES),
     LintRule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
     LintRule(
         "before-activation",
         "warning",
         (*TENSORRT, *OPENVINO),
-        placement.before_activation,
+        pairs.before_activation,
         "quantize behind the activation, at the input of the next convolution",
     ),
     LintRule(
         "inside-silu",
         "warning",
         (*TENSORRT, *OPENVINO),
-        placement.inside_silu,
+        pairs.inside_silu,
         "quantize behind SiLU's Mul, at the input of the next convolution",
     ),
     LintRule(
         "two-scales",
         "warning",
         TARGETS,
-        placement.two_scales,
+        pairs.two_scales,
         "share one pair among all its readers",
     ),
     LintRule(
         "sibling-scales",
         "warning",
         TARGETS,
-        placement.sibling_scales,
+        pairs.sibling_scales,
         "share one pair among the convolutions",
     ),
     LintRule(
         "float-residual",
         "warning",
         TENSORRT,
-        placement.float_residual,
+        pairs.float_residual,
         "let the Q/DQ of the bottleneck's input serve the Add as well",
     ),
     LintRule("unequal-scales", "warning", TENSORRT, groups.unequal_scales, SHARE),

@@ -1,7 +1,7 @@
 """Classic anchor-based YOLOv5 (v5.0 to v7.0): the network that a model yaml describes.
 
 Parameter names follow the published checkpoints, so that a state dict of the official files loads
-as it is. The forward pass ends at the raw head: decoding lives in `heads.py`.
+as it is. The forward pass ends at the raw head: decoding lives in `models/heads/`.
 """
 
 import math

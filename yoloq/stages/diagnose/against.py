@@ -27,7 +27,7 @@ class NamedEngine:
         return f"{self.engine}-{self.precision}"
 
 
-def read_variant(text: str) -> NamedEngine:
+def read_engine(text: str) -> NamedEngine:
     """A variant from `<engine>-<precision>`; of an engine alone, int8.
 
     Raises:
@@ -78,7 +78,7 @@ def compare_engines(
     names = list(conv_inputs(source.quantized.ops))
     check_patterns(layers, names)
     chosen = [name for name in names if any(matches(name, pattern) for pattern in layers)]
-    watches = [open_variant(source, variant, chosen, threads) for variant in (tested, reference)]
+    watches = [open_engine(source, variant, chosen, threads) for variant in (tested, reference)]
     sums = {name: ErrorSum(name, seed + index) for index, name in enumerate(chosen)}
     images = 0
     for image in (batch[i : i + 1] for batch in batches for i in range(len(batch))):
@@ -91,9 +91,7 @@ def compare_engines(
     return [total.error() for total in sums.values()]
 
 
-def open_variant(
-    source: Source, variant: NamedEngine, layers: Sequence[str], threads: int
-) -> Watch:
+def open_engine(source: Source, variant: NamedEngine, layers: Sequence[str], threads: int) -> Watch:
     """Open an engine's network so that it gives the outputs of convolutions.
 
     Raises:

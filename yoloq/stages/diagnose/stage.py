@@ -26,9 +26,8 @@ from yoloq.quant.trace import conv_inputs
 from yoloq.report.plots import draw_errors
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.diagnose import DiagnoseConfig, pictures
-from yoloq.stages.diagnose import printed as tables
-from yoloq.stages.diagnose.against import NamedEngine, read_variant
+from yoloq.stages.diagnose import DiagnoseConfig, pictures, printed
+from yoloq.stages.diagnose.against import NamedEngine, read_engine
 from yoloq.stages.diagnose.figures import Figures
 from yoloq.stages.diagnose.findings import Finding, find
 from yoloq.stages.diagnose.subject import (
@@ -54,7 +53,7 @@ def run(config: DiagnoseConfig) -> StageResult:
         UserError: an input or engine cannot be used, or a name matches no layer.
     """
     began = time.perf_counter()
-    against = [read_variant(text) for text in config.against]
+    against = [read_engine(text) for text in config.against]
     inputs = open_inputs(config)
     check_names(config, inputs)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
@@ -254,20 +253,20 @@ def show(config: DiagnoseConfig, notes: Mapping[str, Any]) -> None:
     rows = [row for row in notes["layers"] if chosen_by(config, row["layer"])]
     title = "Layers, in forward order"
     if not config.layers:
-        rows = worst(rows)[: tables.SHOWN]
+        rows = worst(rows)[: printed.SHOWN]
         title = f"The {len(rows)} layers with the most error of their own"
-    tables.show_layers(console, title, rows)
+    printed.show_layers(console, title, rows)
     for what, layer in notes["first_below"].items():
         if layer:
-            console.print(tables.FIRST[what].format(layer))
+            console.print(printed.FIRST[what].format(layer))
     images, value = notes["images"], notes["fidelity"]
     console.print(f"Fidelity on these {images} images: {value:.3f}\n")
-    tables.show_findings(console, [Finding(**item) for item in notes["findings"]])
+    printed.show_findings(console, [Finding(**item) for item in notes["findings"]])
     if "trial" in notes:
-        tables.show_trial(console, notes["trial"])
+        printed.show_trial(console, notes["trial"])
     if "bisect" in notes:
-        tables.show_bisection(console, notes["bisect"])
+        printed.show_bisection(console, notes["bisect"])
     if "against" in notes:
         errors = [LayerError(**item) for item in notes["against"]["errors"]]
         title = "{} against {}".format(*notes["against"]["engines"])
-        tables.show_errors(console, title, errors, tables.SHOWN)
+        printed.show_errors(console, title, errors, printed.SHOWN)

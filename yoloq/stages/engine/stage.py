@@ -18,9 +18,7 @@ from yoloq.engines.source import Calibration, Exports, Graph, Source
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.engine import EngineConfig, gate, layers
-from yoloq.stages.engine import build as building
-from yoloq.stages.engine import rows as measuring
+from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
@@ -40,10 +38,10 @@ def run(config: EngineConfig) -> StageResult:
     """
     began = time.perf_counter()
     engine = get_engine(config.engine, config.device)
-    options = building.build_options(engine, config)
+    options = build.build_options(engine, config)
     precisions = chosen_precisions(engine, config)
     inputs = open_inputs(config)
-    building.check_names(engine, options, inputs.ops)
+    build.check_names(engine, options, inputs.ops)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=engine.name)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     models = chosen_models(inputs, ptq, config.of)
@@ -54,27 +52,28 @@ def run(config: EngineConfig) -> StageResult:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     own = any(engine.calibrates(precision) for precision in precisions)
-    calibration = building.calibration(inputs, ptq) if own else None
+    calibration = build.calibration(inputs, ptq) if own else None
     sources = open_sources(inputs, options, models, calibration)
     warn_without_vnni(engine)
-    variants = building.make_variants(precisions, sources)
-    int8 = building.exportable(engine, sources, precisions)
-    onnx = building.write_onnx(sources, int8, config.folder)
+    variants = build.make_variants(precisions, sources)
+    int8 = build.exportable(engine, sources, precisions)
+    onnx = build.write_onnx(sources, int8, config.folder)
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
-    files = onnx | building.lint_graphs(engine, variants, graphs, config.folder)
+    files = onnx | build.lint_graphs(engine, variants, graphs, config.folder)
     predictors, built, gated = checked_engines(inputs, engine, graphs, onnx)
-    files |= building.artifact_names(built)
+    del graphs  # as large as the models
+    files |= build.artifact_names(built)
     told = (engine, variants, predictors, config.folder)
     files |= or_warn("list of layers", layers.write_layers, *told) or {}
-    rows = measuring.at_batch(inputs, config, engine, variants, predictors, built)
-    gate.warn_if_off(rows, expected_map(engine, variants, baseline, models))
-    timed = (inputs, config, rows, predictors)
-    larger = or_warn("rows of --max-batch", measuring.at_max_batch, *timed) or []
+    measured = rows.at_batch(inputs, config, engine, variants, predictors, built)
+    gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
+    timed = (inputs, config, measured, predictors)
+    larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
     newest = models[-1]
     result = inputs.result(
         stage,
         key,
-        rows + larger,
+        measured + larger,
         artifacts=files,
         seconds={"total": time.perf_counter() - began},
         notes={
@@ -85,7 +84,7 @@ def run(config: EngineConfig) -> StageResult:
         },
     )
     result.write(config.folder / f"{stage}.json")
-    compared = (engine, variants, built, rows, config.device, config.cores)
+    compared = (engine, variants, built, measured, config.device, config.cores)
     or_warn("comparison of layers", layers.warn_if_slow, *compared)
     return result
 
@@ -115,12 +114,12 @@ def checked_engines(
     config = inputs.config
     assert isinstance(config, EngineConfig)
     with tempfile.TemporaryDirectory(dir=config.folder) as apart:
-        predictors, files = building.build(engine, graphs, Path(apart), config.device, config.cores)
+        predictors, files = build.build(engine, graphs, Path(apart), config.device, config.cores)
         own = [key for key, graph in graphs.items() if engine.calibrates(graph.precision)]
         found = gate.check_all(
             inputs, engine.name, predictors, onnx, config.gate, config.cores, own
         )
-        return predictors, building.publish(files, config.folder), found
+        return predictors, build.publish(files, config.folder), found
 
 
 def or_warn(what: str, report: Callable[..., T], *arguments: Any) -> T | None:

@@ -44,15 +44,15 @@ def dampening(setup: QatSetup, state: RunState, steps: int) -> Term | None:
     return Dampening(setup.student, setup.config.dampen, share)
 
 
-# name -> (setup, state, steps of the whole run) -> the term; None where it does not count
-LOSSES: dict[str, Callable[[QatSetup, RunState, int], Term | None]] = {
-    "distillation": distillation,
-    "task": task,
-    "dampening": dampening,
-}
+# (setup, state, steps of the whole run) -> the term; None where it does not count
+LOSSES: tuple[Callable[[QatSetup, RunState, int], Term | None], ...] = (
+    distillation,
+    task,
+    dampening,
+)
 
 
 def make_terms(setup: QatSetup, state: RunState, steps: int) -> list[Term]:
     """The terms that count, by the flags."""
-    made = (make(setup, state, steps) for make in LOSSES.values())
+    made = (make(setup, state, steps) for make in LOSSES)
     return [term for term in made if term is not None]

@@ -36,8 +36,6 @@ from yoloq.train.qat.student import settled
 from yoloq.train.qat.teacher import load_teacher
 from yoloq.train.state import RunState, table
 
-__all__ = ["QatConfig", "run"]
-
 WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
 OBSERVED = 128  # images on which the ranges of outputs are observed
 

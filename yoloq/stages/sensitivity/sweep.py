@@ -22,7 +22,6 @@ from yoloq.stages.sensitivity.frontier import Frontier
 Maps = list[Tensor]
 Geometries = list[tuple[Letterbox, ...]]
 OUTPUT = "raw maps"
-MODES = ("leave-one-out", "one-at-a-time")
 
 
 @dataclass(frozen=True)
