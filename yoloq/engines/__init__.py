@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from yoloq.engines.base import Engine
 
 PIP = ".venv/bin/pip install"
-# names of modules here with a row; imported when used, since each pulls in its runtime
+# names of modules here with a row; each imports its runtime only when it builds or loads
 ENGINES = ("openvino", "onnxruntime", "tensorrt", "torch")
 
 
@@ -54,6 +54,7 @@ def engine_packages() -> dict[str, tuple[str, ...]]:
 
 
 def _by_speed() -> list[str]:
-    """All names, the fastest first: TensorRT where torch sees an NVIDIA GPU, never elsewhere."""
-    on_cpu = [name for name in ENGINES if name != "tensorrt"]
-    return ["tensorrt", *on_cpu] if has_gpu() else on_cpu
+    """All names, the fastest first: what needs a GPU where torch sees one, never elsewhere."""
+    on_cpu = [name for name in ENGINES if "cpu" in engine_row(name).devices]
+    on_gpu = [name for name in ENGINES if name not in on_cpu]
+    return [*on_gpu, *on_cpu] if has_gpu() else on_cpu
