@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx_graphs import Lookup, fused_operators, run
-from rounding import APART, CHANCE, MANY
+from rounding import APART, CHANCE, MANY, typical
 from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
 from torch import Tensor, nn
 
@@ -121,11 +121,11 @@ def shallow(policy: Policy | None, stem: str = "conv") -> tuple[nn.Module, Range
 
 def outputs(net: nn.Module) -> list[NDArray[np.float32]]:
     with torch.inference_mode():
-        return [raw.numpy() for raw in net(as_input(pictures(2, seed=7)))]
+        return [raw.numpy() for raw in net(as_input(MANY))]
 
 
 def minimal(net: nn.Module) -> list[NDArray[np.float32]]:
-    return run(lower_minimal(export_float(net, 64), net), pictures(2, seed=7))
+    return run(lower_minimal(export_float(net, 64), net), MANY)
 
 
 @pytest.mark.parametrize("stem", ["conv", "focus"])
@@ -134,7 +134,7 @@ def test_minimal_graph_computes_what_torch_simulates(policy: Policy, stem: str) 
     net, _ = shallow(policy, stem)
     simulated = outputs(net)
     loss = signal_to_noise(outputs(shallow(None, stem)[0]), simulated)
-    found = signal_to_noise(simulated, minimal(net))
+    found = typical(simulated, minimal(net))
     assert found >= 45 > 36 >= loss or policy == POLICIES["nothing"]
 
 
@@ -144,7 +144,7 @@ def test_attention_computes_what_torch_simulates(lower: Any, residual: str) -> N
     net, _ = shallow(Policy((ALL,), sharing="concat", residual=residual), "attention")
     assert sum(isinstance(module, QuantAdd) for module in net.modules()) == 3
     model = lower(export_float(net, 64), net)
-    found = signal_to_noise(outputs(net), run(model, pictures(2, seed=7)))
+    found = typical(outputs(net), run(model, MANY))
     plain = signal_to_noise(outputs(net), outputs(shallow(None, "attention")[0]))
     assert found >= 45 > 36 >= plain
     graph = Lookup(model)
@@ -157,7 +157,7 @@ def test_attention_computes_what_torch_simulates(lower: Any, residual: str) -> N
 def test_unsigned_graph_computes_the_same(policy: Policy) -> None:
     net, _ = shallow(policy)
     model = lower_minimal(export_float(net, 64), net, unsigned=True)
-    found = run(model, pictures(2, seed=7))
+    found = run(model, MANY)
     assert all(map(np.array_equal, found, minimal(net)))
     graph = Lookup(model)
     pairs = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
@@ -180,8 +180,8 @@ def test_openvino_computes_what_torch_simulates(policy: str) -> None:
         .compile_model(core().read_model(model.SerializeToString()), "CPU", exact)
         .create_infer_request()
     )
-    found = by_one(lambda image: list(request.infer(image).values()), pictures(2, seed=7))
-    assert signal_to_noise(outputs(net), found) >= 45
+    found = by_one(lambda image: list(request.infer(image).values()), MANY)
+    assert typical(outputs(net), found) >= 45
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -241,7 +241,7 @@ def test_siblings_read_one_pair_and_nothing_follows_a_convolution() -> None:
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 def test_integer_graph_is_about_as_good_as_what_torch_simulates(policy: Policy) -> None:
     net, ranges = shallow(policy)
-    found = run(lower_integer(export_float(net, 64), net, ranges), pictures(2, seed=7))
+    found = run(lower_integer(export_float(net, 64), net, ranges), MANY)
     exact = outputs(shallow(None)[0])
     loss = signal_to_noise(exact, outputs(net))
     assert signal_to_noise(exact, found) >= min(loss, 30) - 3
@@ -322,7 +322,7 @@ def test_activations_below_8_bits_are_refused(lower) -> None:
 @pytest.mark.parametrize("policy", SYMMETRIC.values(), ids=SYMMETRIC)
 def test_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(policy: Policy, stem: str) -> None:
     net, _ = shallow(policy, stem)
-    found = run(lower_tensorrt(export_float(net, 64), net), pictures(2, seed=7))
+    found = run(lower_tensorrt(export_float(net, 64), net), MANY)
     assert all(map(np.array_equal, found, minimal(net)))
 
 
@@ -336,7 +336,7 @@ def test_whole_graph_for_tensorrt_computes_the_minimal_one_bit_for_bit(
     family: str, placement: dict
 ) -> None:
     net = tiny_quantized(family, residual="input", **placement).model.net
-    found = run(lower_tensorrt(export_float(net, 64), net), pictures(2, seed=7))
+    found = run(lower_tensorrt(export_float(net, 64), net), MANY)
     assert all(map(np.array_equal, found, minimal(net)))
 
 
