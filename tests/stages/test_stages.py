@@ -13,6 +13,7 @@ from yoloq.__main__ import main as run
 from yoloq.base.config import parse
 from yoloq.base.errors import UserError
 from yoloq.engines import engine_row
+from yoloq.quant import ptq as passes
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages import run as opened
 from yoloq.stages.auto import stage as auto
@@ -122,13 +123,13 @@ def test_calibration_images_come_from_train(
     tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Path] = []
-    real = ptq.iterate
+    real = passes.iterate
 
     def watch(images, *rest):
         seen.extend(images)
         return real(images, *rest)
 
-    monkeypatch.setattr(ptq, "iterate", watch)
+    monkeypatch.setattr(passes, "iterate", watch)
     assert run("ptq", tiny.flags(tmp_path, "--images", "4")) == 0
     assert len(seen) == 4
     assert {file.parent.name for file in seen} == {"train"}
