@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from tiny_set import TinySet
 
 import yoloq
@@ -165,6 +166,12 @@ def test_an_array_that_is_no_image_is_named(
     detector = yoloq.build(model, "torch", tmp_path, threads=1, imgsz=64)
     with pytest.raises(DataError, match=rf"an image is {named}: give uint8"):
         detector(array)
+
+
+def test_what_is_no_image_at_all_is_named(model: LoadedModel, tmp_path: Path) -> None:
+    detector = yoloq.build(model, "torch", tmp_path, threads=1, imgsz=64)
+    with pytest.raises(DataError, match="an image is a Tensor: give a file or a uint8 array"):
+        detector(torch.zeros(8, 8, 3))
 
 
 def test_the_import_is_light() -> None:

@@ -80,6 +80,8 @@ def _pixels(image: Picture) -> Image:
                 f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3) in the order RGB"
             )
         return image
+    if not isinstance(image, str | Path):  # a notebook checks no types
+        raise DataError(f"an image is a {type(image).__name__}: give a file or a uint8 array")
     pixels = read_image(Path(image))
     if pixels is None:
         raise DataError(f"{image}: cannot be read as an image; check the file")
