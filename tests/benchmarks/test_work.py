@@ -5,7 +5,7 @@ import pytest
 from work import block_work
 
 from yoloq.models.load import fused, new_model
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.yolov5.layout import v6_spec
 
 
 def test_work_of_blocks_against_the_published_network() -> None:

@@ -16,7 +16,7 @@ from yoloq.graph.export import OPSET, export_float, float_copy
 from yoloq.graph.lower import lower_minimal
 from yoloq.graph.qdq import check_exportable
 from yoloq.models import FAMILIES
-from yoloq.models.residual_add import Add
+from yoloq.models.residuals import Add
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.spec import ACTIVATION, WEIGHT, PerGroup, PerTensor, QuantSpec

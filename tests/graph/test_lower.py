@@ -29,8 +29,8 @@ from yoloq.graph.lower import (
 )
 from yoloq.models import FAMILIES
 from yoloq.models.fuse import fuse_batch_norm
+from yoloq.models.residuals import name_residuals
 from yoloq.models.ultralytics import import_ultralytics
-from yoloq.models.ultralytics.residuals import name_residuals
 from yoloq.models.yolov5.blocks import C3, SPPF, Conv, Focus
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.modules import QuantAdd, quantizers, switched

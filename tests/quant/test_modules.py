@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from yoloq.models.residual_add import Add
+from yoloq.models.residuals import Add
 from yoloq.quant.affine import fake_quantize, weight_range
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers, switched
 from yoloq.quant.quantizer import TensorQuantizer

@@ -7,8 +7,8 @@ from tiny_quant import tiny_model
 from torch import Tensor, nn
 
 from yoloq.models.load import new_model
-from yoloq.models.residual_add import Add
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.residuals import Add
+from yoloq.models.yolov5.layout import v6_spec
 from yoloq.quant.trace import Op, concat_groups, conv_inputs, residual_adds, sibling_groups, trace
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from yoloq.models.residuals import Residual
+from yoloq.models.yolov5.layout import v6_spec
 from yoloq.models.yolov5.network import YOLOv5
 
 CLASSES = {
@@ -78,6 +80,11 @@ P6_ANCHORS = [
 ]
 
 
+def tiny(nc: int) -> dict[str, Any]:
+    """The published layout at an eighth of its width."""
+    return {**v6_spec("n", nc), "width_multiple": 0.125}
+
+
 def random_net(spec: dict[str, Any], seed: int = 0) -> YOLOv5:
     """A classic network with random weights and random batch norm statistics, in eval mode."""
     torch.manual_seed(seed)
@@ -128,14 +135,16 @@ def save_as_yolov5(
         renamed = {**classes, "Detect": classes[detect]}
         model = classes[kind]()
         model.model = disguise(copy.deepcopy(net.model), renamed)
+        number_layers(model.model, net.sources)
         if anchor_grid:
             head = model.model[-1]
-            head.register_buffer("anchor_grid", head.anchors.view(head.nl, 1, -1, 1, 1, 2))
-        model.yaml = yaml or {**net.spec, "ch": 3}
+            pixels = head.anchors * head.stride.view(-1, 1, 1)
+            head.register_buffer("anchor_grid", pixels.view(head.nl, 1, -1, 1, 1, 2))
+        model.yaml = yaml or {"nc": net.detect.nc, "ch": 3}
         model.names = names if names is not None else [f"n{i}" for i in range(net.detect.nc)]
         model.hyp = {"lr0": np.float64(0.01), "anchors": np.ones(3, np.float32)}
         model.save_dir = PosixPath("runs/train")
-        model.stride = net.detect.stride
+        model.stride = torch.tensor(net.detect.stride)
         model.__dict__.update(attributes or {})
         model = model.half() if half else model
         content = {
@@ -155,14 +164,22 @@ def save_as_yolov5(
 
 def disguise(module: nn.Module, classes: dict[str, type[nn.Module]]) -> nn.Module:
     """A twin in which the layers of yoloq are of the classes given; torch's layers stay."""
-    name = type(module).__name__
+    name = {"Residual": "Bottleneck"}.get(type(module).__name__, type(module).__name__)
     twin = nn.Module.__new__(classes.get(name, type(module)))
     twin.__dict__.update(module.__dict__)
     twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
     children = {k: v for k, v in module._modules.items() if k != "add"}
     twin._modules = {k: v and disguise(v, classes) for k, v in children.items()}
-    if name == "Bottleneck":
-        twin.add = module.add is not None
+    if isinstance(module, Residual):
+        del twin.branch
+        twin.add = True
     if name == "Detect":
-        twin.nl = len(module.m)
+        twin.na, twin.nl, twin.no = module.na, len(module.m), module.nc + 5
+        twin.stride = torch.tensor(module.stride).float()
     return twin
+
+
+def number_layers(layers: nn.Module, sources: list[Any]) -> None:
+    """Give each layer its place and what it reads, as YOLOv5's parser does."""
+    for index, (layer, source) in enumerate(zip(layers.children(), sources, strict=True)):
+        layer.i, layer.f = index, source

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from yoloq.models.load import new_model, save_model
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.yolov5.layout import v6_spec
 
 NAMES = ("dark", "bright")
 

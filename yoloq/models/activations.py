@@ -1,29 +1,29 @@
 """The activations that a classic model yaml may name."""
 
-import re
+import ast
 
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "SiLU": nn.SiLU,
-    "ReLU": nn.ReLU,
-    "LeakyReLU": nn.LeakyReLU,
-    "Hardswish": nn.Hardswish,
-}
-CALL = re.compile(r"(?:(?:torch\.)?nn\.)?(\w+)\((?:inplace=True|([\d.]*))\)")
+from yoloq.models.leaves import ACTIVATIONS
 
 
 def activation(text: str) -> nn.Module:
     """The module of a yaml's text, such as `nn.SiLU()` or `nn.LeakyReLU(0.1)`; nothing is run.
 
     Raises:
-        CheckpointError: it is not one of `ACTIVATIONS` with at most one number.
+        CheckpointError: it is not one of `ACTIVATIONS` with plain arguments.
     """
-    match = CALL.fullmatch(text.strip())
-    if not match or match[1] not in ACTIVATIONS:
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError(text)
+        name = ast.unparse(call.func).removeprefix("torch.").removeprefix("nn.")
+        arguments = [ast.literal_eval(value) for value in call.args]
+        named = {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
+        named.pop("inplace", None)
+        return ACTIVATIONS[name][0](*arguments, **named)
+    except (SyntaxError, ValueError, KeyError, TypeError):
         raise CheckpointError(
             f"activation {text!r} is not one that yoloq knows: {', '.join(ACTIVATIONS)}"
-        )
-    return ACTIVATIONS[match[1]](*([float(match[2])] if match[2] else []))
+        ) from None

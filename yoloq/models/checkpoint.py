@@ -1,38 +1,116 @@
 """What a pickled checkpoint of YOLOv5 or of the ultralytics package holds, as plain data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
 from yoloq.models.unpickle import Stub
 
-OTHER_TASKS = (
-    *("SegmentationModel", "ClassificationModel", "PoseModel", "OBBModel"),
-    *("RTDETRDetectionModel", "WorldModel", "YOLOEModel"),
-    *("Segment", "Classify", "Pose", "OBB", "RTDETRDecoder", "WorldDetect", "YOLOEDetect"),
-)
+TASKS = {  # the end of a class's name -> what its files are for
+    "Segmentation": "instance segmentation",
+    "SegmentationModel": "instance segmentation",
+    "Segment": "instance segmentation",
+    "Segment26": "instance segmentation",
+    "YOLOESegment": "instance segmentation",
+    "YOLOESegment26": "instance segmentation",
+    "SemanticSegment": "semantic segmentation",
+    "SemanticSegmentationModel": "semantic segmentation",
+    "ClassificationModel": "image classification",
+    "Classify": "image classification",
+    "PoseModel": "pose estimation",
+    "Pose": "pose estimation",
+    "Pose26": "pose estimation",
+    "OBBModel": "oriented boxes",
+    "OBB": "oriented boxes",
+    "OBB26": "oriented boxes",
+    "DepthModel": "depth estimation",
+    "Depth": "depth estimation",
+    "RTDETRDetectionModel": "detection without a convolutional head (RT-DETR)",
+    "RTDETRDecoder": "detection without a convolutional head (RT-DETR)",
+    "WorldModel": "open-vocabulary detection",
+    "WorldDetect": "open-vocabulary detection",
+    "YOLOEModel": "open-vocabulary detection",
+    "YOLOESegModel": "open-vocabulary detection",
+    "YOLOEDetect": "open-vocabulary detection",
+}
+HOMES = ("models.", "yolov5.models.", "ultralytics.nn.")  # modules of these classes
+WRAPPERS = ("module.", "_orig_mod.")  # before the names of what runs in parallel or is compiled
+WRAPPER_CLASSES = ("DataParallel", "DistributedDataParallel", "AveragedModel")
+COUNTERS = (".total_ops", ".total_params")  # buffers that a profiler leaves in a model
 
 
-def find_model(content: Any) -> Stub:
-    """The pickled model of a checkpoint: the averaged weights (`ema`) where there are any.
+def check_task(paths: Iterable[str]) -> None:
+    """Raise a CheckpointError where a class of another task is among names or texts of a file.
+
+    The text names no file.
+    """
+    for path in paths:
+        name = path.rpartition(".")[2]
+        if name in TASKS and path.startswith(HOMES):
+            raise CheckpointError(
+                f"holds a {name}, a model for {TASKS[name]}; yoloq quantizes detection models"
+            )
+
+
+def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
+    """The pickled model of a checkpoint, and its tensors: averaged ones (`ema`) where it has them.
+
+    The average is a model, a pair of it and the number of updates, or a state dict.
 
     Raises:
-        CheckpointError: there is none, or it is not a detection model. The text names no file.
+        CheckpointError: there is none, it is not a detection model, or its average is in no form
+            that is known. The text names no file.
     """
     entries = content if isinstance(content, Mapping) else {"model": content}
-    candidates = (entries.get("ema"), entries.get("model"))
-    model = next((item for item in candidates if isinstance(item, Stub)), None)
+    averaged, plain = _first(entries.get("ema")), _first(entries.get("model"))
+    if averaged is None:
+        averaged = plain
+    model = next((unwrapped(each) for each in (averaged, plain) if isinstance(each, Stub)), None)
     if model is None:
         raise CheckpointError(
             "holds no model, only plain data; give the whole checkpoint (such as best.pt or "
             "last.pt), not a state dict taken out of it"
         )
-    for part in [model, *(child for _, child in modules(model))]:
-        if (name := class_of(part)) in OTHER_TASKS:
-            raise CheckpointError(f"holds a {name}; yoloq quantizes detection models")
+    check_task(part.path for part in [model, *(child for _, child in modules(model))])
+    if isinstance(averaged, Stub):
+        return model, tensors(model)
+    if not isinstance(averaged, Mapping):
+        raise CheckpointError(
+            f"its averaged weights (`ema`) are a {type(averaged).__name__}, which yoloq cannot "
+            "read; remove the entry to use the weights of `model`"
+        )
+    return model, _state_dict(averaged)
+
+
+def _first(entry: Any) -> Any:
+    """What an entry holds: an average may be in a pair, in an object or in a dict of its own."""
+    if isinstance(entry, tuple | list) and entry:
+        return _first(entry[0])
+    if isinstance(entry, Stub) and class_of(entry) == "ModelEMA":
+        return _first(entry.state.get("ema") or entry.state.get("_modules", {}).get("ema"))
+    for key in ("ema", "model", "state_dict", "module") if isinstance(entry, Mapping) else ():
+        if isinstance(entry.get(key), Mapping | Stub | tuple):
+            return _first(entry[key])
+    return entry
+
+
+def unwrapped(model: Stub) -> Stub:
+    """The model inside a wrapper for parallel runs or averaging."""
+    while class_of(model) in WRAPPER_CLASSES:
+        model = model.state["_modules"]["module"]
     return model
+
+
+def _state_dict(entries: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, without the prefixes of wrappers."""
+    found = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
+    for prefix in (*WRAPPERS, *WRAPPERS):
+        if found and all(name.startswith(prefix) or name == "n_averaged" for name in found):
+            found = {n.removeprefix(prefix): t for n, t in found.items() if n != "n_averaged"}
+    return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
 
 
 def class_of(stub: Stub) -> str:
@@ -56,22 +134,42 @@ def tensors(stub: Stub) -> dict[str, Tensor]:
             for key, value in module.state.get(kind, {}).items():
                 if isinstance(value, Tensor):
                     found[f"{name}.{key}" if name else key] = value
-    return found
+    return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Raise a CheckpointError that names a tensor with NaN or Inf, or a variance below zero.
+
+    The text names no file.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            wrong = int((~torch.isfinite(tensor)).sum())
+            raise CheckpointError(
+                f"{wrong} of {tensor.numel()} numbers of {name!r} are NaN or Inf: its training "
+                "failed; give an earlier checkpoint"
+            )
+        if name.endswith("running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(
+                f"{name!r} has a variance below zero: the file is damaged; fetch it again"
+            )
 
 
 def class_names(stub: Stub, count: int) -> tuple[str, ...]:
     """The names of a pickled model's classes, from its list or dict; `class7` where one lacks."""
     names = stub.state.get("names") or {}
     table = names if isinstance(names, Mapping) else dict(enumerate(names))
-    return tuple(str(table.get(i, f"class{i}")) for i in range(count))
+    return tuple(str(table.get(i, table.get(str(i), f"class{i}"))) for i in range(count))
 
 
 def image_size(content: Any) -> int | None:
-    """The size the model was trained at, where the checkpoint says."""
+    """The size the model was trained at, where the checkpoint says; the larger of two sides."""
     for key in ("opt", "train_args"):
         options = content.get(key) if isinstance(content, Mapping) else None
         options = options.state if isinstance(options, Stub) else options
-        size = options.get("imgsz") if isinstance(options, Mapping) else None
-        if isinstance(size, int):
-            return size
+        for name in ("imgsz", "img_size") if isinstance(options, Mapping) else ():
+            size = options.get(name)
+            sides = size if isinstance(size, list | tuple) and size else [size]
+            if all(type(side) is int and side > 0 for side in sides):
+                return int(max(sides))
     return None

@@ -18,11 +18,14 @@ class Family:
 
     Attributes:
         name: as in `FAMILIES`.
-        build: spec -> the float network: (N, 3, H, W) in 0..1 -> list of raw maps (N, C, H, W).
+        build: spec -> the float network: (N, 3, H, W) in 0..1 -> list of raw maps (N, C, H, W). Its
+            attribute `spec` describes it in whole, by classes and attributes of its modules.
         head: network -> how those maps are decoded.
         classes: the pickled model classes that belong to the family.
-        read: stub of one of these -> its spec and its tensors.
+        read: stub of one of these -> its spec.
+        tensors: all tensors of a pickled model by name -> those that its network has.
         spec: size (n, s, m, l, x) and number of classes -> spec of the published network.
+        with_classes: a network's spec, number of classes -> spec of its like for that many.
         prior: sets the start values of a network's fresh head, in place.
     """
 
@@ -30,15 +33,27 @@ class Family:
     build: Callable[[Mapping[str, Any]], nn.Module]
     head: Callable[[nn.Module], Head]
     classes: tuple[str, ...]
-    read: Callable[[Stub], tuple[dict[str, Any], dict[str, Tensor]]]
+    read: Callable[[Stub], dict[str, Any]]
+    tensors: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
     spec: Callable[[str, int], dict[str, Any]]
+    with_classes: Callable[[Mapping[str, Any], int], dict[str, Any]]
     prior: Callable[[nn.Module], None]
 
 
 def get_family(name: str) -> Family:
     """The row of a family: its module's functions under their usual names."""
     m = importlib.import_module(FAMILIES[name])
-    return Family(name, m.build, m.head, m.CLASSES, m.read, m.spec, m.prior)
+    return Family(
+        name=name,
+        build=m.build,
+        head=m.head,
+        classes=m.CLASSES,
+        read=m.read,
+        tensors=m.tensors,
+        spec=m.spec,
+        with_classes=m.with_classes,
+        prior=m.prior,
+    )
 
 
 def families() -> Iterator[Family]:

@@ -9,15 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yoloq.base import say
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
 from yoloq.models import checkpoint, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
-from yoloq.models.unpickle import Stub
+from yoloq.models.unpickle import ForeignError, Stub
+from yoloq.models.unpickle.file_kind import pickled_names
 
-FORMAT = 1
+FORMAT = 2  # 1 held a model yaml in the place of a description
+FORMATS = (1, 2)
+TRIAL = 4  # cells a side of the smallest map when a rebuilt network is tried
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,8 @@ class LoadedModel:
 def new_model(family: str, spec: Mapping[str, Any], names: tuple[str, ...]) -> LoadedModel:
     """A randomly initialised model, not fused; seed torch before for the same weights."""
     row = get_family(family)
-    net = row.build(spec).eval()
-    return LoadedModel(net, row.head(net), tuple(names), family, dict(spec))
+    net: Any = row.build(spec).eval()
+    return LoadedModel(net, row.head(net), tuple(names), family, net.spec)
 
 
 def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
@@ -68,13 +72,13 @@ def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
 def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
     """Read a checkpoint: classic YOLOv5's, the ultralytics package's, or yoloq's own.
 
-    None of the file's code runs (see `unpickle.py`). `fuse` folds batch norm into convolutions.
+    None of the file's code runs (see `unpickle/`). `fuse` folds batch norm into convolutions.
 
     Raises:
         CheckpointError: the file cannot be read, or is no detection model that yoloq knows.
     """
     file = Path(path)
-    content = unpickle.read(file)
+    content = _read(file)
     own = isinstance(content, Mapping) and "yoloq" in content
     try:
         model = _from_own(content) if own else _from_pickle(content)
@@ -96,8 +100,22 @@ def fused(model: LoadedModel) -> LoadedModel:
     return replace(model, fused=True)
 
 
+def _read(file: Path) -> Any:
+    """The content of a file; of one of another task that is said, whatever else is in it."""
+    try:
+        return unpickle.read(file)
+    except ForeignError as error:
+        try:
+            checkpoint.check_task(pickled_names(file))
+        except CheckpointError as task:
+            raise CheckpointError(f"{file}: {task}") from None
+        raise error from None
+
+
 def _from_own(content: Mapping[str, Any]) -> LoadedModel:
     """Rebuild a model from the content of yoloq's own format."""
+    if content["yoloq"] not in FORMATS:
+        raise CheckpointError("was written by a newer yoloq; update yoloq to read it")
     meta = json.loads(content["meta"])
     model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
     if meta["fused"]:
@@ -108,15 +126,32 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
 
 def _from_pickle(content: Any) -> LoadedModel:
     """Rebuild a model from the content of another project's checkpoint."""
-    pickled = checkpoint.find_model(content)
+    pickled, tensors = checkpoint.find_model(content)
     family = _family_of(pickled)
-    spec, tensors = family.read(pickled)
-    model = new_model(family.name, spec, checkpoint.class_names(pickled, spec["nc"]))
-    if not any(name.endswith(".bn.running_var") for name in tensors):
-        model = fused(model)
-    _load_tensors(model.net, tensors)
-    _check_activations(model.net, pickled)
-    return replace(_with_head(model), imgsz=checkpoint.image_size(content))
+    model = new_model(family.name, family.read(pickled), ())
+    _load_tensors(model.net, family.tensors(tensors))
+    model = _with_head(model)
+    _try(model)
+    folded = not any(isinstance(module, nn.BatchNorm2d) for module in model.net.modules())
+    names = checkpoint.class_names(pickled, model.head.nc)
+    return replace(model, names=names, fused=folded, imgsz=checkpoint.image_size(content))
+
+
+@torch.no_grad()
+def _try(model: LoadedModel) -> None:
+    """Run a rebuilt network once: one that cannot run shows that here, and not in some stage."""
+    first = next(module for module in model.net.modules() if isinstance(module, nn.Conv2d))
+    stem = next(iter(model.net.model))  # type: ignore[union-attr, arg-type]
+    channels = first.in_channels // (4 if type(stem).__name__ == "Focus" else 1)
+    if channels != 3:
+        raise CheckpointError(f"takes images of {channels} channels; yoloq handles 3 (RGB)")
+    side = TRIAL * max(model.head.strides)
+    found = tuple(side // y.shape[-1] for y in model.net(torch.zeros(1, 3, side, side)))
+    if found != model.head.strides:
+        say.warn(
+            f"the checkpoint says strides {model.head.strides} and its layers have {found}: boxes "
+            "are decoded with those of the checkpoint, as YOLOv5 does"
+        )
 
 
 def _family_of(pickled: Stub) -> Family:
@@ -142,18 +177,6 @@ def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             f"{len(wrong)} tensors do not fit the model's own description, such as {wrong[0]!r}; "
             "the file is damaged or comes from changed model code"
         )
+    checkpoint.check_finite(tensors)
     net.load_state_dict(dict(tensors))
     net.float().eval()
-
-
-def _check_activations(net: nn.Module, pickled: Stub) -> None:
-    """Raise where a pickled activation is of another class than the rebuilt one."""
-    named = net.named_modules(remove_duplicate=False)  # the package shares one SiLU
-    rebuilt = {name: type(module).__name__ for name, module in named}
-    for name, stub in checkpoint.modules(pickled):
-        found = checkpoint.class_of(stub)
-        if name.endswith(".act") and rebuilt.get(name, found) != found:
-            raise CheckpointError(
-                f"has {found} at {name!r} where its description makes {rebuilt[name]}; "
-                "it comes from changed or newer model code"
-            )

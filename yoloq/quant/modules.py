@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from yoloq.models.residual_add import Add
+from yoloq.models.residuals import Add
 from yoloq.quant.quantizer import TensorQuantizer
 
 

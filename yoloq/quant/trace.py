@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from yoloq.models.residual_add import Add
+from yoloq.models.residuals import Add
 
 aten = torch.ops.aten
 

@@ -22,7 +22,8 @@ def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) ->
     loaded = load_model(weights, fuse=False)
     if len(loaded.names) == len(names):
         return replace(loaded, names=names)
-    model = _fresh(loaded.family, {**loaded.spec, "nc": len(names)}, names)
+    with_classes = get_family(loaded.family).with_classes
+    model = _fresh(loaded.family, with_classes(loaded.spec, len(names)), names)
     wanted = model.net.state_dict()
     given = loaded.net.state_dict()
     fitting = {

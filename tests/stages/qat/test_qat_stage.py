@@ -27,7 +27,7 @@ from yoloq.engines import get_engine
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Source
 from yoloq.models.load import load_model, save_model
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.yolov5.layout import v6_spec
 from yoloq.quant.observer import collect
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.qat import epochs as qat_epochs

@@ -11,7 +11,7 @@ from tiny_quant import NAMES, NARROW, as_input, pictures, tiny_quantized
 from torch import nn
 
 from yoloq.models.load import fused, new_model
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.yolov5.layout import v6_spec
 from yoloq.quant.affine import scale_and_zero_point, weight_range
 from yoloq.quant.modules import QuantConv2d, quantizers
 from yoloq.quant.policy import Policy, Rule

@@ -1,16 +1,14 @@
 """Detection models of the ultralytics package: YOLOv5u, v8, 11, 26 and others with its Detect head.
 
-The package builds the network from its own yaml; this file keeps the layers and drops the
-package's inference code, so that `forward` gives the raw head in training and evaluation alike. Of
-a head with two branches (v10, 26) the one-to-many branch stays, which wants NMS as all others do.
+The package's layers are kept and its inference code is dropped, so that `forward` gives the raw
+head in training and evaluation alike. Of a head with two branches (v10, 26) the one-to-many branch
+stays, which wants NMS as all others do.
 """
 
 import contextlib
 import copy
 import importlib
-import json
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -21,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import checkpoint
+from yoloq.models import checkpoint, tree
 from yoloq.models.activations import activation
 from yoloq.models.heads.dfl import DflHead
 from yoloq.models.layered import LayeredNet
-from yoloq.models.ultralytics.residuals import name_residuals
+from yoloq.models.residuals import name_residuals
 from yoloq.models.unpickle import Stub
 
 CLASSES = (
@@ -37,24 +35,40 @@ CLASSES = (
 LAYERS = frozenset(
     [
         *("Conv", "DWConv", "GhostConv", "Focus", "Bottleneck", "GhostBottleneck", "BottleneckCSP"),
-        *("C1", "C2", "C2f", "C3", "C3x", "C3Ghost", "C3k2", "C2fCIB", "RepC3", "A2C2f"),
+        *("C1", "C2", "C2f", "C3", "C3x", "C3Ghost", "C3TR", "C3k2", "C2fCIB", "RepC3", "A2C2f"),
         *("SPP", "SPPF", "SPPELAN", "ELAN1", "RepNCSPELAN4", "ADown", "AConv", "SCDown"),
         *("PSA", "C2PSA", "C2fPSA", "CBLinear", "CBFuse", "Concat", "Detect", "v10Detect"),
         *("nn.Upsample", "nn.Identity", "nn.MaxPool2d", "nn.ZeroPad2d"),
     ]
 )
-# What the package's modules hold and the raw head does not use.
-UNUSED = re.compile(r"model\.\d+\.(dfl|one2one_cv[23])\.")
+# What those are made of.
+PARTS = frozenset(
+    [
+        *("Conv2", "LightConv", "ConvTranspose", "RepConv", "C3k", "C3f", "RepBottleneck"),
+        *("RepCSP", "RepVGGDW", "CIB", "Attention", "PSABlock", "AAttn", "ABlock"),
+        *("TransformerLayer", "TransformerBlock"),
+    ]
+)
+HEADS = ("Detect", "v10Detect")
 
 
 class RawDetect(nn.Module):
-    """The convolutions of the package's Detect head: box sides (`cv2`) and classes (`cv3`)."""
+    """The convolutions of the package's Detect head: box sides (`cv2`) and classes (`cv3`).
+
+    `stride` holds the pixels a cell of each level.
+    """
+
+    cv2: nn.ModuleList
+    cv3: nn.ModuleList
+    nc: int
+    reg_max: int
+    stride: tuple[int, ...]
 
     def __init__(self, detect: Any) -> None:
         super().__init__()
         self.cv2, self.cv3 = detect.cv2, detect.cv3
         self.nc, self.reg_max = int(detect.nc), int(detect.reg_max)
-        self.stride = detect.stride.clone()
+        self.stride = tuple(int(s) for s in detect.stride)
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         return [self.level(index, y) for index, y in enumerate(x)]
@@ -65,7 +79,22 @@ class RawDetect(nn.Module):
 
 
 class UltralyticsNet(LayeredNet):
-    """A network of the package, ending at the raw head: maps (N, 4 * reg_max + nc, H, W)."""
+    """A network of the package, ending at the raw head: maps (N, 4 * reg_max + nc, H, W).
+
+    Args:
+        spec: `layers`: a `tree.Node` each with `from`, the layers that it reads; the last one a
+            RawDetect. Or a model yaml of the package, with `nc` and `scale`.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]) -> None:
+        if "layers" in spec:
+            self_spec, layers = dict(spec), _described_layers(spec)
+        else:
+            layers, sources = _package_layers(spec)
+            self_spec = {"layers": describe_layers(layers, sources)}
+        super().__init__(nn.Sequential(*layers), [node["from"] for node in self_spec["layers"]])
+        self.spec = self_spec
+        name_residuals(self.model)
 
     @property
     def detect(self) -> RawDetect:
@@ -73,44 +102,57 @@ class UltralyticsNet(LayeredNet):
 
 
 def build(spec: Mapping[str, Any]) -> nn.Module:
-    """The network of a spec: a model yaml of the package, with `nc` and `scale`.
+    """The network of a spec: its described layers, or a model yaml with `nc` and `scale`.
 
     Raises:
-        CheckpointError: the yaml asks for a layer or activation that a detection model has not.
+        CheckpointError: it asks for a layer or activation that a detection model has not.
     """
-    _check(spec)
-    tasks = import_ultralytics()
-    package = tasks.DetectionModel(copy.deepcopy(dict(spec)), ch=3, nc=spec["nc"], verbose=False)
-    layers = package.model
-    sources = [layer.f for layer in layers]
-    layers[-1] = RawDetect(layers[-1])
-    name_residuals(layers)
-    return UltralyticsNet(layers, sources)
+    return UltralyticsNet(spec)
 
 
 def head(net: nn.Module) -> DflHead:
     """The head of a network of this family."""
     detect = cast(UltralyticsNet, net).detect
-    return DflHead(tuple(int(s) for s in detect.stride), detect.nc, detect.reg_max)
+    return DflHead(detect.stride, detect.nc, detect.reg_max)
 
 
-def read(model: Stub) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The spec and the tensors of a pickled model.
+def read(model: Stub) -> dict[str, Any]:
+    """The spec of a pickled model: what its layers say of themselves, not what its yaml says.
 
     Raises:
-        CheckpointError: it takes images of other than three channels.
+        CheckpointError: a layer is not supported.
     """
-    spec = json.loads(json.dumps(model.state["yaml"]))
-    channels = spec.get("channels", spec.get("ch", 3))
-    if channels != 3:
-        raise CheckpointError(f"takes images of {channels} channels; yoloq handles 3 (RGB)")
-    tensors = checkpoint.tensors(model)
-    return spec, {name: value for name, value in tensors.items() if not UNUSED.match(name)}
+    layers = list(model.state["_modules"]["model"].state["_modules"].values())
+    if layers[-1].path.rpartition(".")[2] not in HEADS:
+        raise CheckpointError(f"ends in a {layers[-1].path}; yoloq knows {', '.join(HEADS)}")
+    sources = [layer.state.get("f", -1) for layer in layers]
+    return {"layers": describe_layers([*layers[:-1], _raw_head(layers[-1])], sources)}
+
+
+def tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that the network has: a head's other branch and its bins are left out."""
+    unused = (".dfl.", ".one2one_cv2.", ".one2one_cv3.")
+    return {
+        name: value
+        for name, value in found.items()
+        if not any(part in f".{name.split('.', 2)[-1]}" for part in unused)
+    }
 
 
 def spec(size: str, nc: int) -> dict[str, Any]:
     """The spec of YOLOv5u of a size."""
     return package_spec(f"yolov5{size}", nc)
+
+
+def with_classes(spec: Mapping[str, Any], nc: int) -> dict[str, Any]:
+    """The spec of a network for another number of classes."""
+    changed = copy.deepcopy(dict(spec))
+    detect = changed["layers"][-1]
+    detect["attributes"]["nc"] = nc
+    for branch in detect["children"]["cv3"]["children"].values():
+        *_, last = branch["children"].values()
+        last["attributes"]["out_channels"] = nc
+    return changed
 
 
 def prior(net: nn.Module) -> None:
@@ -122,12 +164,84 @@ def package_spec(name: str, nc: int) -> dict[str, Any]:
     return {**import_ultralytics().yaml_model_load(f"{name}.yaml"), "nc": nc}
 
 
+def describe_layers(layers: list[Any], sources: list[Any]) -> list[tree.Node]:
+    """The data of layers, pickled or live, the last of which is a raw head."""
+    blocks = _blocks()
+    nodes = (tree.describe(layer, f"model.{i}", blocks) for i, layer in enumerate(layers))
+    return [{"from": s, **node} for s, node in zip(sources, nodes, strict=True)]
+
+
+def _described_layers(spec: Mapping[str, Any]) -> list[nn.Module]:
+    blocks = _blocks()
+    return [tree.build(node, blocks) for node in spec["layers"]]
+
+
+def _blocks() -> dict[str, type[nn.Module]]:
+    """The package's classes by name."""
+    import_ultralytics()
+    package = importlib.import_module("ultralytics.nn.modules")
+    homes = [getattr(package, name) for name in ("block", "conv", "transformer")]
+    found = {
+        name: getattr(home, name)
+        for home in homes
+        for name in (LAYERS | PARTS) - set(HEADS)
+        if hasattr(home, name)
+    }
+    return {**found, "RawDetect": RawDetect}
+
+
+def _package_layers(spec: Mapping[str, Any]) -> tuple[list[nn.Module], list[Any]]:
+    """The layers that the package makes of a yaml, and what each reads."""
+    _check(spec)
+    tasks = import_ultralytics()
+    package = tasks.DetectionModel(copy.deepcopy(dict(spec)), ch=3, nc=spec["nc"], verbose=False)
+    layers = list(package.model)
+    return [*layers[:-1], RawDetect(layers[-1])], [layer.f for layer in layers]
+
+
+def _raw_head(layer: Stub) -> Stub:
+    """The pickled head reduced to what `RawDetect` holds, once its parts agree.
+
+    Raises:
+        CheckpointError: they contradict each other, or the one-to-many branch is gone.
+    """
+    state, children = layer.state, layer.state["_modules"]
+    nc, reg_max = int(state["nc"]), int(state["reg_max"])
+    boxes, classes = children.get("cv2"), children.get("cv3")
+    if boxes is None or classes is None:
+        raise CheckpointError(
+            "its head has lost the one-to-many branch (`cv2`, `cv3`), as `fuse` of an end-to-end "
+            "model does; give the checkpoint as it was trained"
+        )
+    _check_widths("cv2", boxes, 4 * reg_max)
+    _check_widths("cv3", classes, nc)
+    dfl = checkpoint.tensors(layer).get("dfl.conv.weight")
+    if dfl is not None and dfl.flatten().tolist() != list(range(reg_max)):
+        raise CheckpointError("its head's `dfl` does not count bins; it comes from changed code")
+    raw = type("RawDetect", (Stub,), {"path": "ultralytics.nn.modules.head.RawDetect"})()
+    stride = [int(s) for s in state["stride"].tolist()]
+    raw.state = {"nc": nc, "reg_max": reg_max, "stride": stride}
+    raw.state["_modules"] = {"cv2": boxes, "cv3": classes}
+    return raw
+
+
+def _check_widths(name: str, branches: Stub, width: int) -> None:
+    for level, branch in branches.state["_modules"].items():
+        *_, last = branch.state["_modules"].values()
+        found = len(last.state["_parameters"]["weight"])
+        if found != width:
+            raise CheckpointError(
+                f"'model's head, {name}.{level}, has {found} channels where the rest of the head "
+                f"says {width}: it comes from changed model code"
+            )
+
+
 def _check(spec: Mapping[str, Any]) -> None:
     """Raise unless a yaml names only layers and an activation of detection models."""
     for _, _, name, _ in [*spec["backbone"], *spec["head"]]:
         if name not in LAYERS:
             raise CheckpointError(f"layer {name!r} of the model yaml is not one that yoloq knows")
-    if spec["head"][-1][2] not in ("Detect", "v10Detect"):
+    if spec["head"][-1][2] not in HEADS:
         raise CheckpointError("the model yaml does not end in a Detect head")
     if spec.get("activation"):
         activation(spec["activation"])

@@ -1,6 +1,6 @@
 """The family of classic YOLOv5 (v5.0 to v7.0): its network, its head, its pickled checkpoints."""
 
-import json
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any, cast
@@ -9,26 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import checkpoint
-from yoloq.models.activations import ACTIVATIONS
+from yoloq.models import tree
 from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.unpickle import Stub
-from yoloq.models.yolov5.network import YOLOv5, v6_spec
+from yoloq.models.yolov5.layout import v6_spec
+from yoloq.models.yolov5.network import BLOCKS, YOLOv5
 
 CLASSES = ("models.yolo.Model", "models.yolo.DetectionModel")
 
 
 def build(spec: Mapping[str, Any]) -> nn.Module:
-    """The network of a spec: a model yaml with `nc` and with anchors in pixels."""
+    """The network of a spec: its described layers, or a model yaml with anchors in pixels."""
     return YOLOv5(spec)
 
 
 def head(net: nn.Module) -> AnchorHead:
     """The head, from the network's own anchors (which training may change) and strides."""
     detect = cast(YOLOv5, net).detect
-    pixels = detect.anchors.cpu() * detect.stride.view(-1, 1, 1)
+    pixels = detect.anchors.cpu() * torch.tensor(detect.stride).view(-1, 1, 1)
     anchors = tuple(tuple((w, h) for w, h in level) for level in pixels.tolist())
-    return AnchorHead(tuple(int(s) for s in detect.stride), anchors, detect.nc)
+    return AnchorHead(detect.stride, anchors, detect.nc)
 
 
 def spec(size: str, nc: int) -> dict[str, Any]:
@@ -36,46 +36,86 @@ def spec(size: str, nc: int) -> dict[str, Any]:
     return v6_spec(size, nc)
 
 
-def read(model: Stub) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The spec and the tensors of a pickled model.
+def with_classes(spec: Mapping[str, Any], nc: int) -> dict[str, Any]:
+    """The spec of a network for another number of classes."""
+    changed = copy.deepcopy(dict(spec))
+    detect = changed["layers"][-1]
+    detect["attributes"]["nc"] = nc
+    for conv in detect["children"]["m"]["children"].values():
+        conv["attributes"]["out_channels"] = detect["buffers"]["anchors"][1] * (5 + nc)
+    return changed
 
-    The pickled yaml gives the layout; classes, anchors, activation and epsilon are the model's own,
-    because training may have changed them since the yaml.
+
+def read(model: Stub) -> dict[str, Any]:
+    """The spec of a pickled model: what its layers say of themselves, not what its yaml says.
 
     Raises:
-        CheckpointError: the model has another head, activation or number of input channels.
+        CheckpointError: a layer is not supported.
     """
-    yaml = model.state["yaml"]
-    if yaml.get("ch", 3) != 3:
-        raise CheckpointError(f"takes images of {yaml['ch']} channels; yoloq handles 3 (RGB)")
-    parts = dict(checkpoint.modules(model))
-    detect = next((part for part in parts.values() if part.path == "models.yolo.Detect"), None)
-    if detect is None:
-        raise CheckpointError("has no models.yolo.Detect head; yoloq quantizes detection models")
-    anchors = detect.state["_buffers"]["anchors"].double()
-    pixels = anchors * detect.state["stride"].double().view(-1, 1, 1)
-    spec = {
-        "nc": int(detect.state["nc"]),
-        **{key: yaml[key] for key in ("depth_multiple", "width_multiple", "backbone", "head")},
-        "anchors": pixels.flatten(1).tolist(),
-        "activation": _activation(parts),
-        "bn_eps": next((p.state["eps"] for p in parts.values() if "eps" in p.state), 1e-3),
+    layers = list(model.state["_modules"]["model"].state["_modules"].values())
+    nodes = []
+    for index, layer in enumerate(layers):
+        name = f"model.{index}"
+        source = layer.state.get("f", -1)
+        if index + 1 < len(layers):
+            node = tree.describe(layer, name, BLOCKS)
+        elif layer.path == "models.yolo.Detect":
+            node = tree.describe(_detect(layer, name), name, BLOCKS)
+        else:
+            raise CheckpointError(f"ends in a {layer.path}; yoloq knows models.yolo.Detect")
+        nodes.append({"from": source, **node})
+    return {"layers": nodes}
+
+
+def tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that the network has: v5.0 keeps the anchors twice."""
+    return {name: value for name, value in found.items() if not name.endswith(".anchor_grid")}
+
+
+def _detect(layer: Stub, name: str) -> Stub:
+    """The pickled head without what is computed from the rest, once it agrees with it.
+
+    The class is that of YOLOv5: it decodes with `na`, `no`, `stride` and `anchors`.
+
+    Raises:
+        CheckpointError: the parts contradict each other, by the attribute's name.
+    """
+    state = layer.state
+    anchors, nc = state["_buffers"]["anchors"], int(state["nc"])
+    stride = tuple(int(s) for s in state["stride"].tolist())
+    convolutions = list(state["_modules"]["m"].state["_modules"].values())
+    widths = {len(conv.state["_parameters"]["weight"]) for conv in convolutions}
+    for attribute, wanted, fits in (
+        ("nl", len(convolutions), int(state.get("nl", len(anchors))) == len(convolutions)),
+        ("na", anchors.shape[1], int(state.get("na", anchors.shape[1])) == anchors.shape[1]),
+        ("no", nc + 5, int(state.get("no", nc + 5)) == nc + 5),
+        ("anchors", f"{len(convolutions)} levels", len(anchors) == len(convolutions)),
+        ("stride", f"{len(convolutions)} levels", len(stride) == len(convolutions)),
+        ("m", f"{anchors.shape[1] * (nc + 5)} channels", widths == {anchors.shape[1] * (nc + 5)}),
+        ("anchor_grid", "anchors * stride", _same_anchors(state, anchors, stride)),
+    ):
+        if not fits:
+            raise CheckpointError(
+                f"{name!r}: its {attribute!r} is not {wanted}, as the rest of the head says: "
+                "it comes from changed model code"
+            )
+    kept = type("Detect", (Stub,), {"path": layer.path})()
+    kept.state = {
+        "nc": nc,
+        "stride": stride,
+        "_buffers": {"anchors": anchors},
+        "_modules": state["_modules"],
     }
-    tensors = checkpoint.tensors(model)
-    # v5.0 keeps the anchors twice; the second is (anchors * stride) in another shape.
-    kept = {name: value for name, value in tensors.items() if not name.endswith(".anchor_grid")}
-    return json.loads(json.dumps(spec)), kept
+    return kept
 
 
-def _activation(parts: Mapping[str, Stub]) -> str:
-    """The activation of the first convolution, as a yaml writes it."""
-    act = next(part for name, part in parts.items() if name.endswith(".act"))
-    name = checkpoint.class_of(act)
-    if name not in ACTIVATIONS:
-        raise CheckpointError(
-            f"has activation {act.path}, which yoloq does not know: {', '.join(ACTIVATIONS)}"
-        )
-    return f"nn.{name}({act.state.get('negative_slope', '')})"
+def _same_anchors(state: Mapping[str, Any], anchors: Tensor, stride: tuple[int, ...]) -> bool:
+    """Whether v5.0's second anchors, in pixels, are the first; both may be rounded to 16 bits."""
+    grid = state["_buffers"].get("anchor_grid")
+    if grid is None:
+        return True
+    pixels = anchors.float() * torch.tensor(stride).view(-1, 1, 1)
+    return torch.allclose(grid.float().view_as(pixels), pixels, rtol=0.01)
 
 
 OBJECTS = 8.0  # expected in an image of 640 x 640: YOLOv5's prior
@@ -86,7 +126,7 @@ SURE = 0.6  # share of the class probability
 def prior(net: nn.Module) -> None:
     """Biases that predict the usual rarity of objects (arXiv 1708.02002, section 3.3)."""
     detect = cast(YOLOv5, net).detect
-    for conv, stride in zip(detect.m, detect.stride.tolist(), strict=True):
+    for conv, stride in zip(detect.m, detect.stride, strict=True):
         bias = cast(Tensor, conv.bias).view(detect.na, -1)
         bias[:, 4] += math.log(OBJECTS / (640 / stride) ** 2)
         bias[:, 5:] += math.log(SURE / (detect.nc - 0.99999))

@@ -1,61 +1,105 @@
-"""The modules of classic YOLOv5 (v5.0 to v7.0), named as in the published checkpoints."""
+"""The modules of classic YOLOv5 (v5.0 to v7.0), named as in the published checkpoints.
 
+What a class annotates is all that its forward pass reads: `models/tree.py` holds pickled modules
+against it.
+"""
+
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from yoloq.models.residual_add import Add
-
 BN_EPS = 1e-3  # YOLOv5 sets these two on every BatchNorm2d; torch's defaults differ
 BN_MOMENTUM = 0.03
+Size = int | tuple[int, int]
 
 
-def autopad(kernel: int, pad: int | None = None) -> int:
+def autopad(kernel: Size, pad: Size | None = None, dilation: int = 1) -> Size:
     """Padding that keeps the size at stride 1."""
-    return kernel // 2 if pad is None else pad
+    if pad is not None:
+        return pad
+    if isinstance(kernel, int):
+        return (dilation * (kernel - 1) + 1) // 2
+    return tuple((dilation * (side - 1) + 1) // 2 for side in kernel)  # type: ignore[return-value]
 
 
 class Conv(nn.Module):
     """Convolution, batch norm, activation; after fusing, `bn` is an identity."""
 
+    conv: nn.Module
+    bn: nn.Module
+    act: nn.Module
+
     def __init__(
-        self, c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None, g: int = 1
+        self,
+        c1: int,
+        c2: int,
+        k: Size = 1,
+        s: Size = 1,
+        p: Size | None = None,
+        g: int = 1,
+        d: int = 1,
+        act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p), groups=g, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(c2, eps=BN_EPS, momentum=BN_MOMENTUM)
-        self.act: nn.Module = nn.SiLU()
+        self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p, d), groups=g, dilation=d, bias=False)
+        self.bn = nn.BatchNorm2d(c2, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.act = nn.SiLU() if act is True else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
 
 
+class DWConv(Conv):
+    """Depth-wise convolution."""
+
+    def __init__(
+        self, c1: int, c2: int, k: int = 1, s: int = 1, d: int = 1, act: bool = True
+    ) -> None:
+        super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
+
+
 class Bottleneck(nn.Module):
     """1x1 and 3x3 convolution with an optional residual."""
 
-    def __init__(self, c1: int, c2: int, shortcut: bool = True, e: float = 0.5) -> None:
+    cv1: nn.Module
+    cv2: nn.Module
+    add: bool
+
+    def __init__(self, c1: int, c2: int, shortcut: bool = True, g: int = 1, e: float = 0.5) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1)
-        self.cv2 = Conv(hidden, c2, 3)
-        self.add = Add() if shortcut and c1 == c2 else None
+        self.cv2 = Conv(hidden, c2, 3, g=g)
+        self.add = shortcut and c1 == c2
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.cv2(self.cv1(x))
-        return y if self.add is None else self.add(x, y)
+        return x + y if self.add else y
 
 
 class C3(nn.Module):
     """Cross-stage block with three convolutions."""
 
-    def __init__(self, c1: int, c2: int, n: int = 1, shortcut: bool = True, e: float = 0.5) -> None:
+    cv1: nn.Module
+    cv2: nn.Module
+    cv3: nn.Module
+    m: nn.Module
+
+    def __init__(
+        self, c1: int, c2: int, n: int = 1, shortcut: bool = True, g: int = 1, e: float = 0.5
+    ) -> None:
         super().__init__()
         hidden = int(c2 * e)
         self.cv1 = Conv(c1, hidden, 1)
         self.cv2 = Conv(c1, hidden, 1)
         self.cv3 = Conv(2 * hidden, c2, 1)
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, e=1.0) for _ in range(n)))
+        self.m = self.inner(hidden, n, shortcut, g)
+
+    def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
+        """What one of the two branches runs."""
+        return nn.Sequential(*(Bottleneck(c, c, shortcut, g, e=1.0) for _ in range(n)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
@@ -63,6 +107,10 @@ class C3(nn.Module):
 
 class SPP(nn.Module):
     """Spatial pyramid pooling of v5.0: parallel max pools."""
+
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.ModuleList
 
     def __init__(self, c1: int, c2: int, k: Sequence[int] = (5, 9, 13)) -> None:
         super().__init__()
@@ -78,6 +126,10 @@ class SPP(nn.Module):
 
 class SPPF(nn.Module):
     """Spatial pyramid pooling of v6.0 and later: one max pool applied three times."""
+
+    cv1: nn.Module
+    cv2: nn.Module
+    m: nn.Module
 
     def __init__(self, c1: int, c2: int, k: int = 5) -> None:
         super().__init__()
@@ -96,9 +148,20 @@ class SPPF(nn.Module):
 class Focus(nn.Module):
     """Space to depth and a convolution: the stem of v5.0."""
 
-    def __init__(self, c1: int, c2: int, k: int = 1, s: int = 1, p: int | None = None) -> None:
+    conv: nn.Module
+
+    def __init__(
+        self,
+        c1: int,
+        c2: int,
+        k: int = 1,
+        s: int = 1,
+        p: int | None = None,
+        g: int = 1,
+        act: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = Conv(c1 * 4, c2, k, s, p)
+        self.conv = Conv(c1 * 4, c2, k, s, p, g, act=act)
 
     def forward(self, x: Tensor) -> Tensor:
         corners = (x[..., ::2, ::2], x[..., 1::2, ::2], x[..., ::2, 1::2], x[..., 1::2, 1::2])
@@ -107,6 +170,8 @@ class Focus(nn.Module):
 
 class Concat(nn.Module):
     """Concatenation along one axis."""
+
+    d: int
 
     def __init__(self, dimension: int = 1) -> None:
         super().__init__()
@@ -120,25 +185,28 @@ class Detect(nn.Module):
     """One 1x1 convolution a level; gives the raw head, `na * (5 + nc)` channels a level.
 
     The buffer `anchors` has shape (levels, anchors, 2) in units of the level's stride, as in the
-    published checkpoints.
+    published checkpoints. `stride` holds the pixels a cell of each level.
     """
 
+    nc: int
+    stride: tuple[int, ...]
     anchors: Tensor
+    m: nn.ModuleList
 
     def __init__(
-        self,
-        nc: int,
-        anchors: Sequence[Sequence[float]],
-        channels: Sequence[int],
-        strides: Sequence[float],
+        self, nc: int, anchors: Sequence[Sequence[float]], channels: Sequence[int]
     ) -> None:
         super().__init__()
         self.nc = nc
-        self.na = len(anchors[0]) // 2
-        self.stride = torch.tensor(strides, dtype=torch.float32)
+        self.stride = (1,) * len(channels)
         pixels = torch.tensor(anchors, dtype=torch.float32).view(len(anchors), -1, 2)
-        self.register_buffer("anchors", pixels / self.stride.view(-1, 1, 1))
+        self.register_buffer("anchors", pixels)
         self.m = nn.ModuleList(nn.Conv2d(c, self.na * (nc + 5), 1) for c in channels)
+
+    @property
+    def na(self) -> int:
+        """Anchors a level."""
+        return self.anchors.shape[1]
 
     def forward(self, x: list[Tensor]) -> list[Tensor]:
         return [self.level(index, y) for index, y in enumerate(x)]

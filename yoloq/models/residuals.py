@@ -1,7 +1,7 @@
-"""Blocks of the ultralytics package that add what they read, with the additions as modules.
+"""Residual additions as modules: what has a name can be found in a trace and be quantized.
 
-The package adds with an operator, which no quantizer can sit on and which has no name. The blocks
-here take over the package's children under their names, so that checkpoints fit.
+YOLOv5 and the ultralytics package add with an operator. The blocks here take over the children of
+theirs under their names, so that checkpoints fit.
 """
 
 from typing import Any
@@ -9,25 +9,44 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yoloq.models.residual_add import Add
+
+class Add(nn.Module):
+    """The residual addition as a module, so that a quantizer can sit on its inputs."""
+
+    def forward(self, residual: Tensor, y: Tensor) -> Tensor:
+        return residual + y
 
 
 class Residual(nn.Module):
-    """x + f(x), for one branch or for several in turn; a branch is a chain of children by name."""
+    """x + f(x), where f is a chain of a block's children by name."""
 
-    def __init__(self, block: Any, *branches: tuple[str, ...]) -> None:
+    def __init__(self, block: Any, *branch: str) -> None:
         super().__init__()
-        self.branches = branches
-        for name in sum(branches, ()):
+        self.branch = branch
+        for name in branch:
             self.add_module(name, getattr(block, name))
-        self.add = nn.ModuleList(Add() for _ in branches)
+        self.add = Add()
 
     def forward(self, x: Tensor) -> Tensor:
-        for branch, add in zip(self.branches, self.add, strict=True):
-            y = x
-            for name in branch:
-                y = self.get_submodule(name)(y)
-            x = add(x, y)
+        y = x
+        for name in self.branch:
+            y = self.get_submodule(name)(y)
+        return self.add(x, y)  # type: ignore[no-any-return]
+
+
+class ResidualPair(nn.Module):
+    """y = x + f(x), then y + g(y), where f and g are a block's children by name."""
+
+    def __init__(self, block: Any, first: str, second: str) -> None:
+        super().__init__()
+        self.parts = (first, second)
+        for name in self.parts:
+            self.add_module(name, getattr(block, name))
+        self.add = nn.ModuleList((Add(), Add()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, add in zip(self.parts, self.add, strict=True):
+            x = add(x, self.get_submodule(name)(x))
         return x
 
 
@@ -62,7 +81,7 @@ class PartialAttention(nn.Module):
 
 
 def name_residuals(net: nn.Module) -> None:
-    """Swap each of the package's blocks that add what they read for one of this module."""
+    """Swap each block that adds what it reads for one of this module."""
     for parent in list(net.modules()):
         for name, child in parent.named_children():
             setattr(parent, name, _named(child))
@@ -70,16 +89,16 @@ def name_residuals(net: nn.Module) -> None:
 
 def _named(block: Any) -> nn.Module:
     match type(block).__name__:
-        case "Bottleneck" | "RepBottleneck" if block.add:
-            return Residual(block, ("cv1", "cv2"))
+        case "Bottleneck" | "RepBottleneck" | "CrossConv" if block.add:
+            return Residual(block, "cv1", "cv2")
         case "GhostBottleneck" if isinstance(block.shortcut, nn.Identity):
-            return Residual(block, ("conv",))
+            return Residual(block, "conv")
         case "CIB" if block.add:
-            return Residual(block, ("cv1",))
+            return Residual(block, "cv1")
         case "PSABlock" if block.add:
-            return Residual(block, ("attn",), ("ffn",))
+            return ResidualPair(block, "attn", "ffn")
         case "ABlock":
-            return Residual(block, ("attn",), ("mlp",))
+            return ResidualPair(block, "attn", "mlp")
         case "PSA":
             return PartialAttention(block)
         case "SPPF" if getattr(block, "add", False):

@@ -1,0 +1,122 @@
+"""The names that a checkpoint may use: functions that are called, and classes that become stubs."""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yoloq.models.unpickle.arrays import Array, Dtype, device_tensor, scalar
+from yoloq.models.unpickle.stub import FusedForward, RefusedError, Stub
+
+
+class Call:
+    """A function that the file may call, and whose attributes it cannot reach."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+    def __setstate__(self, state: Any) -> None:
+        raise RefusedError("a change to a function")
+
+
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
+    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+
+
+def _typed(function: Any, _: Any, args: Any, *__: Any) -> Any:
+    """A tensor of a class of its own, or with attributes: the tensor alone."""
+    if not isinstance(function, Call):
+        raise RefusedError("a tensor by an unknown function")
+    return function(*args)
+
+
+def _latin1(text: str, _: str = "latin1") -> bytes:
+    """Bytes, as pickle protocol 2 writes them."""
+    return text.encode("latin1")
+
+
+def _method(owner: Any, name: Any) -> FusedForward:
+    """The one method that is pickled as an attribute, by YOLOv5's and the package's `fuse`."""
+    if not isinstance(owner, Stub) or name != "forward_fuse":
+        raise RefusedError("'builtins.getattr'")
+    return FusedForward()
+
+
+CONTAINERS: dict[str, Callable[..., Any]] = {
+    "set": set,
+    "frozenset": frozenset,
+    "list": list,
+    "tuple": tuple,
+    "dict": dict,
+}
+
+
+def _container(name: Any) -> Call:
+    """dill's name of a builtin type, such as `set` or `SetType`."""
+    plain = str(name).removesuffix("Type").lower()
+    if plain not in CONTAINERS:
+        raise RefusedError(f"{str(name)!r}")
+    return Call(CONTAINERS[plain])
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, *_: data,
+    "torch._utils._rebuild_parameter_with_state": lambda data, *_: data,
+    "torch._utils._rebuild_device_tensor_from_numpy": device_tensor,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": device_tensor,
+    "torch._utils._rebuild_xla_tensor": device_tensor,
+    "torch._tensor._rebuild_from_type_v2": _typed,
+    "collections.OrderedDict": OrderedDict,
+    "builtins.set": set,
+    "builtins.frozenset": frozenset,
+    "builtins.getattr": _method,
+    "dill._dill._load_type": _container,
+    "numpy.dtype": Dtype,
+    "numpy.core.multiarray.scalar": scalar,
+    "numpy._core.multiarray.scalar": scalar,
+    "numpy.core.multiarray._reconstruct": Array,
+    "numpy._core.multiarray._reconstruct": Array,
+    "_codecs.encode": _latin1,
+}
+PREFIX = "yolov5."  # of the pip package, which holds the repository's own modules
+STUBS = re.compile(
+    r"""(yolov5\.)?models\.(common|yolo|experimental)\.\w+     # classic YOLOv5
+    | (yolov5\.)?utils\.activations\.\w+                       # its activations before torch's
+    | (yolov5\.)?utils\.torch_utils\.ModelEMA
+    | ultralytics(\.\w+)+
+    | torch\.nn\.modules\.\w+\.\w+
+    | torch\.nn\.parallel\.(data_parallel\.DataParallel|distributed\.DistributedDataParallel)
+    | torch\.optim\.swa_utils\.AveragedModel
+    | torch\.nn\.parameter\.(Parameter|Buffer) | torch\.(_tensor\.)?Tensor
+    | torch\.(Size|device|(b?float|u?int|complex)\d+|bool)
+    | numpy\.ndarray
+    | argparse\.Namespace | types\.SimpleNamespace
+    | pathlib\.(_local\.)?(Pure)?(Posix|Windows)?Path""",
+    re.VERBOSE,
+)
+
+
+def resolve(module: str, name: str) -> Any:
+    """What a pickled name stands for here.
+
+    Raises:
+        RefusedError: it is none of `CALLS` and `STUBS`.
+    """
+    module = "builtins" if module == "__builtin__" else module  # its name in protocol 2
+    path = f"{module}.{name}"
+    if path in CALLS:
+        return Call(CALLS[path])
+    if "." not in name and STUBS.fullmatch(path):
+        attributes = {"path": path.removeprefix(PREFIX), "__module__": __name__}
+        return type(name, (Stub,), attributes)
+    raise RefusedError(repr(path))

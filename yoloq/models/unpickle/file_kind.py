@@ -1,0 +1,67 @@
+"""What kind of file something is that was given as a checkpoint, before any of it is unpickled."""
+
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from yoloq.base.errors import CheckpointError
+
+# The first bytes of torch's format before 1.6: a pickle of its magic number.
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+LFS_POINTER = b"version https://git-lfs"
+
+
+def check_kind(file: Path) -> None:
+    """Raise unless the file begins and ends like a file of `torch.save`.
+
+    Raises:
+        CheckpointError: it is none, with what it is instead.
+    """
+    if not file.exists():
+        raise CheckpointError(f"{file}: no such file; check the path of the weights")
+    if file.is_dir():
+        raise CheckpointError(f"{file}: a folder; give the .pt file in it")
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not a file; give the .pt file of a detector")
+    with open(file, "rb") as stream:
+        start = stream.read(max(len(LEGACY_MAGIC), len(LFS_POINTER)))
+    if not start:
+        raise CheckpointError(f"{file}: empty; fetch it again")
+    if start == LFS_POINTER:
+        raise CheckpointError(f"{file}: a Git LFS pointer, not the file itself; run: git lfs pull")
+    if start.startswith(LEGACY_MAGIC):
+        return
+    if not start.startswith(b"PK\x03\x04"):
+        raise CheckpointError(f"{file}: not a PyTorch checkpoint; give a .pt file of a detector")
+    if not zipfile.is_zipfile(file):
+        raise CheckpointError(f"{file}: truncated; fetch it again")
+    with zipfile.ZipFile(file) as archive:
+        members = {name.partition("/")[2] for name in archive.namelist()}
+    if "constants.pkl" in members:
+        raise CheckpointError(f"{file}: a TorchScript export; give the checkpoint it was made from")
+    if "data.pkl" not in members:
+        raise CheckpointError(f"{file}: a zip archive, but not a PyTorch checkpoint")
+
+
+def pickled_names(file: Path) -> Iterator[str]:
+    """The texts and global names in a file's pickles, as far as they can be read; nothing runs."""
+    try:
+        for pickled in _pickles(file):
+            for code, argument, _ in pickletools.genops(pickled):
+                if isinstance(argument, str):
+                    yield argument.replace(" ", ".") if code.name == "GLOBAL" else argument
+    except Exception:  # what is damaged says no more
+        return
+
+
+def _pickles(file: Path) -> Iterator[bytes]:
+    if not zipfile.is_zipfile(file):  # torch's old format: magic number, version, sizes, content
+        with open(file, "rb") as stream:
+            for _ in range(3):
+                for _ in pickletools.genops(stream):
+                    pass
+            yield stream.read()
+        return
+    with zipfile.ZipFile(file) as archive:
+        yield from (archive.read(n) for n in archive.namelist() if n.endswith("/data.pkl"))
