@@ -20,7 +20,14 @@ from yoloq.models.yolov5.network import YOLOv5
 
 CLASSES = {
     "models.common": ["Conv", "Bottleneck", "C3", "SPP", "SPPF", "Focus", "Concat"],
-    "models.yolo": ["Detect", "Segment", "Model", "DetectionModel", "SegmentationModel"],
+    "models.yolo": [
+        "Detect",
+        "Segment",
+        "Model",
+        "DetectionModel",
+        "SegmentationModel",
+        "ClassificationModel",
+    ],
 }
 V5_BACKBONE = [
     [-1, 1, "Focus", [64, 3]],
@@ -97,14 +104,18 @@ def random_net(spec: dict[str, Any], seed: int = 0) -> YOLOv5:
 
 
 @contextmanager
-def original_classes() -> Iterator[dict[str, type[nn.Module]]]:
-    """Classes that pickle under the names of YOLOv5's, importable while the block runs."""
+def original_classes(prefix: str = "") -> Iterator[dict[str, type[nn.Module]]]:
+    """Classes that pickle under the names of YOLOv5's, importable while the block runs.
+
+    `prefix` goes before the modules' names: `yolov5.` is that of the pip package.
+    """
     made: dict[str, type[nn.Module]] = {}
-    modules = {name: types.ModuleType(name) for name in ("models", *CLASSES)}
+    homes = [f"{prefix}{name}" for name in ("models", *CLASSES)]
+    modules = {name: types.ModuleType(name) for name in [*filter(None, [prefix[:-1]]), *homes]}
     for module, names in CLASSES.items():
         for name in names:
-            made[name] = type(name, (nn.Module,), {"__module__": module})
-            setattr(modules[module], name, made[name])
+            made[name] = type(name, (nn.Module,), {"__module__": f"{prefix}{module}"})
+            setattr(modules[f"{prefix}{module}"], name, made[name])
     saved = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     try:
@@ -114,6 +125,21 @@ def original_classes() -> Iterator[dict[str, type[nn.Module]]]:
             sys.modules.pop(name)
             if module is not None:
                 sys.modules[name] = module
+
+
+def as_yolov5(
+    net: YOLOv5, classes: dict[str, type[nn.Module]], kind: str = "DetectionModel"
+) -> Any:
+    """A twin of `net` of classes of `original_classes`, with what YOLOv5 keeps on a model."""
+    model = classes[kind]()
+    model.model = disguise(copy.deepcopy(net.model), classes)
+    number_layers(model.model, net.sources)
+    model.yaml = {"nc": net.detect.nc, "ch": 3}
+    model.names = [f"n{i}" for i in range(net.detect.nc)]
+    model.hyp = {"lr0": np.float64(0.01), "anchors": np.ones(3, np.float32)}
+    model.save_dir = PosixPath("runs/train")
+    model.stride = torch.tensor(net.detect.stride)
+    return model
 
 
 def save_as_yolov5(
@@ -126,28 +152,24 @@ def save_as_yolov5(
     half: bool = True,
     keys: tuple[str, ...] = ("model",),
     anchor_grid: bool = False,
-    yaml: dict[str, Any] | None = None,
     attributes: dict[str, Any] | None = None,
+    content: dict[str, Any] | None = None,
     **options: Any,
 ) -> None:
-    """Write `net` as YOLOv5's training would; `options` go to `torch.save`."""
+    """Write `net` as YOLOv5's training would; `options` go to `torch.save`.
+
+    `attributes` are set on the model, `content` replaces entries of the checkpoint.
+    """
     with original_classes() as classes:
-        renamed = {**classes, "Detect": classes[detect]}
-        model = classes[kind]()
-        model.model = disguise(copy.deepcopy(net.model), renamed)
-        number_layers(model.model, net.sources)
+        model = as_yolov5(net, {**classes, "Detect": classes[detect]}, kind)
         if anchor_grid:
             head = model.model[-1]
             pixels = head.anchors * head.stride.view(-1, 1, 1)
             head.register_buffer("anchor_grid", pixels.view(head.nl, 1, -1, 1, 1, 2))
-        model.yaml = yaml or {"nc": net.detect.nc, "ch": 3}
-        model.names = names if names is not None else [f"n{i}" for i in range(net.detect.nc)]
-        model.hyp = {"lr0": np.float64(0.01), "anchors": np.ones(3, np.float32)}
-        model.save_dir = PosixPath("runs/train")
-        model.stride = torch.tensor(net.detect.stride)
+        model.names = model.names if names is None else names
         model.__dict__.update(attributes or {})
         model = model.half() if half else model
-        content = {
+        whole = {
             "epoch": -1,
             "best_fitness": np.array([0.5]),
             "fitness": np.float32(0.25),
@@ -156,10 +178,11 @@ def save_as_yolov5(
             "model": None,
             "ema": None,
             **dict.fromkeys(keys, model),
+            **(content or {}),
         }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the legacy format asks for the classes' source
-            torch.save(content, file, **options)
+            torch.save(whole, file, **options)
 
 
 def disguise(module: nn.Module, classes: dict[str, type[nn.Module]]) -> nn.Module:

@@ -37,8 +37,14 @@ TASKS = {  # the end of a class's name -> what its files are for
     "YOLOEDetect": "open-vocabulary detection",
 }
 HOMES = ("models.", "yolov5.models.", "ultralytics.nn.")  # modules of these classes
-WRAPPERS = ("module.", "_orig_mod.")  # before the names of what runs in parallel or is compiled
-WRAPPER_CLASSES = ("DataParallel", "DistributedDataParallel", "AveragedModel")
+PREFIXES = ("module.", "_orig_mod.")  # before the names of what runs in parallel or is compiled
+WRAPPERS = {  # class of what holds a model -> as what
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+    "AveragedModel": "module",
+    "AutoShape": "model",
+    "DetectMultiBackend": "model",
+}
 COUNTERS = (".total_ops", ".total_params")  # buffers that a profiler leaves in a model
 
 
@@ -68,7 +74,7 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
     averaged, plain = _first(entries.get("ema")), _first(entries.get("model"))
     if averaged is None:
         averaged = plain
-    model = next((unwrapped(each) for each in (averaged, plain) if isinstance(each, Stub)), None)
+    model = next((_unwrapped(each) for each in (averaged, plain) if isinstance(each, Stub)), None)
     if model is None:
         raise CheckpointError(
             "holds no model, only plain data; give the whole checkpoint (such as best.pt or "
@@ -76,7 +82,7 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
         )
     check_task(part.path for part in [model, *(child for _, child in modules(model))])
     if isinstance(averaged, Stub):
-        return model, tensors(model)
+        return model, tensors(_unwrapped(averaged))
     if not isinstance(averaged, Mapping):
         raise CheckpointError(
             f"its averaged weights (`ema`) are a {type(averaged).__name__}, which yoloq cannot "
@@ -87,8 +93,9 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
 
 def _first(entry: Any) -> Any:
     """What an entry holds: an average may be in a pair, in an object or in a dict of its own."""
-    if isinstance(entry, tuple | list) and entry:
-        return _first(entry[0])
+    if isinstance(entry, tuple | list):
+        found = next((each for each in entry if isinstance(each, Stub | Mapping)), None)
+        return entry if found is None else _first(found)
     if isinstance(entry, Stub) and class_of(entry) == "ModelEMA":
         return _first(entry.state.get("ema") or entry.state.get("_modules", {}).get("ema"))
     for key in ("ema", "model", "state_dict", "module") if isinstance(entry, Mapping) else ():
@@ -97,17 +104,17 @@ def _first(entry: Any) -> Any:
     return entry
 
 
-def unwrapped(model: Stub) -> Stub:
-    """The model inside a wrapper for parallel runs or averaging."""
-    while class_of(model) in WRAPPER_CLASSES:
-        model = model.state["_modules"]["module"]
+def _unwrapped(model: Stub) -> Stub:
+    """The model inside a wrapper for parallel runs, averaging or use."""
+    while class_of(model) in WRAPPERS:
+        model = model.state["_modules"][WRAPPERS[class_of(model)]]
     return model
 
 
 def _state_dict(entries: Mapping[Any, Any]) -> dict[str, Tensor]:
     """The tensors of a state dict, without the prefixes of wrappers."""
     found = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
-    for prefix in (*WRAPPERS, *WRAPPERS):
+    for prefix in (*PREFIXES, *PREFIXES):
         if found and all(name.startswith(prefix) or name == "n_averaged" for name in found):
             found = {n.removeprefix(prefix): t for n, t in found.items() if n != "n_averaged"}
     return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}

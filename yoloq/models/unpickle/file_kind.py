@@ -45,12 +45,20 @@ def check_kind(file: Path) -> None:
 
 
 def pickled_names(file: Path) -> Iterator[str]:
-    """The texts and global names in a file's pickles, as far as they can be read; nothing runs."""
+    """The global names in a file's pickles, as far as they can be read; nothing runs.
+
+    Protocol 4 puts module and name on a stack: a name is yielded with every module before it.
+    """
+    texts: list[str] = []
     try:
         for pickled in _pickles(file):
             for code, argument, _ in pickletools.genops(pickled):
-                if isinstance(argument, str):
-                    yield argument.replace(" ", ".") if code.name == "GLOBAL" else argument
+                if code.name == "GLOBAL":
+                    yield argument.replace(" ", ".")
+                elif code.name == "STACK_GLOBAL":
+                    yield from (f"{module}.{texts[-1]}" for module in texts if "." in module)
+                elif isinstance(argument, str):
+                    texts.append(argument)
     except Exception:  # what is damaged says no more
         return
 
