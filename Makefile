@@ -12,7 +12,8 @@ FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
 	$(if $(DEVICE),--device $(DEVICE))
 STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity auto table demo lint-onnx test check bench clean
+.PHONY: help setup $(STAGES) ptq engine sensitivity auto table demo lint-onnx test check bench clean \
+	fuzz-inputs
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +30,7 @@ help:
 	@echo "make report     one table of all that was measured"
 	@echo "make train      train the built-in checkpoint anew"
 	@echo "make data       make the built-in set, or check DATA"
+	@echo "make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
 	@echo "make test check bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE ARGS, such as"
 	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
@@ -59,6 +61,10 @@ demo: $(READY)
 
 test: $(READY) $(BINDINGS)
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# new random inputs each time; a failure prints the line that repeats it
+fuzz-inputs: $(READY)
+	@$(PY) -m pytest --numprocesses auto --hypothesis-profile many tests/fuzz $(ARGS)
 
 # TensorRT's bindings alone, without its libraries; where they cannot be had their tests skip
 $(BINDINGS): | $(READY)

@@ -7,11 +7,18 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
 
 from yoloq.base.machine import affinity, has_gpu
+
+# Random inputs: few and always the same ones in the suite, many and new ones on request.
+COMMON = {"deadline": None, "database": None, "print_blob": True}
+hypothesis.settings.register_profile("few", max_examples=20, derandomize=True, **COMMON)
+hypothesis.settings.register_profile("many", max_examples=500, **COMMON)
+hypothesis.settings.load_profile("few")
 
 
 def pytest_configure() -> None:

@@ -19,7 +19,12 @@ from yoloq.models.yolov5.layout import v6_spec
 from yoloq.models.yolov5.network import YOLOv5
 
 CLASSES = {
-    "models.common": ["Conv", "Bottleneck", "C3", "SPP", "SPPF", "Focus", "Concat"],
+    "models.common": [
+        *("Conv", "DWConv", "Bottleneck", "C3", "SPP", "SPPF", "Focus", "Concat", "C3Ghost", "C3x"),
+        *("GhostConv", "GhostBottleneck", "C3SPP", "C3TR", "TransformerBlock", "TransformerLayer"),
+        "BottleneckCSP",
+    ],
+    "models.experimental": ["CrossConv", "MixConv2d"],
     "models.yolo": [
         "Detect",
         "Segment",
@@ -187,7 +192,9 @@ def save_as_yolov5(
 
 def disguise(module: nn.Module, classes: dict[str, type[nn.Module]]) -> nn.Module:
     """A twin in which the layers of yoloq are of the classes given; torch's layers stay."""
-    name = {"Residual": "Bottleneck"}.get(type(module).__name__, type(module).__name__)
+    name = type(module).__name__
+    if isinstance(module, Residual):
+        name = "GhostBottleneck" if "conv" in module.branch else "Bottleneck"
     twin = nn.Module.__new__(classes.get(name, type(module)))
     twin.__dict__.update(module.__dict__)
     twin._parameters, twin._buffers = dict(module._parameters), dict(module._buffers)
@@ -195,7 +202,10 @@ def disguise(module: nn.Module, classes: dict[str, type[nn.Module]]) -> nn.Modul
     twin._modules = {k: v and disguise(v, classes) for k, v in children.items()}
     if isinstance(module, Residual):
         del twin.branch
-        twin.add = True
+        if name == "GhostBottleneck":
+            twin.shortcut = nn.Identity()
+        else:
+            twin.add = True
     if name == "Detect":
         twin.na, twin.nl, twin.no = module.na, len(module.m), module.nc + 5
         twin.stride = torch.tensor(module.stride).float()
