@@ -80,6 +80,7 @@ class Shallow(nn.Module):
         super().__init__()
         self.stem = Conv(3, 8, 6, 2, 2) if stem == "conv" else Focus(3, 8, 3)
         self.c3, self.pool, self.head = C3(8, 8), SPPF(8, 8), nn.Conv2d(8, 4, 1)
+        name_residuals(self)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         return [self.head(self.pool(self.c3(self.stem(x))))]
