@@ -71,10 +71,14 @@ def test_weight_gets_a_gradient_through_its_quantizer(conv: nn.Conv2d, x: torch.
     assert conv.weight.grad is not None and bool(conv.weight.grad.any())
 
 
-def test_padding_other_than_zeros_is_refused() -> None:
-    conv = nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")
-    with pytest.raises(ValueError, match="reflect"):
-        QuantConv2d.of(conv, nn.Identity(), nn.Identity())
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_of_other_modes_is_of_quantized_values(mode: str, x: torch.Tensor) -> None:
+    conv = nn.Conv2d(4, 6, 3, padding=1, padding_mode=mode)
+    quantized = QuantConv2d.of(conv, activation_quantizer(), nn.Identity())
+    step = 2 / 127
+    inputs = (x / step).round().clamp(-128, 127) * step
+    padded = F.pad(inputs, (1, 1, 1, 1), mode)
+    torch.testing.assert_close(quantized(x), F.conv2d(padded, conv.weight, conv.bias))
 
 
 @pytest.mark.parametrize(

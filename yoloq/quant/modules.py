@@ -25,13 +25,9 @@ class QuantConv2d(nn.Conv2d):
     ) -> "QuantConv2d":
         """Take over a convolution's parameters and geometry.
 
-        A side that stays in float has `nn.Identity` for a quantizer.
-
-        Raises:
-            ValueError: the padding is not of zeros, which a quantized zero-point would not match.
+        A side that stays in float has `nn.Identity` for a quantizer. Padding of any mode is of
+        quantized values: it comes behind the input's quantizer.
         """
-        if conv.padding_mode != "zeros":
-            raise ValueError(f"padding mode {conv.padding_mode!r} cannot be quantized")
         quantized = cls.__new__(cls)
         nn.Module.__init__(quantized)
         _take_over(quantized, conv)
