@@ -1,9 +1,10 @@
 """What a pickled checkpoint of YOLOv5 or of the ultralytics package holds, as plain data."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
@@ -150,13 +151,16 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
     The text names no file.
     """
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            wrong = int((~torch.isfinite(tensor)).sum())
+        numbers = tensor.detach().cpu().float().numpy() if tensor.is_floating_point() else None
+        if numbers is None or not numbers.size:
+            continue
+        low, high = numbers.min(), numbers.max()  # NaN where one is NaN
+        if not math.isfinite(low + high) and not np.isfinite(numbers).all():
             raise CheckpointError(
-                f"{wrong} of {tensor.numel()} numbers of {name!r} are NaN or Inf: its training "
-                "failed; give an earlier checkpoint"
+                f"{np.sum(~np.isfinite(numbers))} of {numbers.size} numbers of {name!r} are NaN or "
+                "Inf: its training failed; give an earlier checkpoint"
             )
-        if name.endswith("running_var") and bool((tensor < 0).any()):
+        if low < 0 and name.endswith("running_var"):
             raise CheckpointError(
                 f"{name!r} has a variance below zero: the file is damaged; fetch it again"
             )

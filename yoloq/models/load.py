@@ -21,7 +21,7 @@ from yoloq.models.unpickle.file_kind import pickled_names
 
 FORMAT = 2  # 1 held a model yaml in the place of a description
 FORMATS = (1, 2)
-TRIAL = 4  # cells a side of the smallest map when a rebuilt network is tried
+TRIAL = 2  # cells a side of the smallest map when a rebuilt network is tried
 
 
 @dataclass(frozen=True)
