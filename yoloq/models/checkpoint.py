@@ -178,8 +178,9 @@ def image_size(content: Any) -> int | None:
     for key in ("opt", "train_args"):
         options = content.get(key) if isinstance(content, Mapping) else None
         options = options.state if isinstance(options, Stub) else options
-        for name in ("imgsz", "img_size") if isinstance(options, Mapping) else ():
-            size = options.get(name)
+        if not isinstance(options, Mapping):
+            continue
+        for size in (options.get("imgsz"), options.get("img_size")):
             sides = size if isinstance(size, list | tuple) and size else [size]
             if all(type(side) is int and side > 0 for side in sides):
                 return int(max(sides))

@@ -54,7 +54,7 @@ def pickled_names(file: Path) -> Iterator[str]:
         for pickled in _pickles(file):
             for code, argument, _ in pickletools.genops(pickled):
                 if code.name == "GLOBAL":
-                    yield argument.replace(" ", ".")
+                    yield str(argument).replace(" ", ".")
                 elif code.name == "STACK_GLOBAL":
                     yield from (f"{module}.{texts[-1]}" for module in texts if "." in module)
                 elif isinstance(argument, str):
