@@ -1,0 +1,132 @@
+"""Single modules of the ultralytics package's models: what a file says is computed, or refused.
+
+The package's own forward pass of the changed model is the expectation.
+"""
+
+import copy
+
+import pytest
+import torch
+from refused import assert_refused
+from torch import nn
+
+from yoloq.models.load import load_model, new_model, save_model
+from yoloq.models.ultralytics import import_ultralytics, package_spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SCALES = {"scales": {"n": [0.33, 0.125, 1024]}}
+
+
+@pytest.fixture(scope="module")
+def original():
+    torch.manual_seed(0)
+    spec = {**package_spec("yolov5n", 3), **SCALES}
+    model = import_ultralytics().DetectionModel(spec, ch=3, nc=3, verbose=False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def maps(model):
+    """Raw maps of a model of the package: its layers in order, then both branches of its head."""
+    outputs, x = [], torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    head = model.model[-1]
+    with torch.no_grad():
+        for layer in model.model[:-1]:
+            if layer.f != -1:
+                x = (
+                    outputs[layer.f]
+                    if isinstance(layer.f, int)
+                    else layer_inputs(layer, x, outputs)
+                )
+            x = layer(x)
+            outputs.append(x)
+        return [
+            torch.cat((head.cv2[i](outputs[j]), head.cv3[i](outputs[j])), 1)
+            for i, j in enumerate(head.f)
+        ]
+
+
+def layer_inputs(layer, x, outputs):
+    return [x if j == -1 else outputs[j] for j in layer.f]
+
+
+def save(file, model):
+    torch.save({"model": None, "ema": model, "train_args": {"imgsz": 320}}, file)
+
+
+def eps(model):
+    for bn in (m for m in model.model[2].modules() if isinstance(m, nn.BatchNorm2d)):
+        bn.eps = 0.1
+
+
+def wider_classes(model):
+    """The branch before the package capped it: as wide as the classes."""
+    for index, conv in enumerate(model.model[-1].cv3):
+        first, second, last = conv
+        first.conv = nn.Conv2d(first.conv.in_channels, 40, 3, 1, 1, bias=False)
+        second.conv, last = nn.Conv2d(40, 40, 3, 1, 1, bias=False), nn.Conv2d(40, 3, 1)
+        first.bn, second.bn = nn.BatchNorm2d(40).eval(), nn.BatchNorm2d(40).eval()
+        model.model[-1].cv3[index] = nn.Sequential(first, second, last)
+
+
+CHANGES = {
+    "none": lambda model: None,
+    "no-activation": lambda model: setattr(model.model[9].cv1, "act", nn.Identity()),
+    "one-activation": lambda model: setattr(model.model[3], "act", nn.LeakyReLU(0.2)),
+    "eps": eps,
+    "pool": lambda model: setattr(model.model[9], "m", nn.MaxPool2d(3, 1, 1)),
+    "pools": lambda model: vars(model.model[9]).update(n=3),
+    "no-shortcut": lambda model: setattr(model.model[2].m[0], "add", False),
+    "padding": lambda model: vars(model.model[0].conv).update(padding=(1, 1)),
+    "upsample": lambda model: setattr(model.model[11], "mode", "bilinear"),
+    "wider-classes": wider_classes,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_single_module_is_read_as_it_is(change, original, tmp_path):
+    model = copy.deepcopy(original)
+    change(model)
+    save(tmp_path / "a.pt", model)
+    loaded = load_model(tmp_path / "a.pt", fuse=False)
+    save_model(tmp_path / "own.pt", loaded)
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    for net in (loaded.net, load_model(tmp_path / "own.pt", fuse=False).net):
+        with torch.no_grad():
+            found = net(image)
+        assert all(torch.equal(a, b) for a, b in zip(found, maps(model), strict=True))
+
+
+def bins_of_its_own(model):
+    model.model[-1].dfl.conv.weight.data *= 2
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda model: setattr(model.model[-1], "nc", 4), "cv3.0, has 3 channels"),
+        (lambda model: setattr(model.model[-1], "reg_max", 8), "cv2.0, has 64 channels"),
+        (bins_of_its_own, "`dfl` does not count bins"),
+        (lambda model: setattr(model.model[-1], "cv3", None), "lost the one-to-many branch"),
+        (lambda model: setattr(model.model[2], "forward", "text"), "'forward' of a C3"),
+        (lambda model: setattr(model.model[3], "act", nn.RReLU()), "RReLU, which yoloq does not"),
+    ],
+    ids=["nc", "reg-max", "dfl", "one-branch", "forward", "activation"],
+)
+def test_what_yoloq_would_not_compute_is_refused_by_name(change, text, original, tmp_path):
+    model = copy.deepcopy(original)
+    change(model)
+    save(tmp_path / "a.pt", model)
+    assert_refused(tmp_path / "a.pt", text)
+
+
+def test_yoloq_s_own_file_does_not_ask_the_package_s_parser(tmp_path, monkeypatch):
+    model = new_model("ultralytics", {**package_spec("yolov5n", 3), **SCALES}, ("a", "b", "c"))
+    save_model(tmp_path / "own.pt", model)
+    monkeypatch.setattr(import_ultralytics(), "parse_model", None)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found, wanted = load_model(tmp_path / "own.pt", fuse=False).net(image), model.net(image)
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
