@@ -5,11 +5,15 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yoloq.base.errors import RunError
+from yoloq.base.machine import affinity
 
+LFS = b"version https://git-lfs"  # how Git LFS's stand-in for a file begins
+LFS_ADVICE = "is a Git LFS pointer and not the file itself; run `git lfs pull`"
 FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
 
 
@@ -72,10 +76,25 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is the stand-in that Git LFS checks out where the file was not fetched."""
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(len(LFS)) == LFS
+    except OSError:
+        return False
+
+
 def sha256(file: Path) -> str:
     """Hex digest of a file's bytes."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hashes(files: Sequence[Path]) -> list[str]:
+    """Hex digest of each file; empty for one that is not there. Reads on all cores."""
+    with ThreadPoolExecutor(len(affinity())) as pool:
+        return list(pool.map(lambda file: sha256(file) if file.is_file() else "", files))
 
 
 def sha256_text(text: str) -> str:

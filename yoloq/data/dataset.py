@@ -3,14 +3,24 @@
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
+from yoloq.base.files import hashes
+from yoloq.base.square import side_of
+from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering, repeated
 from yoloq.data.formats import Format, claimant, format_of
-from yoloq.data.image_files import find, list_images, read_text, unique
+from yoloq.data.image_files import (
+    find,
+    list_images,
+    portable,
+    read_text,
+    spellings,
+    unique,
+)
 from yoloq.data.truth import LabelReport
 from yoloq.geometry.detections import GroundTruth
 
@@ -22,9 +32,10 @@ KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "dow
 class Dataset:
     """A data set as its yaml describes it.
 
-    `names` are the classes in order, `imgsz` the size in pixels that it was made for (or None),
-    `splits` the image files of each split, `annotations` what the yaml names for the labels of a
-    split, `missing` why a split other than `val` cannot be used.
+    `names` are the classes in the order in which `truth` numbers them, `imgsz` the size in pixels
+    that it was made for (or None), `splits` the image files of each split, `annotations` what the
+    yaml names for the labels of a split, `missing` why a split other than `val` cannot be used,
+    `numbering` how the labels number the classes where that is not the order of `names`.
     """
 
     file: Path
@@ -33,6 +44,7 @@ class Dataset:
     splits: Mapping[str, tuple[Path, ...]]
     annotations: Mapping[str, Path] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    numbering: Numbering | None = None
 
     def images(self, split: str) -> tuple[Path, ...]:
         """Image files of a split.
@@ -46,21 +58,43 @@ class Dataset:
             raise DataError(f"{self.file}: has no `{split}`; add the folder of its images")
         return self.splits[split]
 
-    def check_classes(self, count: int, model: str = "the model", named: str = "") -> None:
-        """Find a set that is not a model's.
+    @property
+    def listed(self) -> tuple[str, ...] | None:
+        """Class names as the labels number them; None: they are not told apart."""
+        return self.names if self.numbering is None else self.numbering.names
+
+    def as_one_class(self) -> "Dataset":
+        """The set with all its labels of one class, as YOLOv5's `--single-cls` takes them."""
+        names = self.names if len(self.names) == 1 else ONE
+        return replace(self, names=names, numbering=ALL_ONE)
+
+    def ordered_as(
+        self, names: tuple[str, ...], model: str = "the model", named: str = ""
+    ) -> "Dataset":
+        """The set with the classes of a model, its labels mapped by name.
+
+        What the user has to know of that is in the report of `truth`.
 
         Args:
-            count: classes of the model.
-            model, named: what an error calls the model and the set.
+            names: classes of the model.
+            model, named: what a message calls the model and the set.
 
         Raises:
-            DataError: they have different numbers of classes.
+            DataError: they have different numbers of classes; or the model tells classes apart and
+                the set no longer does.
         """
-        if count != len(self.names):
+        count, own = len(names), len(self.names)
+        if self.listed is None:
+            if count > 1:
+                raise DataError(f"--single-cls: {model} has {count} classes, not one; leave it out")
+            return replace(self, names=names)
+        if count != own:
+            one = ", or add --single-cls where the model does not tell classes apart"
             raise DataError(
-                f"{named or self.file}: has {len(self.names)} classes, but {model} has {count}; "
-                "give the data set that the checkpoint was trained for"
+                f"{named or self.file}: has {own} classes, but {model} has {count}; "
+                f"give the data set that the checkpoint was trained for{one * (count == 1)}"
             )
+        return replace(self, names=names, numbering=numbering(self.listed, names, model))
 
     def format(self, split: str) -> Format:
         """How the labels of a split are written."""
@@ -72,7 +106,15 @@ class Dataset:
         Raises:
             DataError: a label's class has no name, or the labels do not fit the images.
         """
-        return self.format(split).read(self.annotations.get(split), self.names, images)
+        truth, report = self.format(split).read(self.annotations.get(split), self.listed, images)
+        if self.numbering is None:
+            return truth, report
+        remark = self.numbering.remark
+        remarks = (f"{self.file}: {remark}",) if remark else ()
+        return (
+            replace(truth, classes=self.numbering.classes(truth.classes)),
+            replace(report, remarks=remarks + report.remarks),
+        )
 
     def train_alone(self, use: str) -> tuple[Path, ...]:
         """Images of `train` that are not in `val`: those are measured on.
@@ -95,19 +137,22 @@ class Dataset:
     def sha256(self) -> str:
         """Hex digest that changes with the data but not with the folder it lies in.
 
-        Covers the yaml's text, the names and sizes of the images, and the contents of the labels;
-        not the images' pixels, which would take minutes on a large set.
+        Covers the yaml's text, the names and contents of the images, and the contents of the
+        labels. By content, because a set that was copied, unpacked again or drawn again from its
+        seed has new times, and an image that was overwritten may have its old size. It takes under
+        a second for 5,000 photographs.
         """
         digest = hashlib.sha256(self.file.read_bytes())
+        digest.update(b"" if self.listed is not None else b"one class")
         for split, images in sorted(self.splits.items()):
             digest.update(split.encode())
-            file_of = self.format(split).file_of
+            file_of, source = self.format(split).file_of, self.annotations.get(split)
             common = os.path.commonpath([image.parent for image in images])
-            for image in sorted(images):
+            files = sorted(images)
+            for image, content in zip(files, hashes(files), strict=True):
                 name = image.relative_to(common).as_posix()
-                digest.update(f"\n{name} {_size(image)} ".encode())
+                digest.update(f"\n{name} {content} ".encode())
                 if file_of is not None:
-                    source = self.annotations.get(split)
                     digest.update(_contents(file_of(source, image)))
         for _, annotations in sorted(self.annotations.items()):
             digest.update(_contents(annotations))
@@ -161,18 +206,29 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _names(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
-    names, count = document.get("names"), document.get("nc")
+    names, count = document.get("names"), _number(document.get("nc"))
     if names is None and isinstance(count, int) and count > 0:
         names = [f"class{index}" for index in range(count)]
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        by_number = {_number(key): name for key, name in names.items()}
+        if len(by_number) < len(names) or {*by_number} != {*range(len(names))}:
             raise DataError(f"{file}: keys of `names` must be 0 to {len(names) - 1}, each once")
-        names = [names[index] for index in range(len(names))]
+        names = [by_number[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise DataError(f"{file}: has no `names`; list the class names in the order of the labels")
+    if odd := [name for name in names if isinstance(name, list | dict)]:
+        raise DataError(f"{file}: `names` has {odd[0]!r}, which is no name; write one a line")
     if count is not None and count != len(names):
         raise DataError(f"{file}: nc is {count} but `names` has {len(names)}; drop `nc` or mend it")
-    return tuple(str(name) for name in names)
+    listed = tuple(str(name) for name in names)
+    if (twice := repeated(listed)) is not None:
+        raise DataError(f"{file}: `names` has '{twice}' twice; rename one of the two")
+    return listed
+
+
+def _number(value: Any) -> Any:
+    """A whole number that is quoted as text, as a number; anything else as it is."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
 
 
 def _root(file: Path, document: Mapping[str, Any]) -> Path:
@@ -180,9 +236,9 @@ def _root(file: Path, document: Mapping[str, Any]) -> Path:
     path = document.get("path") or "."
     if not isinstance(path, str):
         raise DataError(f"{file}: `path` must be the name of a folder")
-    beside, here = file.parent / path, Path.cwd() / path
-    elsewhere = here.exists() and not beside.exists() and "generate" not in document
-    root = here if elsewhere else beside
+    bases = (file.parent,) if "generate" in document else (file.parent, Path.cwd())
+    tries = [base / each for base in bases for each in spellings(path)]
+    root = next((each for each in tries if each.exists()), file.parent / portable(path))
     return Path(os.path.normpath(root))
 
 
@@ -199,9 +255,14 @@ def _generate(file: Path, document: Mapping[str, Any], root: Path) -> None:
 
 def _imgsz(file: Path, document: Mapping[str, Any]) -> int | None:
     imgsz = document.get("imgsz")
-    if imgsz is None or (type(imgsz) is int and imgsz > 0):
-        return imgsz
-    raise DataError(f"{file}: `imgsz: {imgsz}` must be a whole number of pixels")
+    if imgsz is None:
+        return None
+    try:
+        if side := side_of(imgsz):
+            return side
+        raise ValueError("must be above 0; drop it for the usual size")
+    except ValueError as error:
+        raise DataError(f"{file}: `imgsz: {imgsz}` {error}") from None
 
 
 def _read_split(
@@ -226,10 +287,6 @@ def _read_split(
     if given.get(split):
         return images, find(given[split], root, f"{file}: `annotations`")
     return images, sources[0] if claiming else None
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else -1
 
 
 def _contents(file: Path) -> bytes:
