@@ -201,6 +201,9 @@ BROKEN = [
     ),
     pytest.param("val: images\nnames: [a]\nimgsz: [640, 480]", "sizes are square", id="not square"),
     pytest.param("val: images\nnames: [a]\nimgsz: 0", "`imgsz: 0` must be above 0", id="imgsz 0"),
+    pytest.param(
+        'path: "a\\test"\nval: x\nnames: [a]', "`path`: .*write / inst", id="escape in path"
+    ),
     pytest.param('val: "images\\val"\nnames: [a]', "write / instead", id="yaml's own escape"),
     pytest.param("val: images\nnames: [a]\nimgsz: big", "`imgsz: big`", id="imgsz is a word"),
     pytest.param("val: images\nnames: [a]\ngenerate: dogs", "`generate: dogs`", id="generate"),

@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, and their hashes."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from yoloq.base.machine import affinity
 
 LFS = b"version https://git-lfs"  # how Git LFS's stand-in for a file begins
 LFS_ADVICE = "is a Git LFS pointer and not the file itself; run `git lfs pull`"
+SETTLED = 2 * 10**9  # nanoseconds; file systems count in steps of up to 2 s
 FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
 
 
@@ -91,10 +94,28 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def hashes(files: Sequence[Path]) -> list[str]:
-    """Hex digest of each file; empty for one that is not there. Reads on all cores."""
+def hashes(files: Iterable[Path]) -> Iterator[str]:
+    """Hex digest of each file, empty for one that is not there; read on all cores, and once.
+
+    A file is read again where its size or times changed, that of its inode included, which no
+    program sets back; and where that time is so new that the next change might not show in it.
+    """
     with ThreadPoolExecutor(len(affinity())) as pool:
-        return list(pool.map(lambda file: sha256(file) if file.is_file() else "", files))
+        yield from pool.map(_hash_as_it_stands, files)
+
+
+def _hash_as_it_stands(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    known = file.stat()
+    if abs(time.time_ns() - known.st_ctime_ns) < SETTLED:
+        return sha256(file)
+    return _hash_at(file, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
+
+
+@functools.cache
+def _hash_at(file: Path, size: int, written: int, changed: int) -> str:
+    return sha256(file)
 
 
 def sha256_text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,22 +10,15 @@ from typing import Any
 
 from yoloq.base.errors import DataError
 from yoloq.base.files import hashes
-from yoloq.base.square import side_of
-from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering, repeated
+from yoloq.base.say import progress
+from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering
 from yoloq.data.formats import Format, claimant, format_of
-from yoloq.data.image_files import (
-    find,
-    list_images,
-    portable,
-    read_text,
-    spellings,
-    unique,
-)
+from yoloq.data.image_files import find, list_images, unique
 from yoloq.data.truth import LabelReport
+from yoloq.data.yaml_entries import SPLITS, generate, imgsz_of, names_of, read_yaml, root_of
 from yoloq.geometry.detections import GroundTruth
 
-SPLITS = ("train", "val", "test")
-KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
+MANY = 20_000  # images; hashing fewer takes seconds
 
 
 @dataclass(frozen=True)
@@ -139,24 +132,35 @@ class Dataset:
 
         Covers the yaml's text, the names and contents of the images, and the contents of the
         labels. By content, because a set that was copied, unpacked again or drawn again from its
-        seed has new times, and an image that was overwritten may have its old size. It takes under
-        a second for 5,000 photographs.
+        seed has new times, and an image that was overwritten may have its old size and time. It
+        takes under a second for 5,000 photographs, and is done once in a process.
         """
         digest = hashlib.sha256(self.file.read_bytes())
         digest.update(b"" if self.listed is not None else b"one class")
-        for split, images in sorted(self.splits.items()):
-            digest.update(split.encode())
-            file_of, source = self.format(split).file_of, self.annotations.get(split)
-            common = os.path.commonpath([image.parent for image in images])
-            files = sorted(images)
-            for image, content in zip(files, hashes(files), strict=True):
-                name = image.relative_to(common).as_posix()
-                digest.update(f"\n{name} {content} ".encode())
-                if file_of is not None:
-                    digest.update(_contents(file_of(source, image)))
+        count = sum(map(len, self.splits.values()))
+        with progress("hash of the images", count, shown=count >= MANY) as advance:
+            for split, images in sorted(self.splits.items()):
+                self._add_split(digest.update, split, sorted(images), advance)
         for _, annotations in sorted(self.annotations.items()):
             digest.update(_contents(annotations))
         return digest.hexdigest()
+
+    def _add_split(
+        self,
+        add: Callable[[bytes], None],
+        split: str,
+        images: Sequence[Path],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Feed the names and contents of a split's images and label files to a hash."""
+        add(split.encode())
+        file_of, source = self.format(split).file_of, self.annotations.get(split)
+        common = os.path.commonpath([image.parent for image in images])
+        for image, content in zip(images, hashes(images), strict=True):
+            add(f"\n{image.relative_to(common).as_posix()} {content} ".encode())
+            if file_of is not None:
+                add(_contents(file_of(source, image)))
+            advance(1)
 
 
 def read_dataset(file: str | Path) -> Dataset:
@@ -170,10 +174,10 @@ def read_dataset(file: str | Path) -> Dataset:
         DataError: the yaml or what it names cannot be used.
     """
     file = Path(os.path.abspath(file))
-    document = _read_yaml(file)
-    names = _names(file, document)
-    root = _root(file, document)
-    _generate(file, document, root)
+    document = read_yaml(file)
+    names = names_of(file, document)
+    root = root_of(file, document)
+    generate(file, document, root)
     if not document.get("val"):
         raise DataError(f"{file}: has no `val`; add the folder of the validation images")
     splits: dict[str, tuple[Path, ...]] = {}
@@ -187,82 +191,7 @@ def read_dataset(file: str | Path) -> Dataset:
             if split == "val":
                 raise
             missing[split] = str(error)
-    return Dataset(file, names, _imgsz(file, document), splits, annotations, missing)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(read_text(file))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(getattr(error, "problem", "") or "broken").split())
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise DataError(f"{file}: is not a yaml file ({problem}{line})") from None
-    if not isinstance(document, dict) or not KEYS & document.keys():
-        raise DataError(f"{file}: is not a data set yaml; it needs `val` and `names`")
-    return document
-
-
-def _names(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
-    names, count = document.get("names"), _number(document.get("nc"))
-    if names is None and isinstance(count, int) and count > 0:
-        names = [f"class{index}" for index in range(count)]
-    if isinstance(names, dict):
-        by_number = {_number(key): name for key, name in names.items()}
-        if len(by_number) < len(names) or {*by_number} != {*range(len(names))}:
-            raise DataError(f"{file}: keys of `names` must be 0 to {len(names) - 1}, each once")
-        names = [by_number[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{file}: has no `names`; list the class names in the order of the labels")
-    if odd := [name for name in names if isinstance(name, list | dict)]:
-        raise DataError(f"{file}: `names` has {odd[0]!r}, which is no name; write one a line")
-    if count is not None and count != len(names):
-        raise DataError(f"{file}: nc is {count} but `names` has {len(names)}; drop `nc` or mend it")
-    listed = tuple(str(name) for name in names)
-    if (twice := repeated(listed)) is not None:
-        raise DataError(f"{file}: `names` has '{twice}' twice; rename one of the two")
-    return listed
-
-
-def _number(value: Any) -> Any:
-    """A whole number that is quoted as text, as a number; anything else as it is."""
-    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
-
-
-def _root(file: Path, document: Mapping[str, Any]) -> Path:
-    """Folder that the splits are relative to, whether or not it exists yet."""
-    path = document.get("path") or "."
-    if not isinstance(path, str):
-        raise DataError(f"{file}: `path` must be the name of a folder")
-    bases = (file.parent,) if "generate" in document else (file.parent, Path.cwd())
-    tries = [base / each for base in bases for each in spellings(path)]
-    root = next((each for each in tries if each.exists()), file.parent / portable(path))
-    return Path(os.path.normpath(root))
-
-
-def _generate(file: Path, document: Mapping[str, Any], root: Path) -> None:
-    kind = document.get("generate")
-    if kind is None:
-        return
-    if kind != "synthetic":
-        raise DataError(f"{file}: `generate: {kind}` is not known; there is `synthetic`")
-    from yoloq.data import synthetic
-
-    synthetic.ensure(root)
-
-
-def _imgsz(file: Path, document: Mapping[str, Any]) -> int | None:
-    imgsz = document.get("imgsz")
-    if imgsz is None:
-        return None
-    try:
-        if side := side_of(imgsz):
-            return side
-        raise ValueError("must be above 0; drop it for the usual size")
-    except ValueError as error:
-        raise DataError(f"{file}: `imgsz: {imgsz}` {error}") from None
+    return Dataset(file, names, imgsz_of(file, document), splits, annotations, missing)
 
 
 def _read_split(

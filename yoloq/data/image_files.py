@@ -19,11 +19,7 @@ def find(entry: str, root: Path, where: str) -> Path:
     Raises:
         DataError: nothing there, or yaml read a backslash of the entry as an escape.
     """
-    if any(character < " " for character in entry):
-        raise DataError(
-            f"{where}: {entry!r} holds a control character, as yaml makes of a backslash in double "
-            "quotes; write / instead"
-        )
+    check_escapes(entry, where)
     tries = [root / each for each in spellings(entry)]
     if (plain := portable(entry)).startswith("../"):
         tries.append(root / plain[3:])
@@ -81,6 +77,19 @@ def _resolve(line: str, bases: Sequence[Path]) -> Path:
     """First base that has the file; the first base where none has it (skipped when read)."""
     tries = [base / name for name in spellings(line) for base in bases]
     return next((file for file in tries if file.exists()), bases[0] / portable(line))
+
+
+def check_escapes(entry: str, where: str) -> None:
+    """Find a path of Windows in double quotes; `where` names the entry of the yaml.
+
+    Raises:
+        DataError: yaml read a backslash of it as an escape.
+    """
+    if any(character < " " for character in entry):
+        raise DataError(
+            f"{where}: {entry!r} holds a control character, as yaml makes of a backslash in double "
+            "quotes; write / instead"
+        )
 
 
 def portable(name: str) -> str:

@@ -188,7 +188,7 @@ def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...])
     return input_key(
         weights=inputs.model.sha256,
         data=inputs.dataset.sha256,
-        images=hashes(chosen),
+        images=list(hashes(chosen)),
         imgsz=inputs.imgsz,
         seed=config.seed,
         device=str(torch_device(config.device)),
