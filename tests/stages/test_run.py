@@ -78,7 +78,10 @@ def test_other_names_are_a_warning_with_the_pairs(
     assert run("baseline", replace(tiny, data=data).flags(tmp_path)) == 0
     assert rows(tmp_path, "baseline") == usual[:1]
     said = f"warning: {data}: class names differ from those of {tiny.weights}: "
-    assert f"{said}0 'black' is 0 'dark' there; mend `names`" in capsys.readouterr().err
+    said += "0 'black' is 0 'dark' there; mend `names`"
+    assert said in capsys.readouterr().err
+    assert run("report", replace(tiny, data=data).flags(tmp_path)) == 0
+    assert said.removeprefix("warning: ") in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_check_of_a_set_shows_the_same(
