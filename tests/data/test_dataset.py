@@ -329,6 +329,16 @@ def test_hash_sees_a_change_in(tmp_path: Path, file: str, text: str) -> None:
     assert read_dataset(yaml).sha256 != before
 
 
+def test_hash_sees_another_order_of_a_list(tmp_path: Path) -> None:
+    """Detections are kept by position."""
+    file = _make(tmp_path, "val: val.txt\nnames: [cat, dog]\n")
+    digests = set()
+    for names in (("a.JPG", "b.jpg"), ("b.jpg", "a.JPG")):
+        (tmp_path / "val.txt").write_text("\n".join(f"images/val/{name}" for name in names))
+        digests.add(read_dataset(file).sha256)
+    assert len(digests) == 2
+
+
 def test_coco_mini(coco_mini: Path) -> None:
     dataset = read_dataset(coco_mini / "data.yaml")
     assert len(dataset.names) == 80

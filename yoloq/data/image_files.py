@@ -118,7 +118,7 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{file}: is not a text file") from None
+        raise DataError(f"{file}: is not a text file in UTF-8; save it as that") from None
     if text.startswith(LFS.decode()):
         raise DataError(f"{file}: {LFS_ADVICE}")
     return text
