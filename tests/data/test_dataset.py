@@ -200,7 +200,7 @@ BROKEN = [
         "val: images\nnames: [0: a, 1: b]", "which is no name; write", id="keys in a list"
     ),
     pytest.param("val: images\nnames: [a]\nimgsz: [640, 480]", "sizes are square", id="not square"),
-    pytest.param("val: images\nnames: [a]\nimgsz: 0", "`imgsz: 0` must be above 0", id="imgsz 0"),
+    pytest.param("val: images\nnames: [a]\nimgsz: 0", "`imgsz: 0`: must be above 0", id="imgsz 0"),
     pytest.param(
         'path: "a\\test"\nval: x\nnames: [a]', "`path`: .*write / inst", id="escape in path"
     ),

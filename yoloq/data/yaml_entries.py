@@ -111,4 +111,4 @@ def imgsz_of(file: Path, document: Mapping[str, Any]) -> int | None:
             return side
         raise ValueError("must be above 0; drop it for the usual size")
     except ValueError as error:
-        raise DataError(f"{file}: `imgsz: {imgsz}` {error}") from None
+        raise DataError(f"{file}: `imgsz: {imgsz}`: {error}") from None
