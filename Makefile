@@ -7,9 +7,10 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
-FLAGS = $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(DATA),--data $(DATA)) \
-	$(if $(IMGSZ),--imgsz $(IMGSZ)) $(if $(NAME),--name $(NAME)) \
-	$(if $(DEVICE),--device $(DEVICE))
+# a flag with the value of a variable as one word of the shell, whatever is in it; nothing without
+flag = $(if $($2),--$1 '$(subst ','\'',$($2))')
+FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IMGSZ) \
+	$(call flag,name,NAME) $(call flag,device,DEVICE)
 STAGES := data train baseline diagnose qat report
 
 .PHONY: help setup $(STAGES) ptq engine sensitivity auto table demo lint-onnx test check bench clean \
@@ -51,10 +52,10 @@ $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
 ptq engine sensitivity auto table: $(READY)
-	@$(PY) scripts/$@.py $(FLAGS) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+	@$(PY) scripts/$@.py $(FLAGS) $(call flag,engine,ENGINE) $(ARGS)
 
 lint-onnx: $(READY)
-	@$(PY) scripts/lint_onnx.py $(if $(ONNX),--onnx $(ONNX)) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+	@$(PY) scripts/lint_onnx.py $(call flag,onnx,ONNX) $(call flag,target,TARGET) $(ARGS)
 
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)

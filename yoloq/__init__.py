@@ -107,6 +107,7 @@ def evaluate(
     limit: int = 0,
     imgsz: int = 0,
     device: str = "auto",
+    single_cls: bool = False,
 ) -> "Figures":
     """mAP on the `val` split of a data yaml, of a model in PyTorch or of a built engine.
 
@@ -115,6 +116,7 @@ def evaluate(
         imgsz: image size in pixels; 0: that of the data yaml, else of the checkpoint, else 640; an
             engine has its own.
         device: where a model in PyTorch runs; it stays where it is.
+        single_cls: take all labels for one class, for a model of one class.
 
     Raises:
         UserError: the data set cannot be used, or is not the model's.
@@ -125,6 +127,7 @@ def evaluate(
     from yoloq.measure.evaluate import figures
 
     dataset = read_dataset(data)
+    dataset = dataset.as_one_class() if single_cls else dataset
     if isinstance(model, Detector):
         return figures(model.predictor, dataset, limit)
     return figures(predictor_of(model, imgsz or dataset.imgsz or 0, device), dataset, limit)

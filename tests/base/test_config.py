@@ -27,6 +27,16 @@ def test_defaults_are_those_of_the_dataclass() -> None:
     assert parse(Example, []) == Example()
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--imgsz", "96"], ["--imgsz=96"], ["--imgsz", "96", "96"], ["--imgsz", "96,96"]],
+    ids=" ".join,
+)
+def test_a_square_size_is_one_side(flags: list[str]) -> None:
+    config = parse(Example, [*flags, "--kind", "b"])
+    assert (config.imgsz, config.kind) == (96, "b")
+
+
 def test_the_run_folder_is_named_after_weights_and_data() -> None:
     config = Example(weights="a/best.pt", data="b/coco.yaml", project="p")
     assert config.folder == Path("p/best-coco")
@@ -39,6 +49,11 @@ def test_the_run_folder_is_named_after_weights_and_data() -> None:
         (["--kind", "c"], "--kind"),
         (["--imgsz", "big"], "--imgsz"),
         (["--imgsz", "-1"], "--imgsz -1"),
+        (["--imgsz", "640", "480"], "--imgsz 640 480: sizes are square: an engine has one input"),
+        (["--imgsz", "640,480"], "--imgsz 640,480: sizes are square"),
+        (["--imgsz", "480x640"], "give one side, such as 640"),
+        (["--imgsz", "1", "2", "3"], "--imgsz 1 2 3: must be a whole number"),
+        (["--imgsz"], "--imgsz"),
         (["--batch-size", "0"], "--batch-size 0"),
         (["--workers", "-1"], "--workers -1"),
         (["--imgsz", "320000"], "--imgsz 320000"),

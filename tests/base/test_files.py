@@ -1,14 +1,24 @@
 """Files appear whole or not at all."""
 
 import hashlib
+import os
 import stat
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from yoloq.base import files as module
 from yoloq.base.errors import RunError
-from yoloq.base.files import check_writable, replace_when_whole, sha256, write_text
+from yoloq.base.files import (
+    check_writable,
+    hashes,
+    is_lfs_pointer,
+    replace_when_whole,
+    sha256,
+    write_text,
+)
 
 
 def test_a_file_appears_with_its_whole_content(tmp_path: Path) -> None:
@@ -72,3 +82,48 @@ def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
 def test_the_hash_is_that_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"bytes")
     assert sha256(tmp_path / "a") == hashlib.sha256(b"bytes").hexdigest()
+
+
+A = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"  # sha256sum's, of "a"
+B = "3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d"  # of "b"
+
+
+def test_hashes_of_several_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    names = ("b", "a", "none", "b")
+    assert list(hashes(tmp_path / name for name in names)) == [B, A, "", B]
+
+
+def test_a_file_is_read_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(module, "sha256", lambda file: read.append(file) or sha256(file))
+    file = tmp_path / "a"
+    file.write_text("a")
+    assert [*hashes([file]), *hashes([file])] == [A, A]
+    assert len(read) == 2, "its time is too new to tell the next change"
+    monkeypatch.setattr(module, "SETTLED", 0)
+    assert [*hashes([file]), *hashes([file])] == [A, A]
+    assert len(read) == 3
+    times = file.stat()
+    time.sleep(0.05)  # more than a step of the file system's clock
+    file.write_text("b")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert list(hashes([file])) == [B]
+
+
+@pytest.mark.parametrize(
+    ("content", "want"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", True),
+        (b"version 2", False),
+        (b"", False),
+    ],
+    ids=["pointer", "text", "empty"],
+)
+def test_a_git_lfs_pointer(tmp_path: Path, content: bytes, want: bool) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert is_lfs_pointer(tmp_path / "a") is want
+    assert not is_lfs_pointer(tmp_path / "none")

@@ -11,6 +11,7 @@ from yoloq.base.errors import DataError
 from yoloq.data.dataset import read_dataset
 from yoloq.data.formats.txt import label_file
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
 YAML = "path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n"
 
 
@@ -93,6 +94,76 @@ def test_list_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        pytest.param("path: images\\train\nval: ..\\val", 2, id="path and split"),
+        pytest.param("val: images\\val", 2, id="folder"),
+        pytest.param("val: ..\\images\\val", 2, id="one level too high"),
+        pytest.param("val: [images\\val, images/train]", 4, id="several"),
+        pytest.param("val: lists\\val.txt", 2, id="list file"),
+        pytest.param("val: many.json", 2, id="COCO json"),
+        pytest.param("val: images/val\nannotations: {val: lists\\a.json}", 2, id="annotations"),
+    ],
+)
+def test_names_written_on_windows(tmp_path: Path, text: str, want: int) -> None:
+    """In the yaml, in a list of another system's line ends, and in a COCO json."""
+    (tmp_path / "lists").mkdir()
+    lines = [".\\images\\val\\b.jpg", "..\\images\\val\\a.JPG", "./../images/val/b.jpg", ""]
+    (tmp_path / "lists" / "val.txt").write_text("\r\n".join(lines), newline="")
+    names = ["images\\val\\b.jpg", "images\\val\\a.JPG"]
+    _coco(tmp_path / "many.json", names)
+    _coco(tmp_path / "lists" / "a.json", names)
+    dataset = read_dataset(_make(tmp_path, f"{text}\nnames: [cat, dog]\n"))
+    images = dataset.images("val")
+    assert len(images) == want and all(image.is_file() for image in images)
+    truth, report = dataset.truth("val", images)
+    assert truth.images == want and report.unlisted == 0
+
+
+def test_a_name_with_a_backslash_of_its_own_is_found(tmp_path: Path) -> None:
+    file = _make(tmp_path, "val: 'odd\\name'\nnames: [cat]\n")
+    (tmp_path / "odd\\name").mkdir()
+    (tmp_path / "odd\\name" / "a.jpg").write_bytes(b"x")
+    assert _names(read_dataset(file).images("val")) == ["a.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "imgsz"),
+    [
+        pytest.param('nc: "2"\nnames: [cat, dog]', ("cat", "dog"), None, id="nc as text"),
+        pytest.param('nc: "2"', ("class0", "class1"), None, id="nc as text, alone"),
+        pytest.param('names: {"1": dog, "0": cat}', ("cat", "dog"), None, id="quoted keys"),
+        pytest.param('names: {"1": dog, 0: cat}', ("cat", "dog"), None, id="one quoted key"),
+        pytest.param("names: [cat, 7]\nimgsz: '320'", ("cat", "7"), 320, id="imgsz as text"),
+        pytest.param("names: [cat, Cat]\nimgsz: [320, 320]", ("cat", "Cat"), 320, id="square"),
+    ],
+)
+def test_numbers_and_texts(
+    tmp_path: Path, text: str, names: tuple[str, ...], imgsz: int | None
+) -> None:
+    dataset = read_dataset(_make(tmp_path, f"val: images/val\n{text}\n"))
+    assert (dataset.names, dataset.imgsz) == (names, imgsz)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("data.yaml", "", id="yaml"),
+        pytest.param("lists.txt", "val: lists.txt\nnames: [cat]", id="list file"),
+        pytest.param("a.json", "val: a.json\nnames: [cat]", id="COCO json"),
+    ],
+)
+def test_a_git_lfs_pointer_is_named(tmp_path: Path, name: str, text: str) -> None:
+    file = _make(tmp_path, text)
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(DataError) as caught:
+        read_dataset(file)
+    assert str(caught.value) == (
+        f"{tmp_path / name}: is a Git LFS pointer and not the file itself; run `git lfs pull`"
+    )
+
+
 def test_linked_folder_is_followed_and_labels_are_sought_beside_the_link(tmp_path: Path) -> None:
     _make(tmp_path / "real")
     (tmp_path / "images").mkdir()
@@ -122,6 +193,18 @@ BROKEN = [
     pytest.param("val: images\nnames: cat", "has no `names`", id="names is a word"),
     pytest.param("val: images\nnames: {1: a, 2: b}", "0 to 1, each once", id="names from 1"),
     pytest.param("val: images\nnames: [a]\nnc: 2", "nc is 2 but `names` has 1", id="nc differs"),
+    pytest.param("val: images\nnames: [a]\nnc: two", "nc is two but `names` has 1", id="nc a word"),
+    pytest.param("val: images\nnames: [a, b, a]", "`names` has 'a' twice; rename", id="one twice"),
+    pytest.param("val: images\nnames: {0: a, '0': b}", "0 to 1, each once", id="a key twice"),
+    pytest.param(
+        "val: images\nnames: [0: a, 1: b]", "which is no name; write", id="keys in a list"
+    ),
+    pytest.param("val: images\nnames: [a]\nimgsz: [640, 480]", "sizes are square", id="not square"),
+    pytest.param("val: images\nnames: [a]\nimgsz: 0", "`imgsz: 0`: must be above 0", id="imgsz 0"),
+    pytest.param(
+        'path: "a\\test"\nval: x\nnames: [a]', "`path`: .*write / inst", id="escape in path"
+    ),
+    pytest.param('val: "images\\val"\nnames: [a]', "write / instead", id="yaml's own escape"),
     pytest.param("val: images\nnames: [a]\nimgsz: big", "`imgsz: big`", id="imgsz is a word"),
     pytest.param("val: images\nnames: [a]\ngenerate: dogs", "`generate: dogs`", id="generate"),
     pytest.param("val: images\nnames: [a]\nannotations: x", "`annotations` must", id="annotations"),
@@ -230,6 +313,7 @@ def test_hash_follows_the_data_and_not_the_folder(tmp_path: Path) -> None:
     [
         ("data.yaml", YAML + "# a remark\n"),
         ("images/val/b.jpg", "xx"),
+        ("images/train/b.jpg", "y"),
         ("images/train/c.jpg", "x"),
         ("labels/val/a.txt", "1 .5 .5 1 1"),
     ],
@@ -237,8 +321,22 @@ def test_hash_follows_the_data_and_not_the_folder(tmp_path: Path) -> None:
 def test_hash_sees_a_change_in(tmp_path: Path, file: str, text: str) -> None:
     yaml = _make(tmp_path)
     before = read_dataset(yaml).sha256
-    (tmp_path / file).write_text(text)
+    changed = tmp_path / file
+    times = changed.stat() if changed.exists() else None
+    changed.write_text(text)
+    if times:  # as where a file system counts in seconds
+        os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert read_dataset(yaml).sha256 != before
+
+
+def test_hash_sees_another_order_of_a_list(tmp_path: Path) -> None:
+    """Detections are kept by position."""
+    file = _make(tmp_path, "val: val.txt\nnames: [cat, dog]\n")
+    digests = set()
+    for names in (("a.JPG", "b.jpg"), ("b.jpg", "a.JPG")):
+        (tmp_path / "val.txt").write_text("\n".join(f"images/val/{name}" for name in names))
+        digests.add(read_dataset(file).sha256)
+    assert len(digests) == 2
 
 
 def test_coco_mini(coco_mini: Path) -> None:

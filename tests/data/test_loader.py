@@ -72,7 +72,7 @@ def test_an_abandoned_loop_leaves_no_process(tmp_path: Path) -> None:
 def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"a\.jpg: cannot be read, nor any of 1 images"):
+    with pytest.raises(DataError, match=r"a\.jpg: cannot be read as an image; none of 1 images"):
         list(iterate([file], 32, 4))
     with pytest.raises(DataError, match="list of images is empty"):
         list(iterate([], 32, 4))

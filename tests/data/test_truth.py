@@ -1,6 +1,7 @@
 """Txt labels and COCO json: boxes in pixels, and what happens to bad rows."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,31 @@ def test_unreadable_image_has_no_labels(tmp_path: Path) -> None:
     assert report.lines() == [f"{images[0]}: cannot be read as an image; skipped"]
 
 
+@pytest.mark.parametrize(
+    ("content", "want"),
+    [
+        (b"x", "cannot be read as an image; skipped"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer .*`git lfs pull`"),
+        (None, "does not exist; skipped"),
+    ],
+    ids=["damaged", "pointer", "missing"],
+)
+def test_why_an_image_is_skipped(tmp_path: Path, content: bytes | None, want: str) -> None:
+    dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2", "b": "0 .5 .5 .2 .2"})
+    images = dataset.images("val")
+    images[0].unlink()
+    if content is not None:
+        images[0].write_bytes(content)
+    [line] = dataset.truth("val", images)[1].lines()
+    assert re.fullmatch(rf"{images[0]}: {want}.*", line)
+
+
+def test_labels_that_are_git_lfs_pointers(tmp_path: Path) -> None:
+    dataset = _set(tmp_path, {"a": "version https://git-lfs.github.com/spec/v1\n"})
+    [line, _] = dataset.truth("val", dataset.images("val"))[1].lines()
+    assert "a.txt: 1 labels skipped (file: is a Git LFS pointer" in line and "git lfs pull" in line
+
+
 def test_no_labels_at_all_is_said(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": None, "b": None})
     truth, report = dataset.truth("val", dataset.images("val"))
@@ -189,7 +215,8 @@ def test_coco_labels(tmp_path: Path) -> None:
     assert truth.areas.tolist() == [333, 20]
     assert truth.crowd.tolist() == [False, True]
     assert (report.background, report.unlisted) == (1, 1)
-    assert report.lines() == ["1 images are not in the COCO json: taken as background"]
+    line = "1 images are not in the COCO json, such as c.png: taken as background"
+    assert report.lines() == [line]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,15 @@ def test_unreadable_images_have_no_detections_and_are_named(tmp_path, capsys):
     assert f"1 of 3 images cannot be read; skipped: {files[1]}" in (capsys.readouterr().err)
 
 
+def test_the_remedy_of_an_image_that_was_not_fetched_is_said(tmp_path, capsys):
+    files = write_images(tmp_path, [0, 255])
+    files[1].write_text("version https://git-lfs.github.com/spec/v1\n")
+    detect(FakePredictor(), files, imgsz=64, workers=0)
+    assert "the first is a Git LFS pointer and not the file itself" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"run `git lfs pull`; none of 1 images can be read"):
+        detect(FakePredictor(), files[1:], imgsz=64, workers=0)
+
+
 def test_no_readable_image_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"0\.png: cannot be read"):
         detect(FakePredictor(), write_images(tmp_path, [None, None]), imgsz=64, workers=0)

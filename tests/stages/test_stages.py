@@ -70,14 +70,16 @@ def test_simulated_int8_claims_no_speed(finished_run: Path) -> None:
 
 
 def test_a_finished_stage_is_reused_and_force_redoes_it(
-    finished_run: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+    finished_run: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = finished_run / "run" / "ptq.json"
+    """In a copy: other tests read what was built on the first result."""
+    shutil.copytree(finished_run / "run", tmp_path / "run")
+    file = tmp_path / "run" / "ptq.json"
     before = file.stat().st_mtime_ns
-    assert run("ptq", tiny.flags(finished_run)) == 0
+    assert run("ptq", tiny.flags(tmp_path)) == 0
     assert "up to date" in capsys.readouterr().err
     assert file.stat().st_mtime_ns == before
-    assert run("ptq", tiny.flags(finished_run, "--force")) == 0
+    assert run("ptq", tiny.flags(tmp_path, "--force")) == 0
     assert file.stat().st_mtime_ns > before
 
 

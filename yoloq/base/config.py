@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from yoloq.base.errors import UserError
+from yoloq.base.square import side_of
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -21,9 +22,18 @@ MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def option(default: Any, help: str, choices: Sequence[Any] | None = None) -> Any:
-    """A dataclass field with the text that `--help` shows."""
-    metadata = {"help": help, "choices": choices}
+def option(
+    default: Any,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    reader: Callable[[str], Any] | None = None,
+) -> Any:
+    """A dataclass field with the text that `--help` shows.
+
+    Args:
+        reader: makes the value of all the words behind the flag; a ValueError says what is wrong.
+    """
+    metadata = {"help": help, "choices": choices, "reader": reader}
     if isinstance(default, list):
         raise TypeError("use a tuple for an option of several values")
     return field(default=default, metadata=metadata)
@@ -39,7 +49,9 @@ class StageConfig:
 
     weights: str = option(str(ROOT / "weights" / "yolov5n.pt"), "checkpoint (.pt)")
     data: str = option(str(ROOT / "data" / "synthetic.yaml"), "data set (.yaml)")
-    imgsz: int = option(0, "image size in pixels; 0: `imgsz` of the data yaml, else 640")
+    imgsz: int = option(
+        0, "image size in pixels; 0: `imgsz` of the data yaml, else 640", reader=side_of
+    )
     batch_size: int = option(16, "images a batch in evaluation, calibration and training")
     device: str = option("auto", "cpu, cuda, cuda:N or auto")
     workers: int = option(2, "processes that load images; 0 loads in this one")
@@ -47,6 +59,7 @@ class StageConfig:
     name: str = option("", "run folder; empty: <weights>-<data>")
     seed: int = option(0, "seed of every random choice")
     limit: int = option(0, "evaluate on the first N images of val; 0: all")
+    single_cls: bool = option(False, "take all labels for one class, for a model of one class")
     force: bool = option(False, "redo a finished stage")
 
     def __post_init__(self) -> None:
@@ -97,6 +110,9 @@ def _add_flag(parser: argparse.ArgumentParser, item: Any, hint: Any) -> None:
     if hint is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         return
+    if item.metadata["reader"]:
+        parser.add_argument(flag, nargs="+", action=_AsRead, const=item.metadata, **settings)
+        return
     if typing.get_origin(hint) is tuple:
         kind = typing.get_args(hint)[0]
         parser.add_argument(flag, nargs="*", type=kind, action=_AsTuple, **settings)
@@ -111,6 +127,17 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (--help lists the options)")
+
+
+class _AsRead(argparse.Action):
+    """One value of all the words of a flag, such as `--imgsz 640 640`."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        text = " ".join(values)
+        try:
+            setattr(namespace, self.dest, self.const["reader"](text))
+        except ValueError as error:
+            raise UserError(f"{option_string} {text}: {error}") from None
 
 
 class _AsTuple(argparse.Action):

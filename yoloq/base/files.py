@@ -1,15 +1,22 @@
 """Files that appear whole or not at all, and their hashes."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from yoloq.base.errors import RunError
+from yoloq.base.machine import affinity
 
+LFS = b"version https://git-lfs"  # how Git LFS's stand-in for a file begins
+LFS_ADVICE = "is a Git LFS pointer and not the file itself; run `git lfs pull`"
+SETTLED = 2 * 10**9  # nanoseconds; file systems count in steps of up to 2 s
 FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
 
 
@@ -72,10 +79,43 @@ def write_text(file: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def is_lfs_pointer(file: Path) -> bool:
+    """Whether a file is the stand-in that Git LFS checks out where the file was not fetched."""
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(len(LFS)) == LFS
+    except OSError:
+        return False
+
+
 def sha256(file: Path) -> str:
     """Hex digest of a file's bytes."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hashes(files: Iterable[Path]) -> Iterator[str]:
+    """Hex digest of each file, empty for one that is not there; read on all cores, and once.
+
+    A file is read again where its size or times changed, that of its inode included, which no
+    program sets back; and where that time is so new that the next change might not show in it.
+    """
+    with ThreadPoolExecutor(len(affinity())) as pool:
+        yield from pool.map(_hash_as_it_stands, files)
+
+
+def _hash_as_it_stands(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    known = file.stat()
+    if abs(time.time_ns() - known.st_ctime_ns) < SETTLED:
+        return sha256(file)
+    return _hash_at(file, known.st_size, known.st_mtime_ns, known.st_ctime_ns)
+
+
+@functools.cache
+def _hash_at(file: Path, size: int, written: int, changed: int) -> str:
+    return sha256(file)
 
 
 def sha256_text(text: str) -> str:

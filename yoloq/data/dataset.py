@@ -2,29 +2,33 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
+from yoloq.base.files import hashes
+from yoloq.base.say import progress
+from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering
 from yoloq.data.formats import Format, claimant, format_of
-from yoloq.data.image_files import find, list_images, read_text, unique
+from yoloq.data.image_files import find, list_images, unique
 from yoloq.data.truth import LabelReport
+from yoloq.data.yaml_entries import SPLITS, generate, imgsz_of, names_of, read_yaml, root_of
 from yoloq.geometry.detections import GroundTruth
 
-SPLITS = ("train", "val", "test")
-KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
+MANY = 20_000  # images; hashing fewer takes seconds
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A data set as its yaml describes it.
 
-    `names` are the classes in order, `imgsz` the size in pixels that it was made for (or None),
-    `splits` the image files of each split, `annotations` what the yaml names for the labels of a
-    split, `missing` why a split other than `val` cannot be used.
+    `names` are the classes in the order in which `truth` numbers them, `imgsz` the size in pixels
+    that it was made for (or None), `splits` the image files of each split, `annotations` what the
+    yaml names for the labels of a split, `missing` why a split other than `val` cannot be used,
+    `numbering` how the labels number the classes where that is not the order of `names`.
     """
 
     file: Path
@@ -33,6 +37,7 @@ class Dataset:
     splits: Mapping[str, tuple[Path, ...]]
     annotations: Mapping[str, Path] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    numbering: Numbering | None = None
 
     def images(self, split: str) -> tuple[Path, ...]:
         """Image files of a split.
@@ -46,21 +51,43 @@ class Dataset:
             raise DataError(f"{self.file}: has no `{split}`; add the folder of its images")
         return self.splits[split]
 
-    def check_classes(self, count: int, model: str = "the model", named: str = "") -> None:
-        """Find a set that is not a model's.
+    @property
+    def listed(self) -> tuple[str, ...] | None:
+        """Class names as the labels number them; None: they are not told apart."""
+        return self.names if self.numbering is None else self.numbering.names
+
+    def as_one_class(self) -> "Dataset":
+        """The set with all its labels of one class, as YOLOv5's `--single-cls` takes them."""
+        names = self.names if len(self.names) == 1 else ONE
+        return replace(self, names=names, numbering=ALL_ONE)
+
+    def ordered_as(
+        self, names: tuple[str, ...], model: str = "the model", named: str = ""
+    ) -> "Dataset":
+        """The set with the classes of a model, its labels mapped by name.
+
+        What the user has to know of that is in the report of `truth`.
 
         Args:
-            count: classes of the model.
-            model, named: what an error calls the model and the set.
+            names: classes of the model.
+            model, named: what a message calls the model and the set.
 
         Raises:
-            DataError: they have different numbers of classes.
+            DataError: they have different numbers of classes; or the model tells classes apart and
+                the set no longer does.
         """
-        if count != len(self.names):
+        count, own = len(names), len(self.names)
+        if self.listed is None:
+            if count > 1:
+                raise DataError(f"--single-cls: {model} has {count} classes, not one; leave it out")
+            return replace(self, names=names)
+        if count != own:
+            one = ", or add --single-cls where the model does not tell classes apart"
             raise DataError(
-                f"{named or self.file}: has {len(self.names)} classes, but {model} has {count}; "
-                "give the data set that the checkpoint was trained for"
+                f"{named or self.file}: has {own} classes, but {model} has {count}; "
+                f"give the data set that the checkpoint was trained for{one * (count == 1)}"
             )
+        return replace(self, names=names, numbering=numbering(self.listed, names, model))
 
     def format(self, split: str) -> Format:
         """How the labels of a split are written."""
@@ -72,7 +99,15 @@ class Dataset:
         Raises:
             DataError: a label's class has no name, or the labels do not fit the images.
         """
-        return self.format(split).read(self.annotations.get(split), self.names, images)
+        truth, report = self.format(split).read(self.annotations.get(split), self.listed, images)
+        if self.numbering is None:
+            return truth, report
+        remark = self.numbering.remark
+        remarks = (f"{self.file}: {remark}",) if remark else ()
+        return (
+            replace(truth, classes=self.numbering.classes(truth.classes)),
+            replace(report, remarks=remarks + report.remarks),
+        )
 
     def train_alone(self, use: str) -> tuple[Path, ...]:
         """Images of `train` that are not in `val`: those are measured on.
@@ -95,23 +130,38 @@ class Dataset:
     def sha256(self) -> str:
         """Hex digest that changes with the data but not with the folder it lies in.
 
-        Covers the yaml's text, the names and sizes of the images, and the contents of the labels;
-        not the images' pixels, which would take minutes on a large set.
+        Covers the yaml's text, the contents of the labels, and the names, contents and order of the
+        images: detections are kept by position. By content, because a set that was copied, unpacked
+        again or drawn again from its seed has new times, and an image that was overwritten may have
+        its old size and time. It takes under a second for 5,000 photographs, and is done once in a
+        process.
         """
         digest = hashlib.sha256(self.file.read_bytes())
-        for split, images in sorted(self.splits.items()):
-            digest.update(split.encode())
-            file_of = self.format(split).file_of
-            common = os.path.commonpath([image.parent for image in images])
-            for image in sorted(images):
-                name = image.relative_to(common).as_posix()
-                digest.update(f"\n{name} {_size(image)} ".encode())
-                if file_of is not None:
-                    source = self.annotations.get(split)
-                    digest.update(_contents(file_of(source, image)))
+        digest.update(b"" if self.listed is not None else b"one class")
+        count = sum(map(len, self.splits.values()))
+        with progress("hash of the images", count, shown=count >= MANY) as advance:
+            for split, images in sorted(self.splits.items()):
+                self._add_split(digest.update, split, images, advance)
         for _, annotations in sorted(self.annotations.items()):
             digest.update(_contents(annotations))
         return digest.hexdigest()
+
+    def _add_split(
+        self,
+        add: Callable[[bytes], None],
+        split: str,
+        images: Sequence[Path],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Feed the names and contents of a split's images and label files to a hash."""
+        add(split.encode())
+        file_of, source = self.format(split).file_of, self.annotations.get(split)
+        common = os.path.commonpath([image.parent for image in images])
+        for image, content in zip(images, hashes(images), strict=True):
+            add(f"\n{image.relative_to(common).as_posix()} {content} ".encode())
+            if file_of is not None:
+                add(_contents(file_of(source, image)))
+            advance(1)
 
 
 def read_dataset(file: str | Path) -> Dataset:
@@ -125,10 +175,10 @@ def read_dataset(file: str | Path) -> Dataset:
         DataError: the yaml or what it names cannot be used.
     """
     file = Path(os.path.abspath(file))
-    document = _read_yaml(file)
-    names = _names(file, document)
-    root = _root(file, document)
-    _generate(file, document, root)
+    document = read_yaml(file)
+    names = names_of(file, document)
+    root = root_of(file, document)
+    generate(file, document, root)
     if not document.get("val"):
         raise DataError(f"{file}: has no `val`; add the folder of the validation images")
     splits: dict[str, tuple[Path, ...]] = {}
@@ -142,66 +192,7 @@ def read_dataset(file: str | Path) -> Dataset:
             if split == "val":
                 raise
             missing[split] = str(error)
-    return Dataset(file, names, _imgsz(file, document), splits, annotations, missing)
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        document = yaml.safe_load(read_text(file))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = " ".join(str(getattr(error, "problem", "") or "broken").split())
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        raise DataError(f"{file}: is not a yaml file ({problem}{line})") from None
-    if not isinstance(document, dict) or not KEYS & document.keys():
-        raise DataError(f"{file}: is not a data set yaml; it needs `val` and `names`")
-    return document
-
-
-def _names(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
-    names, count = document.get("names"), document.get("nc")
-    if names is None and isinstance(count, int) and count > 0:
-        names = [f"class{index}" for index in range(count)]
-    if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
-            raise DataError(f"{file}: keys of `names` must be 0 to {len(names) - 1}, each once")
-        names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DataError(f"{file}: has no `names`; list the class names in the order of the labels")
-    if count is not None and count != len(names):
-        raise DataError(f"{file}: nc is {count} but `names` has {len(names)}; drop `nc` or mend it")
-    return tuple(str(name) for name in names)
-
-
-def _root(file: Path, document: Mapping[str, Any]) -> Path:
-    """Folder that the splits are relative to, whether or not it exists yet."""
-    path = document.get("path") or "."
-    if not isinstance(path, str):
-        raise DataError(f"{file}: `path` must be the name of a folder")
-    beside, here = file.parent / path, Path.cwd() / path
-    elsewhere = here.exists() and not beside.exists() and "generate" not in document
-    root = here if elsewhere else beside
-    return Path(os.path.normpath(root))
-
-
-def _generate(file: Path, document: Mapping[str, Any], root: Path) -> None:
-    kind = document.get("generate")
-    if kind is None:
-        return
-    if kind != "synthetic":
-        raise DataError(f"{file}: `generate: {kind}` is not known; there is `synthetic`")
-    from yoloq.data import synthetic
-
-    synthetic.ensure(root)
-
-
-def _imgsz(file: Path, document: Mapping[str, Any]) -> int | None:
-    imgsz = document.get("imgsz")
-    if imgsz is None or (type(imgsz) is int and imgsz > 0):
-        return imgsz
-    raise DataError(f"{file}: `imgsz: {imgsz}` must be a whole number of pixels")
+    return Dataset(file, names, imgsz_of(file, document), splits, annotations, missing)
 
 
 def _read_split(
@@ -226,10 +217,6 @@ def _read_split(
     if given.get(split):
         return images, find(given[split], root, f"{file}: `annotations`")
     return images, sources[0] if claiming else None
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.exists() else -1
 
 
 def _contents(file: Path) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from yoloq.base.errors import DataError
+from yoloq.base.files import LFS, LFS_ADVICE
 from yoloq.data.images import is_image
 
 
@@ -16,11 +17,12 @@ def find(entry: str, root: Path, where: str) -> Path:
     YOLOv5 allows for exports that were unpacked one level higher.
 
     Raises:
-        DataError: nothing there.
+        DataError: nothing there, or yaml read a backslash of the entry as an escape.
     """
-    tries = [root / entry]
-    if entry.startswith("../"):
-        tries.append(root / entry[3:])
+    check_escapes(entry, where)
+    tries = [root / each for each in spellings(entry)]
+    if (plain := portable(entry)).startswith("../"):
+        tries.append(root / plain[3:])
     for path in tries:
         if path.exists():
             return Path(os.path.normpath(path))
@@ -73,10 +75,31 @@ def _listed(source: Path, root: Path) -> list[Path]:
 
 def _resolve(line: str, bases: Sequence[Path]) -> Path:
     """First base that has the file; the first base where none has it (skipped when read)."""
-    for base in bases:
-        if (base / line).exists():
-            return base / line
-    return bases[0] / line
+    tries = [base / name for name in spellings(line) for base in bases]
+    return next((file for file in tries if file.exists()), bases[0] / portable(line))
+
+
+def check_escapes(entry: str, where: str) -> None:
+    """Find a path of Windows in double quotes; `where` names the entry of the yaml.
+
+    Raises:
+        DataError: yaml read a backslash of it as an escape.
+    """
+    if any(character < " " for character in entry):
+        raise DataError(
+            f"{where}: {entry!r} holds a control character, as yaml makes of a backslash in double "
+            "quotes; write / instead"
+        )
+
+
+def portable(name: str) -> str:
+    """A file name with the separators that every system reads."""
+    return name.replace("\\", "/")
+
+
+def spellings(name: str) -> tuple[str, ...]:
+    """A file name as it is, and as it was meant where it was written on Windows."""
+    return tuple(dict.fromkeys((name, portable(name))))
 
 
 def unique(files: Iterable[Path]) -> tuple[Path, ...]:
@@ -88,11 +111,14 @@ def read_text(file: Path) -> str:
     """Read UTF-8 text, with or without a byte order mark.
 
     Raises:
-        DataError: missing, not permitted or not text.
+        DataError: missing, not permitted, not text, or a Git LFS pointer.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise DataError(f"{file}: is not a text file") from None
+        raise DataError(f"{file}: is not a text file in UTF-8; save it as that") from None
+    if text.startswith(LFS.decode()):
+        raise DataError(f"{file}: {LFS_ADVICE}")
+    return text

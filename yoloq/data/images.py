@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 from yoloq.geometry.boxes import Image
 
 SUFFIXES = frozenset(
@@ -40,6 +41,24 @@ def read_image(file: Path) -> Image | None:
     if image is None or image.dtype != np.uint8:
         return None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def fault(file: Path) -> str:
+    """Why an image file cannot be read."""
+    if not file.exists():
+        return "does not exist"
+    return LFS_ADVICE if is_lfs_pointer(file) else "cannot be read as an image"
+
+
+def is_turned(file: Path) -> bool:
+    """Whether EXIF turns the pixels by a quarter, so that height and width change places."""
+    from PIL import Image as Pillow
+
+    try:
+        with Pillow.open(file) as image:
+            return image.getexif().get(EXIF_ORIENTATION) in TURNED
+    except Exception:  # see `image_size`
+        return False
 
 
 def image_size(file: Path) -> tuple[int, int] | None:

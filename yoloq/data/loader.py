@@ -11,7 +11,7 @@ import numpy as np
 
 from yoloq.base.errors import DataError, UserError
 from yoloq.base.machine import affinity
-from yoloq.data.images import read_image
+from yoloq.data.images import fault, read_image
 from yoloq.geometry.boxes import Image, Letterbox, letterbox
 from yoloq.geometry.detections import Ints
 
@@ -61,7 +61,9 @@ def iterate(
         if boxes:
             yield Batch(np.asarray(pixels), index, boxes)
     if not read:
-        raise DataError(f"{images[0]}: cannot be read, nor any of {len(images)} images; check them")
+        raise DataError(
+            f"{images[0]}: {fault(images[0])}; none of {len(images)} images can be read"
+        )
 
 
 def sample(images: Sequence[Path], count: int, seed: int) -> tuple[Path, ...]:

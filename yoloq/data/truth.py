@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yoloq.data.images import fault
 from yoloq.geometry.detections import Floats, GroundTruth
 
 
@@ -25,8 +26,9 @@ class LabelReport:
 
     `background` counts images without any label, `repeated` the rows that said the same as
     another, `problems` are the rows that were skipped, `unreadable` the images whose size is not
-    to be had (their labels are left out), `unlisted` counts images that a COCO json leaves out,
-    `source` is where the labels of the first image were looked for.
+    to be had (their labels are left out), `unlisted` counts images that a COCO json leaves out and
+    `example` is one of them with the likely reason, `source` is where the labels of the first image
+    were looked for, `remarks` are lines on the set as a whole.
     """
 
     images: int
@@ -37,6 +39,8 @@ class LabelReport:
     unreadable: tuple[Path, ...] = ()
     unlisted: int = 0
     source: Path | None = None
+    example: str = ""
+    remarks: tuple[str, ...] = ()
 
     def lines(self, limit: int = 10) -> list[str]:
         """Warnings to show: one line a file, at most `limit` of them and a count of the rest."""
@@ -46,18 +50,21 @@ class LabelReport:
             f"{file}: {count} labels skipped ({first[file].where}: {first[file].reason})"
             for file, count in files.items()
         ]
-        lines += [f"{file}: cannot be read as an image; skipped" for file in self.unreadable]
+        lines += [f"{file}: {fault(file)}; skipped" for file in self.unreadable]
         if len(lines) > limit:
             rest = len(lines) - limit
             lines = [*lines[:limit], f"and {rest} more files with skipped labels or unreadable"]
         if self.repeated:
             lines.append(f"{self.repeated} repeated labels dropped")
         if self.unlisted:
-            lines.append(f"{self.unlisted} images are not in the COCO json: taken as background")
+            lines.append(
+                f"{self.unlisted} images are not in the COCO json, such as {self.example}: "
+                "taken as background"
+            )
         if not self.boxes:
             where = "" if self.source is None else f" (looked for {self.source} and the like)"
             lines.append(f"no label of {self.images} images can be used{where}: mAP means nothing")
-        return lines
+        return [*self.remarks, *lines]
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ def collect(
     unreadable: Sequence[Path] = (),
     unlisted: int = 0,
     source: Path | None = None,
+    example: str = "",
+    remarks: Sequence[str] = (),
 ) -> tuple[GroundTruth, LabelReport]:
     """Labels as flat arrays, and the report on them."""
     boxes: Floats = np.array([label.box for label in labels], dtype=np.float32).reshape(-1, 4)
@@ -99,5 +108,7 @@ def collect(
         unreadable=tuple(unreadable),
         unlisted=unlisted,
         source=source,
+        example=example,
+        remarks=tuple(remarks),
     )
     return truth, report

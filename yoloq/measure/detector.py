@@ -7,7 +7,7 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from yoloq.base.errors import DataError
-from yoloq.data.images import read_image
+from yoloq.data.images import fault, read_image
 from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import Image, letterbox
 from yoloq.measure.evaluate import MAX_DET, find_boxes
@@ -84,5 +84,5 @@ def _pixels(image: Picture) -> Image:
         raise DataError(f"an image is a {type(image).__name__}: give a file or a uint8 array")
     pixels = read_image(Path(image))
     if pixels is None:
-        raise DataError(f"{image}: cannot be read as an image; check the file")
+        raise DataError(f"{image}: {fault(Path(image))}; check the file")
     return pixels

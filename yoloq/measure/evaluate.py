@@ -1,13 +1,14 @@
 """From image files to detections in pixels of the original images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 from yoloq.base.say import progress as show_progress
 from yoloq.base.say import warn
 from yoloq.data.dataset import Dataset
@@ -76,9 +77,10 @@ def figures(predictor: Predictor, dataset: Dataset, limit: int = 0) -> Figures:
             of classes.
     """
     images, info = dataset.images("val")[: limit or None], predictor.model
-    dataset.check_classes(len(info.names))
+    truth, report = dataset.ordered_as(info.names).truth("val", images)
+    for line in replace(report, unreadable=()).lines():  # `detect` names those
+        warn(line)
     found = detect(predictor, images, imgsz=info.imgsz)
-    truth, _ = dataset.truth("val", images)
     result = score(truth, found, len(info.names))
     return Figures(result.map50_95, result.map50, len(images))
 
@@ -116,4 +118,5 @@ def _report(skipped: Sequence[Path], total: int) -> None:
     if skipped:
         names = ", ".join(str(file) for file in skipped[:LISTED])
         more = ", ..." if len(skipped) > LISTED else ""
-        warn(f"{len(skipped)} of {total} images cannot be read; skipped: {names}{more}")
+        advice = f"; the first {LFS_ADVICE}" if is_lfs_pointer(skipped[0]) else ""
+        warn(f"{len(skipped)} of {total} images cannot be read; skipped: {names}{more}{advice}")

@@ -140,11 +140,21 @@ def open_inputs(config: StageConfig) -> Inputs:
     """
     check_writable(config.folder)
     model = load_model(config.weights)
-    dataset = read_dataset(config.data)
+    dataset = open_dataset(config)
     imgsz = image_size(config, dataset, model)
-    dataset.check_classes(len(model.names), str(config.weights), str(config.data))
+    dataset = dataset.ordered_as(model.names, str(config.weights), str(config.data))
     images = dataset.images("val")
     return Inputs(config, model, dataset, imgsz, images[: config.limit or None])
+
+
+def open_dataset(config: StageConfig) -> Dataset:
+    """The data set that the flags name, with the classes that its yaml lists or as one class.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    dataset = read_dataset(config.data)
+    return dataset.as_one_class() if config.single_cls else dataset
 
 
 def image_size(config: StageConfig, dataset: Dataset, model: LoadedModel) -> int:

@@ -9,6 +9,7 @@ import torch
 from tiny_set import TinySet
 
 from yoloq.__main__ import main
+from yoloq.data.dataset import read_dataset
 from yoloq.models.load import load_model
 from yoloq.stages.train import TrainConfig
 from yoloq.stages.train import stage as train
@@ -107,7 +108,7 @@ def test_scratch_starts_with_rare_objects() -> None:
 
 def test_last_epochs_are_at_the_size_in_use(tiny: TinySet) -> None:
     config = TrainConfig(data=str(tiny.data), epochs=9, settle=2, batch_size=2)
-    pictures = read_pictures(train.read_dataset(tiny.data), 64)
+    pictures = read_pictures(read_dataset(tiny.data), 64)
     sizes = {
         epoch: {batch.images.shape[-1] for batch in epoch_batches(config, pictures, epoch)}
         for epoch in range(9)

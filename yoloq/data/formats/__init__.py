@@ -8,6 +8,8 @@ from yoloq.data.formats import coco, txt
 from yoloq.data.truth import LabelReport
 from yoloq.geometry.detections import GroundTruth
 
+Names = Sequence[str] | None
+
 
 @dataclass(frozen=True)
 class Format:
@@ -18,6 +20,7 @@ class Format:
         claims: whether a file or folder that a data yaml names holds labels of this format.
         read: (what was claimed or None, class names, images) -> their labels, numbered as they
             stand in the sequence, and the report on them; a DataError where they do not fit.
+            Names None: classes are not told apart, whatever a label says will do.
         images: (what was claimed, the set's root, split) -> the images that it lists; None: it
             lists none.
         file_of: (what was claimed or None, image) -> the file of its labels; None: all labels are
@@ -26,7 +29,7 @@ class Format:
 
     name: str
     claims: Callable[[Path], bool]
-    read: Callable[[Path | None, Sequence[str], Sequence[Path]], tuple[GroundTruth, LabelReport]]
+    read: Callable[[Path | None, Names, Sequence[Path]], tuple[GroundTruth, LabelReport]]
     images: Callable[[Path, Path, str], tuple[Path, ...]] | None = None
     file_of: Callable[[Path | None, Path], Path] | None = None
 

@@ -40,9 +40,12 @@ def label_file(image: Path) -> Path:
 
 
 def read(
-    source: Path | None, names: Sequence[str], images: Sequence[Path]
+    source: Path | None, names: Sequence[str] | None, images: Sequence[Path]
 ) -> tuple[GroundTruth, LabelReport]:
     """Labels of the images, each in its own file; area is the box's area, none are crowds.
+
+    Args:
+        names: of the classes; None: any class will do.
 
     Raises:
         DataError: a label's class has no name.
@@ -52,7 +55,7 @@ def read(
     unreadable: list[Path] = []
     repeated = 0
     for index, image in enumerate(images):
-        rows, bad = read_rows(label_file(image), len(names))
+        rows, bad = read_rows(label_file(image), None if names is None else len(names))
         size = image_size(image)
         if size is None:
             unreadable.append(image)
@@ -72,11 +75,14 @@ def _to_pixels(image: int, row: LabelRow, height: int, width: int) -> Label:
     return Label(image, row.category, (left, top, right, bottom), float(area(box)))
 
 
-def read_rows(file: Path, classes: int) -> tuple[tuple[LabelRow, ...], tuple[Problem, ...]]:
+def read_rows(file: Path, classes: int | None) -> tuple[tuple[LabelRow, ...], tuple[Problem, ...]]:
     """Rows of a label file and the problems of those that were skipped; none where no file is.
 
     Five columns are a box; a class and three or more points (seven columns, nine, ...) an outline,
     whose enclosing box is taken.
+
+    Args:
+        classes: how many there are; None: any class will do.
 
     Raises:
         DataError: a class is `classes` or more: the yaml has fewer names than the labels use.
@@ -97,7 +103,8 @@ def read_rows(file: Path, classes: int) -> tuple[tuple[LabelRow, ...], tuple[Pro
         except ValueError as error:
             problems.append(Problem(file, f"row {number}", str(error)))
             continue
-        check_class(file, f"row {number}", row.category, classes)
+        if classes is not None:
+            check_class(file, f"row {number}", row.category, classes)
         rows.append(row)
     return tuple(rows), tuple(problems)
 
@@ -140,4 +147,6 @@ def check_class(file: Path, where: str, category: int, classes: int) -> None:
         raise DataError(
             f"{file}: {where} is of class {category} but the data yaml has {classes} names "
             f"(0 to {classes - 1}); add the missing names"
+            + ", or --single-cls where all are one class"
+            * (classes == 1)
         )

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 
 # The first bytes of torch's format before 1.6: a pickle of its magic number.
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-LFS_POINTER = b"version https://git-lfs"
 
 
 def check_kind(file: Path) -> None:
@@ -25,12 +25,12 @@ def check_kind(file: Path) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: not a file; give the .pt file of a detector")
     with open(file, "rb") as stream:
-        start = stream.read(max(len(LEGACY_MAGIC), len(LFS_POINTER)))
+        start = stream.read(len(LEGACY_MAGIC))
     if not start:
         raise CheckpointError(f"{file}: empty; fetch it again")
-    if start == LFS_POINTER:
-        raise CheckpointError(f"{file}: a Git LFS pointer, not the file itself; run: git lfs pull")
-    if start.startswith(LEGACY_MAGIC):
+    if is_lfs_pointer(file):
+        raise CheckpointError(f"{file}: {LFS_ADVICE}")
+    if start == LEGACY_MAGIC:
         return
     if not start.startswith(b"PK\x03\x04"):
         raise CheckpointError(f"{file}: not a PyTorch checkpoint; give a .pt file of a detector")

@@ -57,6 +57,7 @@ def run(config: BaselineConfig) -> StageResult:
         notes={
             "skipped": [str(file) for file in skipped],
             "bad_labels": len(inputs.labels[1].problems),
+            "remarks": inputs.labels[1].remarks,
         },
     )
     result.write(config.folder / "baseline.json")

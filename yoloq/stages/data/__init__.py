@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import StageConfig
+from yoloq.base.config import StageConfig, option
 
 
 @dataclass(frozen=True)
 class DataConfig(StageConfig):
     """Make the built-in data set, or check another: its images, labels and bad rows."""
+
+    weights: str = option("", "checkpoint (.pt) to hold the class names against; empty: none")

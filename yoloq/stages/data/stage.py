@@ -1,16 +1,22 @@
 """What a data set holds and what is wrong with its labels."""
 
-from yoloq.data.dataset import Dataset, read_dataset
+from yoloq.data.dataset import Dataset
+from yoloq.models.load import load_model
 from yoloq.stages.data import DataConfig
+from yoloq.stages.run import open_dataset
 
 
 def run(config: DataConfig) -> list[str]:
     """Print and return the description of the data set; the built-in one is made first.
 
     Raises:
-        DataError: the set cannot be used; see `read_dataset` and `Dataset.truth`.
+        UserError: the set cannot be used (see `read_dataset` and `Dataset.truth`), or does not
+            have the classes of the checkpoint.
     """
-    dataset = read_dataset(config.data)
+    dataset = open_dataset(config)
+    if config.weights:
+        names = load_model(config.weights).names
+        dataset = dataset.ordered_as(names, config.weights, config.data)
     lines = [f"{dataset.file}: {len(dataset.names)} classes"]
     for split in dataset.splits:
         lines += describe(dataset, split)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from yoloq.base.config import StageConfig
 from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.files import hashes
 from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
 from yoloq.base.say import say, warn
@@ -187,7 +188,7 @@ def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...])
     return input_key(
         weights=inputs.model.sha256,
         data=inputs.dataset.sha256,
-        images=[[file.name, file.exists() and file.stat().st_size] for file in chosen],
+        images=list(hashes(chosen)),
         imgsz=inputs.imgsz,
         seed=config.seed,
         device=str(torch_device(config.device)),
@@ -198,10 +199,13 @@ def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...])
 def statistics(
     inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
 ) -> Collected:
-    """Statistics of the calibration images, from the run folder where they are still true."""
+    """Statistics of the calibration images, from the run folder where they are still true.
+
+    `--force` collects them anew.
+    """
     key = calibration_key(inputs, config, chosen)
     file = config.folder / STATISTICS
-    cached = load_statistics(file, key)
+    cached = None if config.force else load_statistics(file, key)
     if cached is not None:
         say(f"calibration: {file} holds the statistics of these {len(chosen)} images")
         return cached

@@ -11,7 +11,7 @@ from torch import nn
 from yoloq.base.errors import DataError
 from yoloq.base.result import StageResult
 from yoloq.base.say import warn
-from yoloq.data.images import image_size
+from yoloq.data.images import fault, image_size
 from yoloq.data.loader import sample
 from yoloq.data.truth import collect
 from yoloq.models.load import LoadedModel
@@ -81,7 +81,7 @@ def read_pictures(inputs: Inputs, config: QatConfig) -> Pictures:
     files = train_files(inputs, config)
     readable = [file for file in files if image_size(file) is not None]
     if not readable:
-        raise DataError(f"{files[0]}: cannot be read, nor any image of `train`; check them")
+        raise DataError(f"{files[0]}: {fault(files[0])}; no image of `train` can be read")
     if len(readable) < len(files):
         (bad, *_) = [file for file in files if file not in set(readable)]
         warn(f"{len(files) - len(readable)} images of `train` cannot be read: {bad}")

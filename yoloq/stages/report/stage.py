@@ -104,7 +104,7 @@ def note(run: str, result: StageResult) -> str:
             f"{timed['warmup']} warm-up and {timed['runs']} timed runs"
         )
         text += ", between events on the GPU" if timed.get("clock") == "gpu" else ""
-    return text
+    return "; ".join([text, *result.notes.get("remarks", ())])
 
 
 def text(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:

@@ -12,13 +12,13 @@ from yoloq.base.config import DEFAULT_IMGSZ
 from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
-from yoloq.data.dataset import Dataset, read_dataset
+from yoloq.data.dataset import Dataset
 from yoloq.data.loader import check_imgsz
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.models.load import load_model, save_model
 from yoloq.stages.row import accuracy, describe, find
-from yoloq.stages.run import Inputs, finished, report_labels
+from yoloq.stages.run import Inputs, finished, open_dataset, report_labels
 from yoloq.stages.train import TrainConfig
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
@@ -42,7 +42,7 @@ def run(config: TrainConfig) -> StageResult:
         UserError: an input cannot be used, or the training diverges.
     """
     began = time.perf_counter()
-    dataset = read_dataset(config.data)
+    dataset = open_dataset(config)
     torch.manual_seed(config.seed)
     model = start_model(config.weights, config.family, config.size, dataset.names)
     imgsz = check_imgsz(config.imgsz or dataset.imgsz or DEFAULT_IMGSZ, max(model.head.strides))

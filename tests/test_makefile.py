@@ -1,0 +1,45 @@
+"""What make passes on to the scripts."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def words(target: str, **variables: str) -> list[str]:
+    """The words that the script of a target would be started with."""
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    given = [f"{name}={value}" for name, value in variables.items()]
+    command = ["make", "--dry-run", "--no-print-directory", target, *given]
+    done = subprocess.run(command, cwd=ROOT, env=keep, capture_output=True, text=True, check=True)
+    [line] = [line for line in done.stdout.splitlines() if "scripts/" in line]
+    return shlex.split(line)[2:]
+
+
+@pytest.mark.parametrize("value", ["plain.pt", "/Área de trabalho/my set.pt", "it's, a (b) & c;d"])
+def test_a_variable_is_one_word(value: str) -> None:
+    assert words("baseline", WEIGHTS=value, DATA=value, NAME=value) == [
+        *("--weights", value, "--data", value, "--name", value),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("target", "variables", "want"),
+    [
+        ("ptq", {"ENGINE": "openvino"}, ["--engine", "openvino"]),
+        ("report", {"ARGS": "--runs 'a b' c"}, ["--runs", "a b", "c"]),
+        (
+            "lint-onnx",
+            {"ONNX": "my net.onnx", "TARGET": "tensorrt"},
+            ["--onnx", "my net.onnx", "--target", "tensorrt"],
+        ),
+        ("engine", {"IMGSZ": "640 480", "DEVICE": "0"}, ["--imgsz", "640 480", "--device", "0"]),
+        ("demo", {}, []),
+    ],
+)
+def test_variables_of_a_target(target: str, variables: dict[str, str], want: list[str]) -> None:
+    assert words(target, **variables) == want
