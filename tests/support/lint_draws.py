@@ -344,6 +344,16 @@ def integer_silu(**missing: bool) -> Draw:
     return draw
 
 
+def integer_clip(op: str, *bounds: float, **pair: Any) -> Draw:
+    """A convolution, a clip, and a pair that stands for values which the clip lets through."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        edges = [n.constant(bound) for bound in bounds]
+        return n.model(n.pair(n.add(op, n.conv(n.pair("x")), *edges), **pair))
+
+    return draw
+
+
 def integer_add(residual: bool) -> Draw:
     def draw(n: Net) -> onnx.ModelProto:
         x = n.add("Mul", n.pair("x"), n.pair("x"))

@@ -18,7 +18,7 @@ from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
 from yoloq.engines.predictor import METADATA, ModelInfo, any_image, by_one
 from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
 from yoloq.graph.export import INPUT
-from yoloq.graph.lower import lower_integer
+from yoloq.graph.integer import lower_integer
 from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
