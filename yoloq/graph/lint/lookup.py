@@ -30,7 +30,7 @@ from yoloq.graph.lint.nodes import (
 )
 from yoloq.graph.lint.valid import READ_WHOLE, DamagedError, checked, size
 
-EDGES = {
+EDGES: dict[int, tuple[int, int]] = {
     TensorProto.INT8: (-128, 127),
     TensorProto.UINT8: (0, 255),
     TensorProto.INT16: (-32768, 32767),
@@ -242,7 +242,9 @@ class OnnxView:
         affine = self.affine(node)
         integers = node.output[0] if kind(node) == QUANTIZE else node.input[0]
         written = node.input[2] if len(node.input) > 2 else ""
-        edges = EDGES.get(self.types.get(written) or self.types.get(integers, 0))
+        edges = EDGES.get(
+            self.types.get(written) or self.types.get(integers, TensorProto.UNDEFINED)
+        )
         if edges is None or isinstance(affine.scale, str) or isinstance(affine.zero_point, str):
             return None
         if len(affine.scale) != 1 or len(affine.zero_point) != 1:
