@@ -35,6 +35,15 @@ def yolov5n() -> list[Op]:
     return trace(new_model("yolov5", v6_spec("n", 80), tuple(map(str, range(80)))).net)
 
 
+def test_a_network_of_stride_128_is_traced() -> None:
+    net = Branches()
+    net.stride, pool = torch.tensor([8.0, 128.0]), nn.MaxPool2d(128)
+    sizes = []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(pool(args[0]).shape[-1]))
+    assert list(conv_inputs(trace(net))) == ["a", "b", "c", "d"]
+    assert sizes == [1]
+
+
 def test_kinds_of_operators() -> None:
     kinds = [op.kind for op in trace(Branches()) if op.kind != "other"]
     assert kinds == ["conv"] * 3 + ["concat", "maxpool", "upsample", "conv"]
