@@ -44,7 +44,7 @@ def test_integer_graph_lets_the_float_head_read_floats() -> None:
     graph = Lookup(lower_integer(export_float(net, 64), net, quantized.outputs))
     plain = [node for node in graph.convolutions() if graph.pair(node.input[1]) is None]
     makers = Counter(graph.makers[node.input[0]].op_type for node in plain)
-    assert makers == {"Cast": 1, "Mul": 4}, "the image, and what SiLU gives"
+    assert makers == {"Transpose": 1, "Mul": 4}, "the image, and what SiLU gives"
 
 
 def test_integer_graph_rounds_concatenated_tensors_once() -> None:

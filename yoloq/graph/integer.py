@@ -1,7 +1,7 @@
 """The Q/DQ graph from which ONNX Runtime forms integer convolutions.
 
 It forms one only where the convolution's output is quantized too, and then every operator up to
-the next convolution is worth having in integers: what each activation needs is in `activations.py`.
+the next convolution is worth having in integers: what each activation needs is in `activation_nodes.py`.
 """
 
 import math
@@ -11,7 +11,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from torch import nn
 
-from yoloq.graph.activations import Activated, activation_behind, useful
+from yoloq.graph.activation_nodes import Activated, activation_behind, useful
 from yoloq.graph.export import FloatGraph
 from yoloq.graph.lower import moved_by
 from yoloq.graph.qdq import Affine, QdqGraph

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from yoloq.graph.activations import activation_behind, useful
+from yoloq.graph.activation_nodes import activation_behind, useful
 from yoloq.graph.qdq import import_graph
 
 X = np.linspace(-8, 8, 1601)
