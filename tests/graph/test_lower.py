@@ -230,10 +230,11 @@ def test_operators_in_front_of_a_float_convolution_stay_float_for_tensorrt(
     assert found == Counter(reading)
 
 
-def test_tensorrt_casts_the_image_before_its_channels_move() -> None:
+@pytest.mark.parametrize("lower", [lower_minimal, lower_tensorrt])
+def test_the_image_is_cast_before_its_channels_move(lower: Any) -> None:
     for policy in (None, POLICIES["concat"]):
         net, _ = shallow(policy)
-        graph = lower_tensorrt(export_float(net, 64), net).graph
+        graph = lower(export_float(net, 64), net).graph
         (cast,) = (node for node in graph.node if graph.input[0].name in node.input)
         (transpose,) = (node for node in graph.node if cast.output[0] in node.input)
         assert (cast.op_type, transpose.op_type) == ("Cast", "Transpose")

@@ -74,7 +74,6 @@ def lower_tensorrt(exported: FloatGraph, net: nn.Module) -> onnx.ModelProto:
     These operators only move values. Where all that reads such a result reads it through one pair,
     the same pair goes on what the operator reads: rounding twice to one scale is rounding once, so
     that the numbers stay those of the simulation, and TensorRT moves bytes in the place of floats.
-    TensorRT takes a uint8 input only where nothing but a Cast reads it (its `DataType.UINT8`).
 
     Args:
         exported: `export_float` of the network.
@@ -85,7 +84,6 @@ def lower_tensorrt(exported: FloatGraph, net: nn.Module) -> onnx.ModelProto:
     """
     _check_symmetric(net)
     graph = QdqGraph(exported, net)
-    _cast_first(graph.graph)
     pairs = _policy_pairs(graph)
     _pass_integers(graph.graph, pairs)
     return _with_pairs(graph, pairs)
@@ -101,16 +99,6 @@ def _check_symmetric(net: nn.Module) -> None:
                 f"{name}: its input has a zero-point, which TensorRT does not run; calibrate "
                 "without: make ptq ARGS=--symmetric"
             )
-
-
-def _cast_first(graph: gs.Graph) -> None:
-    """Turn the image into floats before its channels are moved, not after."""
-    (transpose,) = graph.inputs[0].outputs
-    (cast,) = transpose.outputs[0].outputs
-    assert (transpose.op, cast.op) == ("Transpose", "Cast")
-    images, moved, floats = transpose.inputs[0], transpose.outputs[0], cast.outputs[0]
-    cast.inputs, cast.outputs = [images], [moved]
-    transpose.inputs, transpose.outputs = [moved], [floats]
 
 
 def _pass_integers(graph: gs.Graph, pairs: Pairs) -> None:
