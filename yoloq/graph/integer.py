@@ -1,7 +1,8 @@
 """The Q/DQ graph from which ONNX Runtime forms integer convolutions.
 
 It forms one only where the convolution's output is quantized too, and then every operator up to
-the next convolution is worth having in integers: what each activation needs is in `activation_nodes.py`.
+the next convolution is worth having in integers: what each activation needs is in
+`activation_nodes.py`.
 """
 
 import math
