@@ -4,15 +4,16 @@ from typing import Any
 
 import onnx
 import pytest
-from tiny_quant import NAMES, SIZE, tiny_quantized
+from tiny_quant import ACTIVATIONS, NAMES, SIZE, tiny_quantized
 
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.export import export_float
+from yoloq.graph.integer import lower_integer
 from yoloq.graph.lint.table import lint
-from yoloq.graph.lower import lower_integer, lower_minimal
+from yoloq.graph.lower import lower_minimal
 from yoloq.models import FAMILIES
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.spec import QuantSpec
@@ -86,6 +87,16 @@ def test_onnxruntime(family: str, stem: str, placement: dict[str, Any]) -> None:
     model = tiny_quantized(family, stem, **placement)
     lowered = lower_integer(exported(model), model.model.net, model.outputs)
     assert lint(lowered, "onnxruntime") == []
+
+
+@pytest.mark.parametrize("activation", [*ACTIVATIONS, "mixed"])
+def test_activations(activation: str) -> None:
+    model = tiny_quantized(act=activation)
+    assert lint(lower_minimal(exported(model), model.model.net), "openvino") == []
+    lowered = lower_integer(exported(model), model.model.net, model.outputs)
+    assert lint(lowered, "onnxruntime") == []
+    closed = tiny_quantized(act=activation, **CLOSED)
+    assert lint(tensorrt_onnx(source_of(closed), "int8"), "tensorrt") == []
 
 
 def rules(model: onnx.ModelProto, target: str) -> set[tuple[str, str]]:

@@ -1,128 +1,36 @@
 """Q/DQ graphs against the fake quantizers that they stand for."""
 
-import sys
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from onnx_graphs import Lookup, fused_operators, run
+from onnx_graphs import Lookup, run
 from rounding import APART, CHANCE, MANY, typical
+from shallow_net import ALL, POLICIES, SYMMETRIC, outputs, shallow
 from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
-from torch import Tensor, nn
+from torch import nn
 
 from yoloq.base.errors import PolicyError
 from yoloq.engines.predictor import by_one
 from yoloq.graph.export import export_float
+from yoloq.graph.integer import lower_integer
 from yoloq.graph.lint.table import lint
-from yoloq.graph.lower import (
-    SILU_MINIMUM,
-    Ranges,
-    asymmetric,
-    lower_integer,
-    lower_minimal,
-    lower_tensorrt,
-)
+from yoloq.graph.lower import lower_minimal, lower_tensorrt
 from yoloq.models import FAMILIES
-from yoloq.models.fuse import fuse_batch_norm
-from yoloq.models.residuals import name_residuals
-from yoloq.models.ultralytics import import_ultralytics
-from yoloq.models.yolov5.blocks import C3, SPPF, Conv, Focus
-from yoloq.quant.calibrate import calibrate
 from yoloq.quant.modules import QuantAdd, quantizers, switched
-from yoloq.quant.observer import collect
-from yoloq.quant.policy import Policy, Rule, apply, conv_layers, resolve
-from yoloq.quant.spec import ACTIVATION, WEIGHT, PerGroup, PerTensor, QuantSpec
-from yoloq.quant.trace import joined, sibling_groups, trace
+from yoloq.quant.policy import Policy, Rule, conv_layers
+from yoloq.quant.spec import WEIGHT, QuantSpec
+from yoloq.quant.trace import joined
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ALL = Rule("*", WEIGHT, ACTIVATION)
-ASYMMETRIC = QuantSpec(symmetric=False)
-PER_TENSOR = replace(WEIGHT, granularity=PerTensor())
-PER_GROUP = replace(WEIGHT, granularity=PerGroup(3))
-POLICIES = {
-    "everything": Policy((ALL,)),
-    "float stem and head": Policy((ALL, Rule("stem", None, None), Rule("head", None, None))),
-    "asymmetric": Policy((Rule("*", WEIGHT, ASYMMETRIC),)),
-    "asymmetric, residual both": Policy((Rule("*", WEIGHT, ASYMMETRIC),), residual="both"),
-    "weights per tensor": Policy((Rule("*", PER_TENSOR, ACTIVATION),)),
-    "weights per group": Policy((Rule("*", PER_GROUP, ACTIVATION),)),
-    "4-bit weights": Policy((Rule("*", replace(WEIGHT, bits=4), ACTIVATION),)),
-    "residual input": Policy((ALL,), residual="input"),
-    "residual both": Policy((ALL,), residual="both"),
-    "concat": Policy((ALL,), sharing="concat", residual="both"),
-    "weights alone": Policy((Rule("*", WEIGHT, None),)),
-    "inputs alone": Policy((Rule("*", None, ACTIVATION),), residual="both"),
-    "siblings of two specs": Policy((ALL, Rule("*.cv2", WEIGHT, ASYMMETRIC)), residual="both"),
-    "weight of one sibling alone": Policy((ALL, Rule("c3.cv2", WEIGHT, None))),
-    "nothing": Policy((Rule("*", None, None),)),
-}
-SYMMETRIC = {
-    name: policy
-    for name, policy in POLICIES.items()
-    if all(rule.activation != ASYMMETRIC for rule in policy.rules)
-}
 MOVING = ("Concat", "MaxPool", "Resize")
 # Rounding at a tie may go either way where float sums are ordered differently, and a deep network
 # spreads one such step over everything behind it until all rounding has been drawn anew. So a
 # shallow network shows that a graph computes what is simulated, and a whole one that it is as good.
-
-
-class Shallow(nn.Module):
-    """Everything that has rules of its own, eight convolutions deep."""
-
-    def __init__(self, stem: str) -> None:
-        super().__init__()
-        self.stem = Conv(3, 8, 6, 2, 2) if stem == "conv" else Focus(3, 8, 3)
-        self.c3, self.pool, self.head = C3(8, 8), SPPF(8, 8), nn.Conv2d(8, 4, 1)
-        name_residuals(self)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.head(self.pool(self.c3(self.stem(x))))]
-
-
-class Attentive(nn.Module):
-    """Residual branches that begin with other names than a bottleneck's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        import_ultralytics()
-        blocks = sys.modules["ultralytics.nn.modules.block"]
-        self.stem, self.head = Conv(3, 64, 6, 4, 2), nn.Conv2d(64, 4, 1)
-        self.blocks = nn.Sequential(blocks.C2PSA(64, 64), blocks.CIB(64, 64))
-        name_residuals(self.blocks)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.head(self.blocks(self.stem(x)))]
-
-
-def shallow(policy: Policy | None, stem: str = "conv") -> tuple[nn.Module, Ranges]:
-    """A float or calibrated network, and its output ranges."""
-    torch.manual_seed(0)
-    net = (Attentive() if stem == "attention" else Shallow(stem)).eval()
-    fuse_batch_norm(net)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=1.5 / module.weight[0].numel() ** 0.5)
-            nn.init.normal_(module.bias, std=0.1)
-    ops = trace(net)
-    images = as_input(pictures(4))
-    seen = collect(net, sibling_groups(ops), [images], images=len(images))
-    if policy:
-        placement = resolve(policy, ops)
-        apply(net, placement, policy.residual)
-        calibrate(net, placement, seen.inputs, "max")
-    return net, seen.outputs
-
-
-def outputs(net: nn.Module) -> list[NDArray[np.float32]]:
-    with torch.inference_mode():
-        return [raw.numpy() for raw in net(as_input(MANY))]
 
 
 def minimal(net: nn.Module) -> list[NDArray[np.float32]]:
@@ -239,77 +147,6 @@ def test_siblings_read_one_pair_and_nothing_follows_a_convolution() -> None:
     assert not results & {node.input[0] for node in quantized}
 
 
-@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
-def test_integer_graph_is_about_as_good_as_what_torch_simulates(policy: Policy) -> None:
-    net, ranges = shallow(policy)
-    found = run(lower_integer(export_float(net, 64), net, ranges), MANY)
-    exact = outputs(shallow(None)[0])
-    loss = signal_to_noise(exact, outputs(net))
-    assert signal_to_noise(exact, found) >= min(loss, 30) - 3
-
-
-def test_integer_graph_runs_in_integers_between_float_stem_and_head(tmp_path: Path) -> None:
-    quantized = tiny_quantized()
-    net = quantized.model.net
-    model = lower_integer(export_float(net, 64), net, quantized.outputs)
-    fused = fused_operators(model, tmp_path)
-    wanted = {"QLinearConv": 55, "Conv": 5, "QLinearSigmoid": 55, "QLinearAdd": 7}
-    assert {name: fused[name] for name in wanted} == wanted
-    assert fused["QLinearConcat"] == 13
-
-
-def test_integer_graph_lets_the_float_head_read_floats() -> None:
-    quantized = tiny_quantized()
-    net = quantized.model.net
-    graph = Lookup(lower_integer(export_float(net, 64), net, quantized.outputs))
-    plain = [node for node in graph.convolutions() if graph.pair(node.input[1]) is None]
-    makers = Counter(graph.makers[node.input[0]].op_type for node in plain)
-    assert makers == {"Cast": 1, "Mul": 4}, "the image, and what SiLU gives"
-
-
-def test_integer_graph_rounds_concatenated_tensors_once() -> None:
-    net, ranges = shallow(Policy((ALL,)))
-    graph = Lookup(lower_integer(export_float(net, 64), net, ranges))
-    scale = float(net.get_submodule("c3.cv3.conv").input_quantizer.amax) / 127
-    concat = next(node for node in graph.nodes if node.op_type == "Concat")
-    assert [graph.pair(tensor)[0] for tensor in concat.input] == pytest.approx([scale] * 2)
-
-
-def test_integer_graph_holds_a_sigmoid_of_one_exactly() -> None:
-    net, ranges = shallow(Policy((ALL,)))
-    graph = Lookup(lower_integer(export_float(net, 64), net, ranges))
-    products = [node for node in graph.nodes if node.op_type == "Mul"]
-    scales = [graph.pair(node.input[1])[0] for node in products]
-    assert scales == pytest.approx([1 / 255] * 8)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "scale", "zero_point"),
-    [
-        pytest.param(-1.0, 4.1, 0.02, -78, id="around 0"),
-        pytest.param(1.0, 5.1, 0.02, -128, id="above 0"),
-        pytest.param(-5.1, -1.0, 0.02, 127, id="below 0"),
-        pytest.param(0.0, 0.0, 1.0, -128, id="dead"),
-    ],
-)
-def test_asymmetric(low: float, high: float, scale: float, zero_point: int) -> None:
-    found = asymmetric(low, high)
-    assert found.scale == pytest.approx(scale)
-    assert found.zero_point == zero_point
-    assert found.dtype is np.uint8
-    if high > low:
-        assert found.high == pytest.approx(max(high, 0), abs=scale)
-
-
-def test_silu_minimum() -> None:
-    x = np.linspace(-2, 0, 200001)
-    silu = x / (1 + np.exp(-x))
-    assert pytest.approx(silu.min(), abs=1e-6) == SILU_MINIMUM
-    positive = -x
-    rest = positive / (1 + np.exp(-positive)) - positive
-    assert pytest.approx(rest.min(), abs=1e-6) == SILU_MINIMUM
-
-
 @pytest.mark.parametrize("lower", [lower_minimal, lambda m, n: lower_integer(m, n, {})])
 def test_activations_below_8_bits_are_refused(lower) -> None:
     net, _ = shallow(Policy((ALL, Rule("c3.cv3", WEIGHT, QuantSpec(bits=4)))))
@@ -393,10 +230,11 @@ def test_operators_in_front_of_a_float_convolution_stay_float_for_tensorrt(
     assert found == Counter(reading)
 
 
-def test_tensorrt_casts_the_image_before_its_channels_move() -> None:
+@pytest.mark.parametrize("lower", [lower_minimal, lower_tensorrt])
+def test_the_image_is_cast_before_its_channels_move(lower: Any) -> None:
     for policy in (None, POLICIES["concat"]):
         net, _ = shallow(policy)
-        graph = lower_tensorrt(export_float(net, 64), net).graph
+        graph = lower(export_float(net, 64), net).graph
         (cast,) = (node for node in graph.node if graph.input[0].name in node.input)
         (transpose,) = (node for node in graph.node if cast.output[0] in node.input)
         assert (cast.op_type, transpose.op_type) == ("Cast", "Transpose")

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from tiny_quant import tiny_model, tiny_quantized
 
@@ -14,6 +15,7 @@ from yoloq.engines import ENGINES, get_engine
 from yoloq.engines.base import Engine, NodeTime
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Graph, Source
+from yoloq.graph.names import convolution_of
 from yoloq.measure.layer_times import (
     LayerCost,
     LayerTimes,
@@ -37,21 +39,22 @@ READERS = {
 }
 
 
-def source(family: str) -> Source:
+def source(family: str, act: str = "SiLU") -> Source:
     """With activations of a trained network's size.
 
     Where OpenVINO (2026.4) turns int8 into uint8 itself, it runs what reads a Concat of an amax
     less than 0.5 in float.
     """
-    model, quantized = tiny_model(family), tiny_quantized(family)
+    model, quantized = tiny_model(family, act=act), tiny_quantized(family, act=act)
     ranges = get_ranges(quantized.model.net)
     set_ranges(quantized.model.net, {name: 8 * pair for name, pair in ranges.items()})
     return Source(ModelInfo(model.head, model.names, SIZE), model, quantized)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[*FAMILIES, "mixed"])
 def family_source(request: pytest.FixtureRequest) -> Source:
-    return source(request.param)
+    """One of each family, and one whose activations differ from layer to layer."""
+    return source("yolov5", "mixed") if request.param == "mixed" else source(request.param)
 
 
 @pytest.fixture(scope="module", params=[name for name in ENGINES if importlib.util.find_spec(name)])
@@ -353,5 +356,19 @@ class _Slower:
 def test_a_node_of_a_trace_has_its_median() -> None:
     module = importlib.import_module("yoloq.engines.onnxruntime")
     args = {"op_name": "Conv", "output_type_shape": [{"float": [1, 8, 4, 4]}]}
-    node = module._node_time([{"dur": dur, "args": args} for dur in (4, 90, 6)], ("a",))
-    assert node == NodeTime("Conv", "fp32", ("a",), 0.006)
+    durations = [1000] * module.WARMUP + [4, 90, 6]
+    records = {"/a": [{"dur": dur, "args": args} for dur in durations]}
+    graph = onnx.GraphProto(node=[onnx.NodeProto(name="/a", op_type="Conv", input=["x"])])
+    assert module._node_times(records, graph) == [NodeTime("Conv", "fp32", ("/a",), 0.006)]
+
+
+def test_parts_of_a_function_count_for_what_it_reads(tmp_path: Path) -> None:
+    """ONNX Runtime unfolds HardSwish into two nodes without names."""
+    model = tiny_quantized(act="Hardswish")
+    plain = tiny_model(act="Hardswish")
+    source = Source(ModelInfo(plain.head, plain.names, 64), plain, model)
+    engine = get_engine("onnxruntime")
+    nodes = engine.profile(engine.make(source, "int8", tmp_path), "int8", "cpu", 1, 1)
+    parts = [node for node in nodes if node.kind == "HardSigmoid"]
+    layers = {name: 1 for name, plan in model.placement.layers.items() if plan.quantized}
+    assert {convolution_of(node.sources[0], layers) for node in parts} == set(layers)

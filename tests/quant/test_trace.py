@@ -35,6 +35,17 @@ def yolov5n() -> list[Op]:
     return trace(new_model("yolov5", v6_spec("n", 80), tuple(map(str, range(80)))).net)
 
 
+def test_a_network_of_stride_128_is_traced() -> None:
+    rows = [[-1, 1, "Conv", [8, 3, 2]]] * 7
+    head = [[[5, 6], 1, "Detect", ["nc", "anchors"]]]
+    spec = {**v6_spec("n", 3), "backbone": rows, "head": head, "anchors": [[9] * 4] * 2}
+    net = new_model("yolov5", spec, ("a", "b", "c")).net
+    sizes: list[int] = []
+    net.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[-1]))
+    assert len(conv_inputs(trace(net))) == 9
+    assert sizes == [128]
+
+
 def test_kinds_of_operators() -> None:
     kinds = [op.kind for op in trace(Branches()) if op.kind != "other"]
     assert kinds == ["conv"] * 3 + ["concat", "maxpool", "upsample", "conv"]

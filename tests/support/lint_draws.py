@@ -330,6 +330,80 @@ def typed_head(n: Net) -> onnx.ModelProto:
     return n.model(n.add("Conv", n.add("Cast", y, to=FLOAT), weight))
 
 
+def decoded(step: float | None, output: float | None = None, score: str = "Sigmoid") -> Draw:
+    """Boxes of a hundred pixels joined with scores, rounded behind that and at the output.
+
+    Without a `score` operator the scores are told by the scale that they were rounded in alone.
+    """
+
+    def draw(n: Net) -> onnx.ModelProto:
+        y = n.silu(n.float_conv("x"))
+        boxes = n.add("Mul", y, n.constant(100.0))
+        scores = n.add(score, y) if score else n.pair(n.add("Clip", y), 1 / 255)
+        joined = n.add("Concat", boxes, scores, axis=1)
+        joined = joined if step is None else n.pair(joined, step)
+        flat = n.add("Flatten", joined)
+        return n.model(flat if output is None else n.pair(flat, output))
+
+    return draw
+
+
+def integers_joined(step: float) -> Draw:
+    """Microsoft's QLinearConcat of boxes and scores, and DQ as the last node."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        zero, parts = n.constant(0, np.int8), []
+        y = n.silu(n.float_conv("x"))
+        for tensor, scale in ((n.add("Clip", y), 1 / 255), (y, step)):
+            parts += [n.q(tensor, scale), n.constant(scale), zero]
+        joined = n.add("QLinearConcat", n.constant(step), zero, *parts, domain="com.microsoft")
+        return n.model(n.dq(joined, step))
+
+    return draw
+
+
+def uint8_images(first: str) -> Draw:
+    """A uint8 image that is cast first, or transposed first."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        to, perm = {"to": FLOAT}, {"perm": [0, 1, 2, 3]}
+        if first == "Cast":
+            y = n.add("Transpose", n.add("Cast", "x", **to), **perm)
+        else:
+            y = n.add("Cast", n.add("Transpose", "x", **perm), **to)
+        model = n.model(n.float_conv(y))
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+        return model
+
+    return draw
+
+
+def dynamic(scale: float) -> Draw:
+    """A weight as ONNX Runtime's dynamic quantization writes it."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        q = n.add("DynamicQuantizeLinear", "x", outputs=3)
+        weight, zero = n.constant(np.ones((4, 4, 1, 1)), np.int8), n.constant(0, np.int8)
+        sums = n.add("Cast", n.add("ConvInteger", q, weight, f"{q}_2", zero), to=FLOAT)
+        return n.model(n.add("Mul", sums, n.add("Mul", f"{q}_1", n.constant(scale))))
+
+    return draw
+
+
+def integer_conv(weight_scale: float) -> Draw:
+    """QLinearConv, whose scales are inputs of its own."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        one, zero = n.constant(0.1), n.constant(0, np.int8)
+        weight = n.constant(np.ones((4, 4, 1, 1)), np.int8)
+        scales = n.constant(np.full(4, weight_scale))
+        zeros = n.constant(np.zeros(4), np.int8)
+        edges = (one, zero, weight, scales, zeros, one, zero)
+        return n.model(n.dq(n.add("QLinearConv", n.q("x"), *edges)))
+
+    return draw
+
+
 def integer_silu(**missing: bool) -> Draw:
     """Conv -> SiLU as ONNX Runtime wants it: Q/DQ on every edge, but for the missing ones."""
 
@@ -340,6 +414,16 @@ def integer_silu(**missing: bool) -> Draw:
         y = edge("conv", n.conv(n.pair("x")))
         gate = edge("gate", n.add("Sigmoid", y))
         return n.model(edge("silu", n.add("Mul", y, gate)))
+
+    return draw
+
+
+def integer_clip(op: str, *bounds: float, **pair: Any) -> Draw:
+    """A convolution, a clip, and a pair that stands for values which the clip lets through."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        edges = [n.constant(bound) for bound in bounds]
+        return n.model(n.pair(n.add(op, n.conv(n.pair("x")), *edges), **pair))
 
     return draw
 

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +28,10 @@ NARROW = {  # an eighth of the published widths
     "yolov5": {"width_multiple": 0.125},
     "ultralytics": {"scales": {"n": [0.33, 0.125, 1024]}},
 }
+ACTIVATIONS = (  # that people put behind convolutions
+    *("SiLU", "ReLU", "LeakyReLU", "ReLU6", "Hardswish", "Hardsigmoid", "Mish", "GELU", "ELU"),
+    *("PReLU", "Identity"),
+)
 FOCUS_STEM = [[-1, 1, "Focus", [64, 3]], [-1, 1, "Conv", [128, 3, 2]], [-1, 1, "SPP", [1024]]]
 
 
@@ -47,7 +52,7 @@ def as_input(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
-def tiny_model(family: str = "yolov5", stem: str = "conv") -> LoadedModel:
+def tiny_model(family: str = "yolov5", stem: str = "conv", act: str = "SiLU") -> LoadedModel:
     """A fused model of a family with random weights; `stem` "focus" is that of YOLOv5 v5.0.
 
     `family` may also be one of the ultralytics package's models, such as `yolo11n`, in full width.
@@ -55,11 +60,11 @@ def tiny_model(family: str = "yolov5", stem: str = "conv") -> LoadedModel:
     Its activations are small, where SiLU is nearly linear: deep random networks of other scales are
     chaotic, and then no two correct engines agree on one.
     """
-    return copy.deepcopy(_model(family, stem))
+    return copy.deepcopy(_model(family, stem, act))
 
 
 @functools.cache
-def _model(family: str, stem: str) -> LoadedModel:
+def _model(family: str, stem: str, act: str) -> LoadedModel:
     torch.manual_seed(0)
     spec: dict[str, Any]
     if family in FAMILIES:
@@ -70,6 +75,7 @@ def _model(family: str, stem: str) -> LoadedModel:
         first, second, pool = FOCUS_STEM
         spec["backbone"] = [first, second, *spec["backbone"][2:-1], pool]
     model = new_model(family, spec, NAMES)
+    activate(model.net, act)
     norms = [module for module in model.net.modules() if isinstance(module, nn.BatchNorm2d)]
     hooks = [norm.register_forward_pre_hook(_scale_to_a_tenth) for norm in norms]
     with torch.no_grad():
@@ -82,14 +88,23 @@ def _model(family: str, stem: str) -> LoadedModel:
     return fused(model)
 
 
+def activate(net: nn.Module, activation: str) -> None:
+    """Put torch's activation of a name in the place of every SiLU; `mixed`: one after another."""
+    names = itertools.cycle(ACTIVATIONS if activation == "mixed" else [activation])
+    for module in net.modules():
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.SiLU):
+                setattr(module, name, getattr(nn, next(names))())
+
+
 def _scale_to_a_tenth(norm: nn.BatchNorm2d, args: tuple[Tensor]) -> None:
     norm.running_var = args[0].square().mean((0, 2, 3)) * 100
 
 
 @functools.cache
-def statistics(family: str = "yolov5", stem: str = "conv") -> Collected:
-    """Of `tiny_model(family, stem)` over eight pictures."""
-    net = _model(family, stem).net
+def statistics(family: str = "yolov5", stem: str = "conv", act: str = "SiLU") -> Collected:
+    """Of `tiny_model` over eight pictures."""
+    net = _model(family, stem, act).net
     return collect(net, sibling_groups(trace(net)), as_input(pictures(8)).split(4), images=8)
 
 
@@ -98,13 +113,14 @@ def tiny_quantized(
     stem: str = "conv",
     policy: Policy | None = None,
     calibrator: str = "max",
+    act: str = "SiLU",
     **placement: Any,
 ) -> QuantizedModel:
     """A calibrated tiny model; `placement` goes to `default_policy`."""
-    model = tiny_model(family, stem)
+    model = tiny_model(family, stem, act)
     policy = policy or default_policy(conv_layers(model.net), **USUAL | placement)
     quantized = quantize_model(model, policy)
-    collected = statistics(family, stem)
+    collected = statistics(family, stem, act)
     calibrate(model.net, quantized.placement, collected.inputs, calibrator)
     return replace(quantized, outputs=collected.outputs)
 

@@ -179,3 +179,16 @@ def test_descent_on_the_maps_finds_the_box():
     assert set(found.classes.tolist()) == {2}
     wanted = np.array([0.52 - 0.125, 0.47 - 0.15, 0.52 + 0.125, 0.47 + 0.15]) * 160
     np.testing.assert_allclose(found.boxes, np.tile(wanted, (len(found.boxes), 1)), atol=4)
+
+
+@pytest.mark.parametrize(
+    ("levels", "balance"),
+    [(1, (4.0,)), (2, (4.0, 1.0)), (4, (4.0, 1.0, 0.25, 0.06)), (5, (4.0, 1.0, 0.25, 0.06, 0.02))],
+)
+def test_levels_weigh_as_in_yolov5(levels: int, balance: tuple[float, ...]) -> None:
+    """Objectness where nothing is to be found: log 2 a cell of a map of zeros."""
+    strides = tuple(8 * 2**level for level in range(levels))
+    head = AnchorHead(strides, (((10.0, 13.0),),) * levels, nc=1)
+    raws = [torch.zeros(1, 6, 128 // stride, 128 // stride) for stride in strides]
+    _, parts = ClassicLoss(head, imgsz=640)(raws, torch.zeros(0, 6))
+    assert float(parts["obj"]) == pytest.approx(sum(balance) * math.log(2) * 3 / levels, rel=1e-5)

@@ -38,6 +38,7 @@ class NodeTime:
 
 Profile = Callable[[Path, str, str, int, int], list[NodeTime]]
 Watch = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
+Types = Callable[[Predictor, Path, Collection[str]], Mapping[str, str]]
 Packages = Mapping[str, tuple[str, ...]]
 
 
@@ -78,6 +79,8 @@ class Engine:
         simulated: int8 is computed in float and so claims no speed.
         profile: (file, precision, device, threads, runs) -> the time of every node in the order of
             execution; None: it has no profile.
+        types: (predictor, its file, names of the network's convolutions) -> the type that each
+            computes in, int8 or another, as far as the engine tells it; None: it cannot know.
         intermediates: (source, precision, layers, threads) -> a function that, called with uint8
             (1, imgsz, imgsz, 3), gives the outputs (1, C, H, W) of the named convolutions before
             their activation; None: it cannot.
@@ -97,6 +100,7 @@ class Engine:
     keeps_graph: bool = False
     simulated: bool = False
     profile: Profile | None = None
+    types: Types | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
     sharing: Sharing = "siblings"
     residual: Residual = "none"

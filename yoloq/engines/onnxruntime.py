@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
-from yoloq.engines.predictor import METADATA, ModelInfo, any_image, by_one
+from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
 from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
 from yoloq.graph.export import INPUT
-from yoloq.graph.lower import lower_integer
+from yoloq.graph.integer import lower_integer
+from yoloq.graph.names import beside, convolution_of, module_of
 from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
+CONVOLUTIONS = {"QLinearConv": "int8", "Conv": "fp32", "FusedConv": "fp32"}
 WARMUP = 5  # runs that a profile does not count
+DEQUANTIZED_NODE = "_DQ"  # behind the name of a tensor: the node that dequantizes it
 EVENT = "_kernel_time"  # how a trace marks a node's own time
 
 
@@ -48,10 +51,29 @@ def build(graph: Graph, folder: Path) -> Path:
 def lower(source: Source, precision: str) -> onnx.ModelProto:
     """The ONNX graph of a precision in the form that this engine runs, with its metadata."""
     exported = source.exported(precision)
+    model = exported.model
     if precision == "int8":
-        lowered = lower_integer(exported, source.net(precision), source.quantized.outputs)
-        return described(lowered, source.info)
-    return described(exported.model, source.info)
+        model = lower_integer(exported, source.net(precision), source.quantized.outputs)
+    model = described(model, source.info)
+    _move_bytes(model.graph)
+    return model
+
+
+def _move_bytes(graph: onnx.GraphProto) -> None:
+    """Let the image's channels be moved before it is cast to floats, in place.
+
+    At 640 pixels on two cores that spares 0.7 ms of 3 up to the first convolution's end.
+    """
+    cast = next(node for node in graph.node if INPUT in node.input)
+    transpose = next(node for node in graph.node if cast.output[0] in node.input)
+    assert (cast.op_type, transpose.op_type) == ("Cast", "Transpose")
+    middle, end = cast.output[0], transpose.output[0]
+    transpose.input[0], transpose.output[0] = INPUT, middle
+    cast.input[0], cast.output[0] = middle, end
+    nodes = [transpose, cast, *(n for n in graph.node if n not in (transpose, cast))]
+    whole = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:], graph.value_info[:]  # whose types are those of before
+    graph.node.extend(whole)
 
 
 class OnnxRuntimePredictor:
@@ -99,12 +121,26 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
             predictor(image)
         trace = Path(predictor.session.end_profiling())
         events = json.loads(trace.read_text(encoding="utf-8"))
-        sources = _sources(onnx.load(fused).graph)
+        graph = onnx.load(fused).graph
     records = defaultdict(list)
     for event in events:
         if event["cat"] == "Node" and event["name"].endswith(EVENT):
             records[event["name"].removesuffix(EVENT)].append(event)
-    return [_node_time(same[WARMUP:], sources[name]) for name, same in records.items()]
+    return _node_times(records, graph)
+
+
+def types(predictor: Predictor, file: Path, layers: Collection[str]) -> dict[str, str]:
+    """What each convolution computes in, from the graph that ONNX Runtime makes of the file's."""
+    with tempfile.TemporaryDirectory() as folder:
+        fused = Path(folder) / "fused.onnx"
+        _open(file, 1, optimized_model_filepath=str(fused))
+        nodes = onnx.load(fused, load_external_data=False).graph.node
+    found = {}
+    for node in nodes:
+        if node.op_type in CONVOLUTIONS:  # named after its activation, if that is fused into it
+            name = convolution_of(node.name, layers) or beside(module_of(node.name), layers)
+            found[name] = CONVOLUTIONS[node.op_type]
+    return found
 
 
 def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
@@ -125,29 +161,52 @@ def intermediates(source: Source, precision: str, layers: Sequence[str], threads
     return watch
 
 
-def _node_time(events: list[dict[str, Any]], sources: tuple[str, ...]) -> NodeTime:
-    about = events[0]["args"]
-    kind = next(iter(about["output_type_shape"][0]))
-    ms = float(np.median([event["dur"] for event in events])) / 1e3
-    return NodeTime(about["op_name"], TYPES.get(kind, kind), sources, ms)
+def _node_times(
+    records: Mapping[str, Sequence[dict[str, Any]]], graph: onnx.GraphProto
+) -> list[NodeTime]:
+    """The nodes of a trace, in their order, with what they are of in the fused graph.
+
+    An operator that is a function of others (HardSwish) becomes nodes without names. The trace
+    calls them after their operator and a number that the file lacks: their order tells them.
+    """
+    named = {node.name: node for node in graph.node if node.name}
+    unnamed: dict[str, list[onnx.NodeProto]] = defaultdict(list)  # by operator, the last first
+    for node in reversed(graph.node):
+        if not node.name:
+            unnamed[node.op_type].append(node)
+    sources = _Sources(graph)
+    times = []
+    for name, events in records.items():
+        about = events[0]["args"]
+        parts = unnamed[about["op_name"]]
+        node = named.get(name) or (parts.pop() if parts else None)
+        kind = next(iter(about["output_type_shape"][0]))
+        ms = float(np.median([event["dur"] for event in events[WARMUP:]])) / 1e3
+        found = (name,) if node is None else sources.of(node)
+        times.append(NodeTime(about["op_name"], TYPES.get(kind, kind), found, ms))
+    return times
 
 
-def _sources(graph: onnx.GraphProto) -> Mapping[str, tuple[str, ...]]:
-    """Name of each node of the fused graph; an added one has its readers' or its input's."""
-    makers = {output: node for node in graph.node for output in node.output}
-    readers = defaultdict(list)
-    for node in graph.node:
-        for tensor in node.input:
-            readers[tensor].append(node)
+class _Sources:
+    """Names that nodes of a fused graph have from the exported one."""
 
-    def of(node: onnx.NodeProto) -> tuple[str, ...]:
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.makers = {output: node for node in graph.node for output in node.output}
+        self.readers = defaultdict(list)
+        for node in graph.node:
+            for tensor in node.input:
+                self.readers[tensor].append(node)
+
+    def of(self, node: onnx.NodeProto) -> tuple[str, ...]:
+        """A node's own name; of an added one its readers' or its input's, of a part its input's."""
         if node.name.startswith("/"):
             return (node.name,)
-        users = [user for output in node.output for user in readers[output]]
-        found = tuple(name for user in users for name in of(user))
-        return found or ((makers[node.input[0]].name,) if node.input[0] in makers else (node.name,))
-
-    return {node.name: of(node) for node in graph.node}
+        maker = self.makers.get(node.input[0])
+        if not node.name and maker is not None:
+            return tuple(name.removesuffix(DEQUANTIZED_NODE) for name in self.of(maker))
+        users = [user for output in node.output for user in self.readers[output]]
+        found = tuple(name for user in users for name in self.of(user))
+        return found or ((node.name,) if maker is None else (maker.name,))
 
 
 ENGINE = Engine(
@@ -159,5 +218,6 @@ ENGINE = Engine(
     lower=lower,
     target="onnxruntime",
     profile=profile,
+    types=types,
     intermediates=intermediates,
 )

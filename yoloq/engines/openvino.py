@@ -2,8 +2,9 @@
 
 import functools
 import platform
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from yoloq.base.files import replace_when_whole, writing
 from yoloq.base.machine import isa_flags
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
-from yoloq.engines.predictor import METADATA, ModelInfo, any_image, by_one
+from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
 from yoloq.engines.source import Graph, Source, tensors_of, with_outputs
 from yoloq.graph.lower import lower_minimal
+from yoloq.graph.names import convolution_of
 
 ACTIVATIONS = "yoloq_activations"  # key of an int8 file's activation type
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 TYPES = {"f32": "fp32", "f16": "fp16", "u8": "int8", "i8": "int8"}  # as a profile names them
+MADE = re.compile(r"[A-Z]\w*_\d+$")  # how OpenVINO names what it adds itself
 WARMUP = 5  # runs that a profile does not count
 
 
@@ -186,6 +189,18 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
     return nodes
 
 
+def types(predictor: Predictor, file: Path, layers: Collection[str]) -> dict[str, str]:
+    """What each convolution computes in, as the compiled model has it."""
+    assert isinstance(predictor, OpenVINOPredictor)
+    found: dict[str, str] = {}
+    for op in predictor.request.get_compiled_model().get_runtime_model().get_ordered_ops():
+        if _runtime_info(op, "layerType") == "Convolution":
+            kind = _runtime_info(op, "runtimePrecision")
+            names = (convolution_of(source, layers) for source in _originals([op]))
+            found |= {name: TYPES.get(kind, kind) for name in names if name}
+    return found
+
+
 def _counters(predictor: OpenVINOPredictor, runs: int) -> list[Any]:
     """What OpenVINO counted for each node after that many more runs."""
     image = any_image(predictor.model.imgsz)
@@ -204,7 +219,7 @@ def _sources(op: Any) -> tuple[str, ...]:
 
 def _originals(ops: Sequence[Any]) -> tuple[str, ...]:
     names = [name for op in ops for name in _runtime_info(op, "originalLayersNames").split(",")]
-    return tuple(name for name in names if name)
+    return tuple(name for name in names if name and not MADE.match(name))
 
 
 def _runtime_info(op: Any, key: str) -> str:
@@ -220,5 +235,6 @@ ENGINE = Engine(
     lower=lower,
     target="openvino",
     profile=profile,
+    types=types,
     intermediates=intermediates,
 )

@@ -12,6 +12,16 @@ def convolution_of(source: str, layers: Collection[str]) -> str:
     return next((name for name in enclosing(module_of(source)) if name in layers), "")
 
 
+def beside(module: str, layers: Collection[str]) -> str:
+    """The only convolution beside a module, as that of an activation; empty if there is none."""
+    parents = {name: name.rpartition(".")[0] for name in layers}
+    for prefix in enclosing(module)[:-1]:  # the last is around all blocks
+        found = [name for name, parent in parents.items() if parent == prefix]
+        if len(found) == 1:
+            return found[0]
+    return ""
+
+
 def module_of(name: str) -> str:
     """Dotted module of an exported name, with the operator behind it.
 

@@ -50,6 +50,11 @@ class Affine:
         return np.uint8 if self.unsigned else np.int8
 
     @property
+    def low(self) -> float:
+        """Smallest value that the integers stand for."""
+        return self.scale * (-128 - self.zero_point)
+
+    @property
     def high(self) -> float:
         """Largest value that the integers stand for."""
         return self.scale * (127 - self.zero_point)

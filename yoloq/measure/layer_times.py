@@ -11,7 +11,7 @@ from statistics import median
 from yoloq.engines.base import Engine, NodeTime
 from yoloq.engines.predictor import any_image
 from yoloq.engines.source import Source
-from yoloq.graph.names import SCOPE, convolution_of, enclosing, module_of
+from yoloq.graph.names import SCOPE, beside, convolution_of, module_of
 from yoloq.measure.latency import measure_predictors
 from yoloq.quant.policy import block_of
 
@@ -82,8 +82,9 @@ def layer_times(
     for node in nodes:
         kinds[_kind(node)] += node.ms
         own = [name for source in node.sources if (name := convolution_of(source, layers))]
-        precisions |= {name: node.precision for name in own if CONVOLUTION.search(node.kind)}
         served = list(dict.fromkeys(own)) or _served(node, layers, readers or {})
+        if CONVOLUTION.search(node.kind):
+            precisions |= {name: node.precision for name in served if name in times}
         for name in served:
             part = node.ms / len(served)
             if name in times:
@@ -110,7 +111,7 @@ def _served(node: NodeTime, layers: Collection[str], readers: Readers) -> list[s
         if found:
             return list(dict.fromkeys(found))
     modules = [module_of(name) for name in work or node.sources if name.startswith(SCOPE)]
-    found = [layer for name in modules if (layer := _beside(name, layers))]
+    found = [layer for name in modules if (layer := beside(name, layers))]
     blocks = [block_of(name) for name in modules]
     return list(dict.fromkeys(found or blocks))[:1]
 
@@ -118,16 +119,6 @@ def _served(node: NodeTime, layers: Collection[str], readers: Readers) -> list[s
 def _readers(tensor: str, readers: Readers) -> Sequence[str]:
     """Who reads a tensor; its second pair has a number behind its name (`export.QdqGraph`)."""
     return readers.get(tensor) or readers.get(re.sub(r"_\d+$", "", tensor)) or ()
-
-
-def _beside(module: str, layers: Collection[str]) -> str:
-    """The only convolution beside a module, as that of an activation; empty if there is none."""
-    parents = {name: name.rpartition(".")[0] for name in layers}
-    for prefix in enclosing(module)[:-1]:  # the last is around all blocks
-        found = [name for name, parent in parents.items() if parent == prefix]
-        if len(found) == 1:
-            return found[0]
-    return ""
 
 
 def tensor_readers(source: Source) -> dict[str, list[str]]:

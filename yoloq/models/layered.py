@@ -19,7 +19,8 @@ class LayeredNet(nn.Module):
             maps. Negative numbers count back from the block itself: -1 is the one before it, and
             of the first block the image.
 
-    The last block, the head, makes one map of each it reads; `level(index, x)` makes a single one.
+    The last block, the head, makes one map of each it reads; `level(index, x)` makes a single one,
+    and `stride` holds the pixels a cell of each.
 
     `forward` takes (N, 3, H, W) floats in 0..1 and returns a list of raw maps (N, C, H, W).
     """
@@ -31,6 +32,12 @@ class LayeredNet(nn.Module):
         self.last_reader = {
             read: index for index, source in enumerate(self.sources) for read in _as_list(source)
         }
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Pixels a cell of each raw map."""
+        head: Any = self.model[-1]
+        return tuple(head.stride)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         count = len(self.model)

@@ -30,4 +30,4 @@ def take_pixels(first: nn.Conv2d) -> None:
 
 def pixels_first(images: Tensor) -> Tensor:
     """uint8 (N, H, W, 3) -> floats (N, 3, H, W) in 0..255, behind which is `take_pixels`."""
-    return images.permute(0, 3, 1, 2).float()
+    return images.float().permute(0, 3, 1, 2)  # TensorRT's parser has uint8 read by a Cast alone

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from yoloq.models.layered import LayeredNet
 from yoloq.models.residuals import Add
 
 aten = torch.ops.aten
@@ -80,14 +81,17 @@ class _Recorder(TorchDispatchMode):
         return result
 
 
-def trace(net: nn.Module, size: int = 64) -> list[Op]:
-    """The operators of one forward pass on a (1, 3, size, size) image, in order.
+SMALL = 64  # pixels of an image that is traced; more where the head's stride is
+
+
+def trace(net: nn.Module) -> list[Op]:
+    """The operators of one forward pass on a small image, in order.
 
     Args:
         net: in eval mode. The convolutions of a quantized network read fake-quantized weights and
             so go unnamed: trace the float network, or `export.float_copy` of it.
     """
-    device = next(net.parameters()).device
+    device, size = next(net.parameters()).device, _size(net)
     weights = {id(m.weight): n for n, m in net.named_modules() if isinstance(m, nn.Conv2d)}
     recorder = _Recorder(weights)
     with ExitStack() as stack:
@@ -99,6 +103,12 @@ def trace(net: nn.Module, size: int = 64) -> list[Op]:
         with torch.inference_mode(False), torch.no_grad(), recorder:
             net(torch.zeros(1, 3, size, size, device=device))
     return recorder.ops
+
+
+def _size(net: nn.Module) -> int:
+    """A small multiple of the largest stride of a detector."""
+    largest = max(net.strides) if isinstance(net, LayeredNet) else 1
+    return -(-SMALL // largest) * largest
 
 
 def _enter(recorder: _Recorder, name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -29,7 +29,7 @@ class Gains:
     classes: float = 0.5
     anchor_t: float = 4.0
     balance: tuple[float, ...] = (4.0, 1.0, 0.4)  # P3, P4, P5
-    balance_p6: tuple[float, ...] = (4.0, 1.0, 0.25, 0.06)
+    balance_others: tuple[float, ...] = (4.0, 1.0, 0.25, 0.06, 0.02)  # of any other number
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ClassicLoss:
         levels = len(head.strides)
         self.nc = head.nc
         self.anchor_t = gains.anchor_t
-        self.balance = gains.balance if levels == 3 else gains.balance_p6
+        self.balance = gains.balance if levels == 3 else gains.balance_others[:levels]
         self.anchors = [
             torch.tensor(rows, dtype=torch.float32) / stride
             for rows, stride in zip(head.anchors, head.strides, strict=True)

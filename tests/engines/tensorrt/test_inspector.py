@@ -68,27 +68,12 @@ def test_report(sample: Callable[[], str]) -> None:
     assert report.convolutions == {"model.0.conv": "tf32", CV1: "int8", CV2: "int8", INNER: "fp16"}
     assert report.not_int8 == (INNER,)
     assert report.summary() == "1 tf32, 1 int8, 1 fp16 layers, 2 reformats"
-    assert "1 convolutions" in report.warning() and INNER in report.warning()
 
 
 @both
 def test_what_the_policy_keeps_in_float_is_no_fault(sample: Callable[[], str]) -> None:
     report = layer_report(read_layers(sample()), CONVOLUTIONS, int8=(CV1, CV2))
     assert report.not_int8 == ()
-    assert report.warning() == ""
-
-
-def test_a_long_list_of_convolutions_is_cut() -> None:
-    names = [f"model.{i}.conv" for i in range(9)]
-    layers = [
-        LayerInfo(n, "CaskConvolution", ("fp16",), ("fp16",), (f"/net/model.{i}/conv/Conv",))
-        for i, n in enumerate(names)
-    ]
-    report = layer_report(layers, names, int8=names)
-    assert report.not_int8 == tuple(names)
-    warning = report.warning()
-    assert "9 convolutions" in warning and "model.4.conv, ..." in warning
-    assert "model.5.conv" not in warning
 
 
 def test_the_json_has_every_layer_and_its_precision() -> None:

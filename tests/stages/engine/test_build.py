@@ -311,9 +311,43 @@ def test_layers_are_written_where_an_engine_tells_them(
     assert names == {"layers-int8": "fake-int8-layers.json"}
     data = json.loads((tmp_path / "fake-int8-layers.json").read_text())
     assert data["not_int8"] == ["model.2.m.0.cv2.conv"] and len(data["layers"]) == 6
-    counts, warning = capsys.readouterr().err.splitlines()
+    (counts,) = capsys.readouterr().err.splitlines()
     assert counts.startswith("fake int8: ") and "2 reformats" in counts
-    assert "model.2.m.0.cv2.conv" in warning
+
+
+def counted(types: dict[str, str] | None, *precisions: str) -> dict[str, Any]:
+    """What is counted of an engine that tells these types, and int8 of all others."""
+
+    def tell(predictor: Any, file: Path, names: Any) -> dict[str, str]:
+        assert (predictor, file) == ("loaded", Path("int8.file"))
+        return dict.fromkeys(names, "int8") | (types or {})
+
+    row = fake_engine(types=None if types is None else tell)
+    predictors, files = {"int8": "loaded"}, {"int8": Path("int8.file")}
+    return layers.count_int8(row, variants_of(*precisions), predictors, files)
+
+
+def test_integer_convolutions_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    missed = [f"model.4.m.{i}.cv{j}.conv" for i in (0, 1) for j in (1, 2)]
+    found = counted(dict.fromkeys(missed[1:3], "fp32"), "fp32", "int8")
+    assert found == {"int8": {"planned": 55, "formed": 53, "not_int8": missed[1:3]}}
+    counts, warning = capsys.readouterr().err.splitlines()
+    assert counts == "fake int8: 53 of 55 int8 convolutions run in integers"
+    assert "2 convolutions were to run in int8 and do not: model.4.m.0.cv2.conv, " in warning
+
+
+def test_nothing_is_counted_where_an_engine_cannot_know(capsys: pytest.CaptureFixture[str]) -> None:
+    assert counted(None, "int8") == {}
+    assert counted({}, "fp32") == {}
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_list_of_convolutions_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    variant = variants_of("int8")[0]
+    planned = layers.expected_int8(fake_engine(), variant)
+    counted(dict.fromkeys(planned, "bf16"), "int8")
+    warning = capsys.readouterr().err.splitlines()[-1]
+    assert f"{planned[4]}, ..." in warning and planned[5] not in warning
 
 
 def test_what_is_expected_in_int8() -> None:

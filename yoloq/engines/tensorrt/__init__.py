@@ -21,6 +21,7 @@ from yoloq.engines.tensorrt.bindings import (
     one_line,
     tensorrt,
 )
+from yoloq.engines.tensorrt.inspector import layer_report
 from yoloq.engines.tensorrt.job import calibrator_of, check_given, check_names, check_options
 from yoloq.engines.tensorrt.manifest import Manifest, capability, gpu_name, write_engine
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
@@ -113,6 +114,14 @@ def profile(file: Path, precision: str, device: str, threads: int, runs: int) ->
     return profile(file, precision, device, threads, runs)
 
 
+def types(predictor: Predictor, file: Path, layers: Collection[str]) -> Mapping[str, str]:
+    """What each convolution computes in that a layer names, as TensorRT's inspector has it."""
+    from yoloq.engines.tensorrt.runtime import TensorRtPredictor
+
+    assert isinstance(predictor, TensorRtPredictor)
+    return layer_report(predictor.layers(), layers).convolutions
+
+
 OPTIONS = (  # names of `BuildOptions`
     *("batch", "max_batch", "workspace", "tf32", "level"),
     *("calibrator", "fp16_layers", "ranges"),
@@ -127,6 +136,7 @@ ENGINE = Engine(
     target="tensorrt",
     keeps_graph=True,
     profile=profile,
+    types=types,
     sharing="concat",
     residual="input",
     devices=("cuda",),

@@ -38,7 +38,6 @@ NO_WORK = frozenset(
     {"Reformat", "Constant", "NoOp", "signal", "wait"}
 )  # kinds that compute nothing
 FLOATS = ("fp32", "fp16", "bf16", "fp8")
-NAMED = 5  # layers that a warning names
 
 
 @dataclass(frozen=True)
@@ -151,14 +150,6 @@ class LayerReport:
         """The counts in one line."""
         counts = ", ".join(f"{count} {name}" for name, count in self.precisions.items())
         return f"{counts} layers, {self.reformats} reformats"
-
-    def warning(self) -> str:
-        """Which convolutions do not run in int8 though they were to; empty where all do."""
-        if not self.not_int8:
-            return ""
-        names = ", ".join(self.not_int8[:NAMED])
-        more = ", ..." if len(self.not_int8) > NAMED else ""
-        return f"{len(self.not_int8)} convolutions were to run in int8 and do not: {names}{more}"
 
     def to_json(self, layers: Sequence[LayerInfo]) -> dict[str, Any]:
         """The report and the layers that it is about, as plain data."""

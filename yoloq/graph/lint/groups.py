@@ -7,6 +7,8 @@ import onnx
 from yoloq.graph.lint.lookup import Hit, OnnxView, Rounding, listed
 from yoloq.graph.lint.nodes import CASTS, DEQUANTIZE, JOINS, QUANTIZE, joined, joins, kind, label
 
+FAR = 8
+
 
 def unequal_scales(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT hands int8 through Concat, MaxPool and nearest Resize where one scale serves all.
@@ -19,12 +21,22 @@ def unequal_scales(graph: OnnxView) -> Iterator[Hit]:
     return _unequal(graph, JOINS, of_floats=True)
 
 
+def far_scales(graph: OnnxView) -> Iterator[Hit]:
+    """Of a Concat whose inputs differ by more than `FAR` times no one scale serves all.
+
+    It would leave the smaller one a few of its steps: a tensor of scores with the scale of boxes.
+    """
+    return _unequal(graph, ("Concat",), of_floats=True, far=True)
+
+
 def unequal_pools(graph: OnnxView) -> Iterator[Hit]:
     """ONNX Runtime pools and resizes integers only where the scales before and after are equal."""
     return _unequal(graph, ("MaxPool", "Resize", "Upsample"), of_floats=False)
 
 
-def _unequal(graph: OnnxView, kinds: tuple[str, ...], of_floats: bool) -> Iterator[Hit]:
+def _unequal(
+    graph: OnnxView, kinds: tuple[str, ...], of_floats: bool, far: bool = False
+) -> Iterator[Hit]:
     """`of_floats`: whether an input in float counts as rounded the way its other readers do."""
     demanded = _demanded(graph)
     for node in filter(joins, graph.of(*kinds)):
@@ -37,9 +49,15 @@ def _unequal(graph: OnnxView, kinds: tuple[str, ...], of_floats: bool) -> Iterat
                 found.add(graph.affine(dequantize))
             elif of_floats:
                 found |= demanded.get(graph.before(tensor, CASTS), set()) - {None}
-        if len(found) > 1:
+        if len(found) > 1 and far == (kind(node) == "Concat" and _far(found)):
             scales = listed({affine for affine in found if affine})
             yield Hit((label(node),), f"scales {scales} around one {kind(node)}")
+
+
+def _far(found: set[Rounding | None]) -> bool:
+    """Whether one scale is more than `FAR` times another."""
+    scales = [r.scale[0] for r in found if r and not isinstance(r.scale, str) and r.scale]
+    return bool(scales) and max(scales) > FAR * min(scales)
 
 
 def _demanded(graph: OnnxView) -> dict[str, set[Rounding | None]]:

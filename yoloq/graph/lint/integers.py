@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import onnx
 
 from yoloq.graph.lint.lookup import Hit, OnnxView
@@ -18,6 +19,8 @@ KERNELS = (  # have an integer kernel beside the convolution's
     "Resize",
     "Sigmoid",
 )
+CLIPS = ("Relu", "Clip")
+NEAR = 1e-7  # by how much ONNX Runtime lets a range end outside of a clip's bounds
 
 
 def float_inputs(graph: OnnxView) -> Iterator[Hit]:
@@ -36,11 +39,33 @@ def float_outputs(graph: OnnxView) -> Iterator[Hit]:
     """ONNX Runtime forms an integer convolution only where the output is quantized too.
 
     Else it dequantizes input and weight and convolves in float: measured here, three times slower
-    than the same network without Q/DQ. TensorRT and OpenVINO want no pair there.
+    than the same network without Q/DQ. TensorRT and OpenVINO want no pair there. A clip may stand
+    between, if rounding to the integers behind it clips alike: it is folded.
     """
     for conv in filter(graph.quantized, graph.convolutions):
-        if not any(kind(user) == QUANTIZE for user in graph.users(conv.output[0])):
+        if not any(_quantizes(graph, user) for user in graph.users(conv.output[0])):
             yield Hit((label(conv),), "input and weight are quantized, its output is not")
+
+
+def _quantizes(graph: OnnxView, node: onnx.NodeProto) -> bool:
+    """Whether a node rounds to integers, at once or as a clip that is folded into rounding."""
+    if kind(node) not in CLIPS:
+        return kind(node) == QUANTIZE
+    users = graph.users(node.output[0])
+    low, high = _bounds(graph, node)
+    spans = [graph.span(user) for user in users if kind(user) == QUANTIZE]
+    return len(users) == len(spans) and all(
+        span is not None and low - NEAR <= span[0] and span[1] <= high + NEAR for span in spans
+    )
+
+
+def _bounds(graph: OnnxView, clip: onnx.NodeProto) -> tuple[float, float]:
+    """Between which values a clip leaves what it reads."""
+    if kind(clip) == "Relu":
+        return 0.0, np.inf
+    given = [graph.array(tensor) if tensor else None for tensor in clip.input[1:3]]
+    low, high = (*given, None, None)[:2]
+    return (-np.inf if low is None else float(low)), (np.inf if high is None else float(high))
 
 
 def float_between(graph: OnnxView) -> Iterator[Hit]:
@@ -57,11 +82,12 @@ def float_between(graph: OnnxView) -> Iterator[Hit]:
 
 
 def _after_dequantize(graph: OnnxView) -> set[str]:
-    """Float tensors that operators with an integer kernel computed from integers."""
+    """Float tensors that operators with an integer kernel computed from integers alone."""
     found: set[str] = set()
     for node in graph.nodes:
-        starts = kind(node) in KERNELS and any(
-            graph.dequantizer(tensor) or tensor in found for tensor in node.input
+        read = [tensor for tensor in node.input if tensor and tensor not in graph.constant]
+        starts = kind(node) in KERNELS and all(
+            graph.dequantizer(tensor) or tensor in found for tensor in read
         )
         if starts or (kind(node) in CASTS and node.input[0] in found):
             found.update(node.output)

@@ -30,6 +30,13 @@ from yoloq.graph.lint.nodes import (
 )
 from yoloq.graph.lint.valid import READ_WHOLE, DamagedError, checked, size
 
+EDGES: dict[int, tuple[int, int]] = {
+    TensorProto.INT8: (-128, 127),
+    TensorProto.UINT8: (0, 255),
+    TensorProto.INT16: (-32768, 32767),
+    TensorProto.UINT16: (0, 65535),
+}
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -226,6 +233,24 @@ class OnnxView:
             values = self.array(node.input[2])
             zero = node.input[2] if values is None else numbers(values)
         return Rounding(node.input[1] if scale is None else numbers(scale), zero)
+
+    def span(self, node: onnx.NodeProto) -> tuple[float, float] | None:
+        """Least and largest value that the integers of a Q or DQ node with one scale stand for.
+
+        None where the file does not say.
+        """
+        affine = self.affine(node)
+        integers = node.output[0] if kind(node) == QUANTIZE else node.input[0]
+        written = node.input[2] if len(node.input) > 2 else ""
+        edges = EDGES.get(
+            self.types.get(written) or self.types.get(integers, TensorProto.UNDEFINED)
+        )
+        if edges is None or isinstance(affine.scale, str) or isinstance(affine.zero_point, str):
+            return None
+        if len(affine.scale) != 1 or len(affine.zero_point) != 1:
+            return None
+        low, high = ((edge - affine.zero_point[0]) * affine.scale[0] for edge in edges)
+        return low, high
 
     def demanded(self, tensor: str) -> set[Rounding]:
         """The scales that the Q nodes right behind a tensor round it with."""

@@ -12,7 +12,7 @@ from typing import Literal
 import onnx
 
 from yoloq.base.errors import UserError
-from yoloq.graph.lint import TARGETS, groups, integers, pairs, structure, typed, values
+from yoloq.graph.lint import TARGETS, groups, integers, pairs, results, structure, typed, values
 from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.valid import DamagedError
 
@@ -73,6 +73,27 @@ RULES = (
         TARGETS,
         values.scale_values,
         "calibrate again, on images; a dead tensor takes any positive scale",
+    ),
+    LintRule(
+        "joined-scores",
+        "error",
+        TARGETS,
+        results.joined_scores,
+        "leave the decode and this Concat in float: no Q behind the raw head",
+    ),
+    LintRule(
+        "coarse-output",
+        "error",
+        TARGETS,
+        results.coarse_outputs,
+        "let the output leave in float: no Q behind the raw head",
+    ),
+    LintRule(
+        "image-cast",
+        "error",
+        TENSORRT,
+        results.images,
+        "cast the image to floats first, then move its channels",
     ),
     LintRule("computed-scale", "error", TENSORRT, values.computed_scales, STATIC),
     LintRule("computed-scale", "warning", OPENVINO, values.computed_scales, STATIC),
@@ -175,6 +196,13 @@ RULES = (
         "let the Q/DQ of the bottleneck's input serve the Add as well",
     ),
     LintRule("unequal-scales", "warning", TENSORRT, groups.unequal_scales, SHARE),
+    LintRule(
+        "far-scales",
+        "warning",
+        TENSORRT,
+        groups.far_scales,
+        "leave it in float: no one scale serves them all",
+    ),
     LintRule("unequal-scales", "warning", ONNXRUNTIME, groups.unequal_pools, SHARE),
     LintRule(
         "float-output",

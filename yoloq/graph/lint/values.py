@@ -20,6 +20,11 @@ from yoloq.graph.lint.nodes import (
 )
 
 SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4)  # of TensorRT
+SCALES = {  # inputs of integer operators that are scales, where they stand elsewhere
+    "QGemm": (1, 4, 7),
+    "MatMulIntegerToFloat": (2, 3),
+    "DynamicQuantizeMatMul": (2,),
+}
 CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's output channels
 
 
@@ -75,17 +80,40 @@ def scale_values(graph: OnnxView) -> Iterator[Hit]:
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
-        values = graph.array(node.input[1])
-        if values is None:
-            return None
-        scales = numbers(values)
-        if not scales:
-            return "scale is empty"
-        if not np.isfinite(scales).all():
-            return "scale is not finite"
-        return "scale is 0 or less" if min(scales) <= 0 else None
+        arrays = (graph.array(tensor) for tensor in _scales(graph, node))
+        found = (_wrong_scale(numbers(values)) for values in arrays if values is not None)
+        return next((text for text in found if text), None)
 
-    return hits(graph.pairs, wrong)
+    return hits(graph.nodes, wrong)
+
+
+def _wrong_scale(scales: tuple[float, ...]) -> str | None:
+    if not scales:
+        return "scale is empty"
+    if not np.isfinite(scales).all():
+        return "scale is not finite"
+    return "scale is 0 or less" if min(scales) <= 0 else None
+
+
+def _scales(graph: OnnxView, node: onnx.NodeProto) -> list[str]:
+    """The tensors that a node reads as scales.
+
+    Integer operators state them as well; a dynamically quantized weight's is multiplied by that of
+    the input.
+    """
+    op, inputs = node.op_type, list(node.input)
+    if kind(node) in PAIR:
+        return inputs[1:2]
+    if op == "QLinearConcat":
+        return [*inputs[:1], *inputs[3::3]]
+    if op.startswith("QLinear") or op in SCALES:
+        places = SCALES.get(op, (1, 3) if len(inputs) <= 5 else (1, 4, 6))
+        return [inputs[at] for at in places if at < len(inputs) and inputs[at]]
+    if op == "Mul":
+        makers = [graph.makers.get(tensor) for tensor in inputs]
+        dynamic = [m is not None and m.op_type == "DynamicQuantizeLinear" for m in makers]
+        return [t for t, other in zip(inputs, reversed(dynamic), strict=True) if other]
+    return []
 
 
 def computed_scales(graph: OnnxView) -> Iterator[Hit]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from yoloq.base.files import write_text
 from yoloq.base.result import Row
@@ -48,9 +48,38 @@ def write_layers(
             write_text(file, json.dumps(report.to_json(layers), indent=1) + "\n")
             names[f"layers-{variant.key}"] = file.name
             say(f"{engine.name} {variant.key}: {report.summary()}")
-            if text := report.warning():
-                warn(f"{engine.name} {variant.key}: {text}")
     return names
+
+
+def count_int8(
+    engine: Engine,
+    variants: Sequence[EngineVariant],
+    predictors: Mapping[str, Predictor],
+    files: Mapping[str, Path],
+) -> dict[str, dict[str, Any]]:
+    """Say how many of the convolutions that were to run in int8 do so, and which do not.
+
+    Returns:
+        By key the counts `planned` and `formed`, and the names `not_int8`, which has none that the
+        engine does not name; nothing of an engine that cannot know.
+    """
+    counts = {}
+    for variant in variants:
+        planned = expected_int8(engine, variant)
+        if not planned or engine.types is None:
+            continue
+        layers = variant.source.quantized.placement.layers
+        found = engine.types(predictors[variant.key], files[variant.key], layers)
+        formed = sum(found.get(name) == "int8" for name in planned)
+        missed = [name for name in planned if found.get(name, "int8") != "int8"]
+        counts[variant.key] = {"planned": len(planned), "formed": formed, "not_int8": missed}
+        title = f"{engine.name} {variant.key}"
+        say(f"{title}: {formed} of {len(planned)} int8 convolutions run in integers")
+        if missed:
+            more = ", ..." if len(missed) > NAMED else ""
+            names = ", ".join(missed[:NAMED]) + more
+            warn(f"{title}: {len(missed)} convolutions were to run in int8 and do not: {names}")
+    return counts
 
 
 def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:

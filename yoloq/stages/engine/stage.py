@@ -65,6 +65,8 @@ def run(config: EngineConfig) -> StageResult:
     files |= build.artifact_names(built)
     told = (engine, variants, predictors, config.folder)
     files |= or_warn("list of layers", layers.write_layers, *told) or {}
+    counted = (engine, variants, predictors, built)
+    formed = or_warn("count of int8 convolutions", layers.count_int8, *counted) or {}
     measured = rows.at_batch(inputs, config, engine, variants, predictors, built)
     gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
     timed = (inputs, config, measured, predictors)
@@ -81,6 +83,7 @@ def run(config: EngineConfig) -> StageResult:
             "quantized_key": newest.key,
             "policy": sources[newest.stage].quantized.policy.to_json(),
             "gate": gated,
+            "int8": formed,
         },
     )
     result.write(config.folder / f"{stage}.json")

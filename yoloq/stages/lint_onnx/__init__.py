@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import option
+from yoloq.base.config import ROOT, option, require
 from yoloq.graph.lint import TARGETS
 
 
@@ -13,3 +13,8 @@ class LintConfig:
     onnx: str = option("", "ONNX file to check, of any tool")
     target: str = option(TARGETS[0], "engine that is to run it", TARGETS)
     all: bool = option(False, "name all nodes of a finding")
+    run: int = option(0, "run it on N val images in ONNX Runtime; report outputs that are dead")
+    data: str = option(str(ROOT / "data" / "synthetic.yaml"), "data set (.yaml) of --run")
+
+    def __post_init__(self) -> None:
+        require(self.run >= 0, "--run", self.run, "0 (not) or more")

@@ -7,10 +7,11 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
-from yoloq.base.errors import UserError
+from yoloq.base.errors import EngineError, UserError
 from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lint.valid import READ_WHOLE, size
 from yoloq.stages.lint_onnx import LintConfig
+from yoloq.stages.lint_onnx.outputs import dead_outputs
 
 SHOWN = 3  # nodes named in a finding's line, without --all
 
@@ -25,6 +26,11 @@ def run(config: LintConfig) -> int:
         raise UserError("no ONNX file is given: make lint-onnx ONNX=model.onnx TARGET=tensorrt")
     file = Path(config.onnx)
     findings = lint(read_model(file), config.target)
+    if config.run:
+        try:
+            findings = [*dead_outputs(file, config.data, config.run), *findings]
+        except EngineError as error:
+            print(_one_line(f"not run: {error}"))
     for finding in findings:
         print(describe(finding, len(finding.nodes) if config.all else SHOWN))
     print(summary(file, config.target, findings))

@@ -1,0 +1,138 @@
+"""What a graph gives on images: outputs that are the same whatever it sees, found by running it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from yoloq.base.config import DEFAULT_IMGSZ
+from yoloq.base.errors import EngineError
+from yoloq.data.dataset import read_dataset
+from yoloq.data.loader import iterate
+from yoloq.engines import packages
+from yoloq.graph.lint.table import LintFinding
+
+TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+CORNERS = 4  # columns of a decoded box in front of its scores
+FIX = "look at the scales in front of it; leave the decode in float"
+
+
+@dataclass(frozen=True)
+class _ImageInput:
+    """How a graph takes an image.
+
+    Attributes:
+        name: of the input.
+        dtype: of its numbers; pixels of a float input are 0 to 1.
+        channels_last: (N, H, W, 3) in the place of (N, 3, H, W).
+        imgsz: side of the square; 0 where any will do.
+        batch: images at once.
+    """
+
+    name: str
+    dtype: Any
+    channels_last: bool
+    imgsz: int
+    batch: int
+
+    def of(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """(1, H, W, 3) uint8 as the graph takes it, repeated to its batch."""
+        moved = image if self.channels_last else image.transpose(0, 3, 1, 2)
+        scaled = moved if self.dtype is np.uint8 else (moved / np.float32(255)).astype(self.dtype)
+        return np.ascontiguousarray(scaled.repeat(self.batch, 0))
+
+
+def dead_outputs(file: Path, data: str, count: int) -> list[LintFinding]:
+    """Outputs that are not finite, or tell nothing of the first val images of a data set.
+
+    Raises:
+        EngineError: ONNX Runtime cannot run the file on images; says why.
+        DataError: the data set cannot be used.
+    """
+    session = _session(file)
+    taken = _image_input(session)
+    dataset = read_dataset(data)
+    imgsz = taken.imgsz or dataset.imgsz or DEFAULT_IMGSZ
+    files = dataset.images("val")[:count]
+    results: dict[str, list[NDArray[Any]]] = {value.name: [] for value in session.get_outputs()}
+    for batch in iterate(files, imgsz, 1):
+        try:
+            found = session.run(None, {taken.name: taken.of(batch.images)})
+        except Exception as error:  # of a class of its own for each status
+            raise _refused(error) from None
+        for name, values in zip(results, found, strict=True):
+            results[name].append(np.asarray(values[:1], np.float64))
+    return [finding for name, each in results.items() for finding in _findings(name, each)]
+
+
+def _session(file: Path) -> Any:
+    onnxruntime = packages.onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of a class of its own for each status
+        raise _refused(error) from None
+
+
+def _refused(error: Exception) -> EngineError:
+    return EngineError(f"ONNX Runtime cannot run it: {' '.join(str(error).split())}")
+
+
+def _image_input(session: Any) -> _ImageInput:
+    inputs = session.get_inputs()
+    value = inputs[0]
+    shape, dtype = list(value.shape), TYPES.get(value.type)
+    if len(inputs) != 1 or len(shape) != 4 or dtype is None or 3 not in (shape[1], shape[3]):
+        raise EngineError(
+            f"its input {value.name} ({value.type}, {shape}) is no image of 3 colours"
+        )
+    last = shape[3] == 3
+    sides = [side if isinstance(side, int) else 0 for side in (shape[1:3] if last else shape[2:])]
+    if sides[0] != sides[1]:
+        raise EngineError(f"its images are {sides[0]} x {sides[1]}; only squares are fed")
+    batch = shape[0] if isinstance(shape[0], int) else 1
+    return _ImageInput(value.name, dtype, last, sides[0], batch)
+
+
+def _findings(name: str, each: list[NDArray[Any]]) -> Iterator[LintFinding]:
+    """What is wrong with an output, given its values for every image."""
+
+    def error(message: str) -> LintFinding:
+        return LintFinding("error", "dead-output", (name,), message, FIX)
+
+    if any(not np.isfinite(values).all() for values in each):
+        yield error("holds NaN or infinite values")
+    elif not any(values.any() for values in each):
+        yield error(f"is 0 for each of {len(each)} images")
+    elif all(values.size > 1 and values.min() == values.max() for values in each):
+        yield error("is one constant")
+    elif len(each) > 1 and all(np.array_equal(each[0], values) for values in each[1:]):
+        yield error(f"is the same for each of {len(each)} images")
+    elif dead := _dead_scores(each):
+        yield error(f"{dead} for each of {len(each)} images")
+
+
+def _dead_scores(each: list[NDArray[Any]]) -> str:
+    """Which scores of decoded boxes are always 0; empty where none are, or these are no boxes.
+
+    Boxes are rows (1, boxes, columns) or columns (1, columns, boxes): there are more of them than
+    of corners and scores together.
+    """
+    if any(values.ndim != 3 for values in each):
+        return ""
+    _, first, second = each[0].shape
+    rows = [values[0] if first > second else values[0].T for values in each]
+    if rows[0].shape[1] <= CORNERS:
+        return ""
+    alive = np.abs(np.concatenate(rows)).max(0) > 0
+    if not alive[:CORNERS].any():
+        return ""
+    if not alive[CORNERS:].any():
+        return "every score is 0"
+    zero = np.flatnonzero(~alive[CORNERS:]) + CORNERS
+    listed = ", ".join(map(str, zero[:5])) + (", ..." if len(zero) > 5 else "")
+    return f"score column {listed} is 0" if len(zero) else ""
