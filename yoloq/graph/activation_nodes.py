@@ -78,9 +78,7 @@ def _sigmoid(x: Values, _: Any = None) -> Values:
 
 
 ACTIVATIONS = (  # the longer chain first, where one begins as another
-    Activation(
-        "SiLU", ("Sigmoid", "Mul"), lambda x, _: x * _sigmoid(x), inside={"Sigmoid": (0, 1)}
-    ),
+    Activation("SiLU", ("Sigmoid", "Mul"), _silu, inside={"Sigmoid": (0, 1)}),
     Activation("Mish", ("Softplus", "Tanh", "Mul"), lambda x, _: x * np.tanh(np.logaddexp(0, x))),
     Activation("Hardswish", ("HardSwish",), lambda x, _: x * np.clip(x / 6 + 0.5, 0, 1)),
     Activation("Hardswish", ("HardSigmoid", "Mul"), lambda x, node: x * _hard_sigmoid(x, node)),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,38 +101,39 @@ def _image_input(session: Any) -> _ImageInput:
 def _findings(name: str, each: list[NDArray[Any]]) -> Iterator[LintFinding]:
     """What is wrong with an output, given its values for every image."""
 
-    def error(message: str) -> LintFinding:
-        return LintFinding("error", "dead-output", (name,), message, FIX)
+    def finding(message: str, severity: Literal["error", "warning"] = "error") -> LintFinding:
+        return LintFinding(severity, "dead-output", (name,), message, FIX)
 
+    scores = _scores(each)
     if any(not np.isfinite(values).all() for values in each):
-        yield error("holds NaN or infinite values")
+        yield finding("holds NaN or infinite values")
     elif not any(values.any() for values in each):
-        yield error(f"is 0 for each of {len(each)} images")
+        yield finding(f"is 0 for each of {len(each)} images")
     elif all(values.size > 1 and values.min() == values.max() for values in each):
-        yield error("is one constant")
+        yield finding("is one constant")
     elif len(each) > 1 and all(np.array_equal(each[0], values) for values in each[1:]):
-        yield error(f"is the same for each of {len(each)} images")
-    elif dead := _dead_scores(each):
-        yield error(f"{dead} for each of {len(each)} images")
+        yield finding(f"is the same for each of {len(each)} images")
+    elif scores is not None and not scores.any():
+        yield finding(f"every score is 0 for each of {len(each)} images")
+    elif scores is not None and not scores.any(0).all():
+        dead = np.flatnonzero(~scores.any(0)) + CORNERS
+        listed = ", ".join(map(str, dead[:5])) + (", ..." if len(dead) > 5 else "")
+        why = "a class that they do not show, or a score that is always rounded to 0"
+        yield finding(
+            f"score column {listed} is 0 for each of {len(each)} images: {why}", "warning"
+        )
 
 
-def _dead_scores(each: list[NDArray[Any]]) -> str:
-    """Which scores of decoded boxes are always 0; empty where none are, or these are no boxes.
+def _scores(each: list[NDArray[Any]]) -> NDArray[Any] | None:
+    """Scores (boxes, columns) of decoded boxes of all images; None where these are no boxes.
 
     Boxes are rows (1, boxes, columns) or columns (1, columns, boxes): there are more of them than
     of corners and scores together.
     """
     if any(values.ndim != 3 for values in each):
-        return ""
+        return None
     _, first, second = each[0].shape
-    rows = [values[0] if first > second else values[0].T for values in each]
-    if rows[0].shape[1] <= CORNERS:
-        return ""
-    alive = np.abs(np.concatenate(rows)).max(0) > 0
-    if not alive[:CORNERS].any():
-        return ""
-    if not alive[CORNERS:].any():
-        return "every score is 0"
-    zero = np.flatnonzero(~alive[CORNERS:]) + CORNERS
-    listed = ", ".join(map(str, zero[:5])) + (", ..." if len(zero) > 5 else "")
-    return f"score column {listed} is 0" if len(zero) else ""
+    rows = np.concatenate([values[0] if first > second else values[0].T for values in each])
+    if rows.shape[1] <= CORNERS or not rows[:, :CORNERS].any():
+        return None
+    return rows[:, CORNERS:]
