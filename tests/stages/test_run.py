@@ -16,7 +16,7 @@ from tiny_set import TinySet, make_tiny_set
 import yoloq
 from yoloq.__main__ import main as run
 from yoloq.models.load import load_model, new_model, save_model
-from yoloq.models.yolov5.network import v6_spec
+from yoloq.models.yolov5.layout import v6_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
