@@ -184,3 +184,19 @@ def test_force_collects_the_statistics_anew(
     capsys.readouterr()
     assert run("ptq", [*flags, "--force"]) == 0
     assert "calibrate: 2 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "stage",
+    ["baseline", "ptq", "sensitivity", "diagnose", "qat", "engine", "table", "auto", "train"],
+)
+def test_nan_in_the_checkpoint_stops_every_stage_by_name(
+    stage: str, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(tiny.weights, weights_only=True)
+    content["state_dict"]["model.3.bn.running_var"][2] = float("nan")
+    torch.save(content, tmp_path / "bad.pt")
+    assert run(stage, tiny.flags(tmp_path / "runs", "--weights", str(tmp_path / "bad.pt"))) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'bad.pt'}: 1 of 32 numbers of 'model.3.bn.running_var' are NaN" in error
+    assert not list((tmp_path / "runs").rglob("*.json"))

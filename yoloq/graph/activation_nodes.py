@@ -74,7 +74,7 @@ def _silu(x: Values, _: gs.Node) -> Values:
 
 
 def _sigmoid(x: Values, _: Any = None) -> Values:
-    return 1 / (1 + np.exp(-x))
+    return 0.5 + 0.5 * np.tanh(x / 2)  # without the overflow of exp(-x)
 
 
 ACTIVATIONS = (  # the longer chain first, where one begins as another

@@ -75,13 +75,16 @@ def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
     None of the file's code runs (see `unpickle/`). `fuse` folds batch norm into convolutions.
 
     Raises:
-        CheckpointError: the file cannot be read, or is no detection model that yoloq knows.
+        CheckpointError: the file cannot be read, is no detection model that yoloq knows, or holds
+            NaN or infinite numbers.
     """
     file = Path(path)
     content = _read(file)
     own = isinstance(content, Mapping) and "yoloq" in content
     try:
         model = _from_own(content) if own else _from_pickle(content)
+        model = fused(model) if fuse else model
+        checkpoint.check_finite(model.net.state_dict())
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     except Exception as error:  # a damaged description can raise anything
@@ -90,8 +93,7 @@ def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
             f"{file}: its model cannot be rebuilt ({type(error).__name__}: {reason}); "
             "give a file as YOLOv5, the ultralytics package or yoloq saves it"
         ) from error
-    model = replace(model, sha256=sha256(file))
-    return fused(model) if fuse else model
+    return replace(model, sha256=sha256(file))
 
 
 def fused(model: LoadedModel) -> LoadedModel:

@@ -175,16 +175,6 @@ def test_black_calibration_images_are_found(
     assert "calibration images: they are (nearly) constant" in capsys.readouterr().out
 
 
-def test_nan_in_the_checkpoint_is_named_with_its_layer(
-    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    content = torch.load(tiny.weights, weights_only=True)
-    content["state_dict"]["model.3.conv.weight"][2] = float("nan")
-    torch.save(content, tmp_path / "bad.pt")
-    assert run(tiny.flags(tmp_path / "runs", "--weights", str(tmp_path / "bad.pt"))) == 2
-    assert "bad.pt: model.3.conv.weight holds NaN" in capsys.readouterr().err
-
-
 def test_a_policy_with_another_calibrator_is_offered_and_ptq_takes_it(
     project: Path,
     tiny: TinySet,

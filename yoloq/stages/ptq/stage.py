@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from yoloq.base.config import StageConfig
-from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.errors import PolicyError
 from yoloq.base.files import hashes
 from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
@@ -43,7 +43,6 @@ def run(config: PtqConfig) -> StageResult:
     """
     began = time.perf_counter()
     inputs = open_inputs(config)
-    check_weights(config, inputs.model)
     policy, placement = read_policy(config, inputs)
     chosen = calibration_images(inputs, config)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
@@ -67,20 +66,6 @@ def run(config: PtqConfig) -> StageResult:
     )
     result.write(config.folder / "ptq.json")
     return result
-
-
-def check_weights(config: PtqConfig, model: LoadedModel) -> None:
-    """Find NaN where it is, not in the layers behind it.
-
-    Raises:
-        CheckpointError: a parameter holds NaN or infinite values; names it.
-    """
-    for name, parameter in model.net.named_parameters():
-        if not parameter.isfinite().all():
-            raise CheckpointError(
-                f"{config.weights}: {name} holds NaN or infinite values; "
-                "take a checkpoint from before training diverged"
-            )
 
 
 def read_policy(config: PtqConfig, inputs: Inputs) -> tuple[Policy, Placement]:
