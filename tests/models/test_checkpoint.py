@@ -100,9 +100,9 @@ def test_ema_is_preferred_to_model(tmp_path):
         (["a", "b"], ("a", "b")),
         ({0: "a", 1: "b"}, ("a", "b")),
         ({1: "b"}, ("class0", "b")),
-        (["a", "b", "c"], ("a", "b")),
+        ({"0": "a", "1": "b"}, ("a", "b")),
     ],
-    ids=["list", "dict", "too-few", "too-many"],
+    ids=["list", "dict", "too-few", "text-keys"],
 )
 def test_class_names(tmp_path, names, want):
     file = tmp_path / "a.pt"

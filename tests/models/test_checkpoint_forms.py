@@ -53,6 +53,10 @@ EMA_FORMS = {
     "parallel-state-dict": lambda model, state: prefixed(state, "module."),
     "compiled-state-dict": lambda model, state: prefixed(state, "_orig_mod."),
     "both-prefixes": lambda model, state: prefixed(state, "module._orig_mod."),
+    "held-as-model": lambda model, state: prefixed(state, "model."),
+    "without-counters": lambda model, state: {
+        name: tensor for name, tensor in state.items() if "num_batches" not in name
+    },
     "averaged-model": lambda model, state: {
         **prefixed(state, "module."),
         "n_averaged": torch.tensor(7),
@@ -67,6 +71,35 @@ def test_averaged_weights_win_in_any_form(form, raw_net, averaged, tmp_path):
         ema = form(model, averaged.state_dict())
         torch.save({"model": as_yolov5(raw_net, classes), "ema": ema}, tmp_path / "a.pt")
     assert_is(tmp_path / "a.pt", averaged)
+
+
+@pytest.mark.parametrize("key", ["model_ema", "ema_state_dict"])
+def test_averaged_weights_under_other_keys(key, raw_net, averaged, tmp_path):
+    state = averaged.state_dict()
+    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content={key: state})
+    assert_is(tmp_path / "a.pt", averaged)
+
+
+@pytest.mark.parametrize("ema", [None, False, 0, {}], ids=["none", "false", "zero", "empty"])
+def test_without_an_average_the_model_is_taken(ema, raw_net, tmp_path):
+    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content={"ema": ema})
+    assert_is(tmp_path / "a.pt", raw_net)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_all_pickle_protocols(protocol, zipped, raw_net, tmp_path):
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, **options)
+    assert_is(tmp_path / "a.pt", raw_net)
+
+
+def test_a_negated_view_keeps_its_sign(raw_net, tmp_path):
+    net = copy.deepcopy(raw_net)
+    weight = net.model[3].conv.weight
+    net.model[3].conv.weight = nn.Parameter(torch._neg_view(-weight.detach()))
+    save_as_yolov5(tmp_path / "a.pt", net, half=False)
+    assert_is(tmp_path / "a.pt", raw_net)
 
 
 @pytest.mark.parametrize("ema", [3, (1, 2), "text"], ids=["number", "numbers", "text"])

@@ -99,6 +99,26 @@ def test_a_single_module_is_read_as_it_is(change, original, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(found, maps(model), strict=True))
 
 
+def other_block(model):
+    """A convolution with a second one beside it, whose sum is normalised."""
+    conv = import_ultralytics().Conv2(16, 16, 3, 1)
+    conv.f, conv.i = -1, 3
+    model.model[3] = conv
+
+
+def hooked_head(model):
+    model.model[-1]._forward_hooks[0] = model.model[0].act
+
+
+def half_a_stride(model):
+    model.model[-1].stride = torch.tensor([8.5, 16, 32])
+
+
+def reads_twice(model):
+    block = model.model[2].m[0]
+    block.cv1 = nn.Sequential(nn.ReLU(inplace=True), block.cv1)
+
+
 def bins_of_its_own(model):
     model.model[-1].dfl.conv.weight.data *= 2
 
@@ -106,14 +126,24 @@ def bins_of_its_own(model):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda model: setattr(model.model[-1], "nc", 4), "cv3.0, has 3 channels"),
-        (lambda model: setattr(model.model[-1], "reg_max", 8), "cv2.0, has 64 channels"),
+        (lambda model: setattr(model.model[-1], "nc", 4), "cv3.0 has 3 channels"),
+        (lambda model: setattr(model.model[-1], "reg_max", 8), "cv2.0 has 64 channels"),
         (bins_of_its_own, "`dfl` does not count bins"),
+        (other_block, "a ultralytics.nn.modules.conv.Conv2, which yoloq does not support"),
+        (hooked_head, "has hooks, which run code of its maker"),
+        (half_a_stride, "no whole pixels"),
+        (reads_twice, "'model.2.m.0.cv1.0' works in place"),
         (lambda model: setattr(model.model[-1], "cv3", None), "lost the one-to-many branch"),
-        (lambda model: setattr(model.model[2], "forward", "text"), "'forward' of a C3"),
+        (
+            lambda model: setattr(model.model[2], "forward", "text"),
+            "'model.2' has a 'forward' of its own",
+        ),
         (lambda model: setattr(model.model[3], "act", nn.RReLU()), "RReLU, which yoloq does not"),
     ],
-    ids=["nc", "reg-max", "dfl", "one-branch", "forward", "activation"],
+    ids=[
+        *("nc", "reg-max", "dfl", "block", "hook", "stride", "in-place"),
+        *("one-branch", "forward", "activation"),
+    ],
 )
 def test_what_yoloq_would_not_compute_is_refused_by_name(change, text, original, tmp_path):
     model = copy.deepcopy(original)

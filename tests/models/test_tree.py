@@ -6,7 +6,7 @@ from pickled_models import random_net, save_as_yolov5, tiny
 from refused import assert_refused
 from torch import nn
 
-from yoloq.models.load import load_model, save_model
+from yoloq.models.load import load_model, new_model, save_model
 from yoloq.models.yolov5.blocks import Bottleneck
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,18 +155,56 @@ def test_the_head_says_its_strides_and_anchors_itself(tmp_path, capsys):
     assert "the checkpoint says strides (4, 8, 16)" in capsys.readouterr().err
 
 
-class Scaled(nn.Module):
-    """A layer that no yaml of YOLOv5 has."""
-
-
 def statistics_of_the_batch(net):
     bn = net.model[3].bn
     net.model[3].bn = nn.BatchNorm2d(bn.num_features, track_running_stats=False)
 
 
+def before_activation(net):
+    """A residual block that works on what it adds: in place it changes both."""
+    block = net.model[4].m[0]
+    block.cv1 = nn.Sequential(nn.ReLU(inplace=True), block.cv1)
+
+
+def unequal_sides(net):
+    reflected(net)
+    net.model[3].conv._reversed_padding_repeated_twice = [0, 2, 0, 2]
+
+
+def hooked(*names):
+    def change(net):
+        for name in names:
+            net.get_submodule(name)._forward_pre_hooks[0] = net.model[0].act
+
+    return change
+
+
+def other_forward(net):
+    net.model[2].m.__dict__["forward"] = "a function's name"
+
+
+def complex_weight(net):
+    conv = net.model[3].conv
+    conv.weight = nn.Parameter(conv.weight.to(torch.complex64))
+
+
+def integer_weight(net):
+    conv = net.model[3].conv
+    conv.weight = nn.Parameter(conv.weight.to(torch.int8), requires_grad=False)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
+        (before_activation, "'model.4.m.0.cv1.0' works in place"),
+        (unequal_sides, "'model.3.conv', a Conv2d, pads its sides unequally"),
+        (hooked("model.2.cv1"), "'model.2.cv1' has hooks"),
+        (hooked("model.24"), "'model.24' has hooks"),
+        (other_forward, "'model.2.m' has a 'forward' of its own"),
+        (complex_weight, "'model.3.conv.weight' holds torch.complex64"),
+        (integer_weight, "'model.3.conv.weight' holds torch.int8"),
+        (lambda net: setattr(net.detect, "stride", (8.5, 16, 32)), "no whole pixels"),
+        (lambda net: setattr(net.model[3].bn, "eps", float("nan")), "NaN or Inf on an image"),
         (lambda net: setattr(net.model[2], "scale", 0.5), "'model.2', a C3, has 'scale'"),
         (lambda net: net.model[2].add_module("extra", nn.ReLU()), "a C3, has 'extra'"),
         (lambda net: delattr(net.model[9], "m"), "'model.9', a SPPF, lacks 'm'"),
@@ -175,12 +213,16 @@ def statistics_of_the_batch(net):
         (lambda net: setattr(net.detect, "nc", 3), "'m' is not 24 channels"),
         (lambda net: setattr(net.detect.m, "0", nn.Conv2d(8, 9, 1)), "'m' is not 21 channels"),
     ],
-    ids=["attribute", "child", "missing", "batch-statistics", "activation", "nc", "head-width"],
+    ids=[
+        *("in-place", "unequal-padding", "hook", "hook-on-the-head", "forward", "complex"),
+        *("integers", "stride", "eps", "attribute", "child", "missing", "batch-statistics"),
+        *("activation", "nc", "head-width"),
+    ],
 )
 def test_what_yoloq_would_not_compute_is_refused_by_name(change, text, tmp_path):
     net = random_net({**tiny(2), "width_multiple": 0.03125})
     change(net)
-    save_as_yolov5(tmp_path / "a.pt", net)
+    save_as_yolov5(tmp_path / "a.pt", net, half=False)
     assert_refused(tmp_path / "a.pt", text)
 
 
@@ -189,6 +231,24 @@ def test_images_of_other_channels_are_refused(tmp_path):
     net.model[0].conv = nn.Conv2d(4, 8, 6, 2, 2, bias=False)
     save_as_yolov5(tmp_path / "a.pt", net)
     assert_refused(tmp_path / "a.pt", "takes images of 4 channels")
+
+
+def test_layers_that_nothing_reads_are_left_out(tmp_path, capsys):
+    spec = {**tiny(2), "anchors": tiny(2)["anchors"][:2]}
+    spec["head"] = [*spec["head"][:-1], [[17, 20], 1, "Detect", ["nc", "anchors"]]]
+    net = random_net(spec)
+    save_as_yolov5(tmp_path / "a.pt", net, half=False)
+    model = load_model(tmp_path / "a.pt", fuse=False)
+    assert_same(raw(model.net), raw(net))
+    assert "layers 21, 22, 23 are read by none and left out" in capsys.readouterr().err
+    assert not any(name.startswith("model.23.") for name in model.net.state_dict())
+
+
+def test_own_files_are_tried_too(tmp_path):
+    model = new_model("yolov5", tiny(2), ("a", "b"))
+    model.net.spec["layers"][12]["from"] = [-1, 3]  # a map of another size
+    save_model(tmp_path / "own.pt", model)
+    assert_refused(tmp_path / "own.pt", "its model cannot be rebuilt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=["nan", "inf"])

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.say import warn
 from yoloq.models.unpickle import Stub
 
 TASKS = {  # the end of a class's name -> what its files are for
@@ -38,7 +39,9 @@ TASKS = {  # the end of a class's name -> what its files are for
     "YOLOEDetect": "open-vocabulary detection",
 }
 HOMES = ("models.", "yolov5.models.", "ultralytics.nn.")  # modules of these classes
-PREFIXES = ("module.", "_orig_mod.")  # before the names of what runs in parallel or is compiled
+AVERAGES = ("ema", "model_ema", "ema_model", "ema_state_dict")  # entries of averaged weights
+PREFIXES = ("module.", "_orig_mod.", "ema.")  # before the names in what is wrapped for some use
+ROOT = "model."  # before the names in a model, and once more in a model that is held as `model`
 WRAPPERS = {  # class of what holds a model -> as what
     "DataParallel": "module",
     "DistributedDataParallel": "module",
@@ -72,9 +75,9 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             that is known. The text names no file.
     """
     entries = content if isinstance(content, Mapping) else {"model": content}
-    averaged, plain = _first(entries.get("ema")), _first(entries.get("model"))
-    if averaged is None:
-        averaged = plain
+    plain = _first(entries.get("model"))
+    averages = (entries.get(key) for key in AVERAGES)
+    averaged = _first(next((entry for entry in averages if not _is_nothing(entry)), plain))
     model = next((_unwrapped(each) for each in (averaged, plain) if isinstance(each, Stub)), None)
     if model is None:
         raise CheckpointError(
@@ -90,6 +93,13 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             "read; remove the entry to use the weights of `model`"
         )
     return model, _state_dict(averaged)
+
+
+def _is_nothing(entry: Any) -> bool:
+    """Whether an entry stands for no weights, as YOLOv5 and the package take it."""
+    if isinstance(entry, Mapping | tuple | list):
+        return not entry
+    return entry is None or entry is False or (type(entry) is int and entry == 0)
 
 
 def _first(entry: Any) -> Any:
@@ -118,6 +128,8 @@ def _state_dict(entries: Mapping[Any, Any]) -> dict[str, Tensor]:
     for prefix in (*PREFIXES, *PREFIXES):
         if found and all(name.startswith(prefix) or name == "n_averaged" for name in found):
             found = {n.removeprefix(prefix): t for n, t in found.items() if n != "n_averaged"}
+    if found and all(name.startswith(2 * ROOT) for name in found):
+        found = {name.removeprefix(ROOT): tensor for name, tensor in found.items()}
     return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
 
 
@@ -166,11 +178,39 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+def whole_strides(stride: Any) -> tuple[int, ...]:
+    """A head's strides in pixels.
+
+    Raises:
+        CheckpointError: one is no whole number of pixels. The text names no file.
+    """
+    found = [float(value) for value in stride.flatten().tolist()]
+    if not all(value >= 1 and value == int(value) for value in found):
+        raise CheckpointError(f"its head's 'stride' is {found}, which are no whole pixels")
+    return tuple(map(int, found))
+
+
 def class_names(stub: Stub, count: int) -> tuple[str, ...]:
-    """The names of a pickled model's classes, from its list or dict; `class7` where one lacks."""
+    """The names of a pickled model's classes, from its list or dict; `class7` where one lacks.
+
+    Names that number other classes than the model has are left out, and that is said.
+    """
     names = stub.state.get("names") or {}
-    table = names if isinstance(names, Mapping) else dict(enumerate(names))
-    return tuple(str(table.get(i, table.get(str(i), f"class{i}"))) for i in range(count))
+    listed = isinstance(names, list | tuple)
+    table = (
+        dict(enumerate(names)) if listed else names if isinstance(names, Mapping) else {0: names}
+    )
+    found = {int(k): str(v) for k, v in table.items() if str(k).isdecimal()}
+    known = {number: name for number, name in found.items() if number < count}
+    if len(known) < len(table) or not isinstance(names, list | tuple | Mapping | str):
+        warn(f"the checkpoint's names {_short(names)} do not number its {count} classes from 0")
+        known = known if listed else {}
+    return tuple(known.get(number, f"class{number}") for number in range(count))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def image_size(content: Any) -> int | None:

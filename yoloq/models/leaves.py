@@ -1,7 +1,8 @@
 """Modules of torch that a detector may be made of, and what decides what each computes.
 
 A row reads the attributes of a module, live or pickled, that its constructor takes. Sizes come
-from the tensors, which are what is computed with. `inplace` is left out: it changes no result.
+from the tensors, which are what is computed with. `inplace` is left out: where it would change a
+result the file is refused (`models/load.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -46,9 +47,11 @@ def _conv2d(state: State) -> dict[str, Any]:
 
 def _padding(state: State) -> Any:
     """Padding of rows and columns; other modes than zeros read it from an attribute of its own."""
-    if state.get("padding_mode", "zeros") == "zeros":
+    if state.get("padding_mode", "zeros") == "zeros" or isinstance(state["padding"], str):
         return state["padding"]
-    left, _, top, _ = state["_reversed_padding_repeated_twice"]
+    left, right, top, bottom = state["_reversed_padding_repeated_twice"]
+    if (left, top) != (right, bottom):
+        raise ValueError("pads its sides unequally")
     return (top, left)
 
 

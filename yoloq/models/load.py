@@ -4,24 +4,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from yoloq.base import say
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
-from yoloq.models import checkpoint, unpickle
+from yoloq.models import checkpoint, tree, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
+from yoloq.models.layered import LayeredNet
+from yoloq.models.trial import check_runs
 from yoloq.models.unpickle import ForeignError, Stub
 from yoloq.models.unpickle.file_kind import pickled_names
 
 FORMAT = 2  # 1 held a model yaml in the place of a description
 FORMATS = (1, 2)
-TRIAL = 2  # cells a side of the smallest map when a rebuilt network is tried
 
 
 @dataclass(frozen=True)
@@ -123,37 +123,27 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
     if meta["fused"]:
         model = fused(model)
     _load_tensors(model.net, content["state_dict"])
-    return replace(_with_head(model), imgsz=meta["imgsz"], extra=meta["extra"])
+    model = _with_head(model)
+    check_runs(cast(LayeredNet, model.net), model.head)
+    return replace(model, imgsz=meta["imgsz"], extra=meta["extra"])
 
 
 def _from_pickle(content: Any) -> LoadedModel:
     """Rebuild a model from the content of another project's checkpoint."""
     pickled, tensors = checkpoint.find_model(content)
     family = _family_of(pickled)
-    model = new_model(family.name, family.read(pickled), ())
-    _load_tensors(model.net, family.tensors(tensors))
+    parts = dict(checkpoint.modules(pickled))
+    for name, part in {"model": pickled, **parts}.items():
+        tree.check_own_code(part, name)
+    spec, tensors = tree.without_unread(family.read(pickled), family.tensors(tensors))
+    model = new_model(family.name, spec, ())
+    _load_tensors(model.net, tensors)
     model = _with_head(model)
-    _try(model)
+    in_place = (name for name, part in parts.items() if part.state.get("inplace"))
+    check_runs(cast(LayeredNet, model.net), model.head, in_place)
     folded = not any(isinstance(module, nn.BatchNorm2d) for module in model.net.modules())
     names = checkpoint.class_names(pickled, model.head.nc)
     return replace(model, names=names, fused=folded, imgsz=checkpoint.image_size(content))
-
-
-@torch.no_grad()
-def _try(model: LoadedModel) -> None:
-    """Run a rebuilt network once: one that cannot run shows that here, and not in some stage."""
-    first = next(module for module in model.net.modules() if isinstance(module, nn.Conv2d))
-    stem = next(iter(model.net.model))  # type: ignore[union-attr, arg-type]
-    channels = first.in_channels // (4 if type(stem).__name__ == "Focus" else 1)
-    if channels != 3:
-        raise CheckpointError(f"takes images of {channels} channels; yoloq handles 3 (RGB)")
-    side = TRIAL * max(model.head.strides)
-    found = tuple(side // y.shape[-1] for y in model.net(torch.zeros(1, 3, side, side)))
-    if found != model.head.strides:
-        say.warn(
-            f"the checkpoint says strides {model.head.strides} and its layers have {found}: boxes "
-            "are decoded with those of the checkpoint, as YOLOv5 does"
-        )
 
 
 def _family_of(pickled: Stub) -> Family:
@@ -170,8 +160,11 @@ def _with_head(model: LoadedModel) -> LoadedModel:
 
 
 def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load strictly by name and shape; numbers are converted to the network's own types."""
-    shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    """Load strictly by name, shape and kind; floats are converted to the network's own type."""
+    wanted = net.state_dict()
+    counters = {n: t for n, t in wanted.items() if n.endswith("num_batches_tracked")}
+    tensors = {**counters, **tensors}  # which nothing but training reads
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     wrong = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
     if wrong:
@@ -179,6 +172,9 @@ def _load_tensors(net: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             f"{len(wrong)} tensors do not fit the model's own description, such as {wrong[0]!r}; "
             "the file is damaged or comes from changed model code"
         )
+    for name, tensor in tensors.items():
+        if wanted[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{name!r} holds {tensor.dtype}, where torch computes in floats")
     checkpoint.check_finite(tensors)
     net.load_state_dict(dict(tensors))
     net.float().eval()

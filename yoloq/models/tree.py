@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.say import say
 from yoloq.models.checkpoint import COUNTERS, class_of
 from yoloq.models.leaves import CONTAINERS, LEAVES, State
 from yoloq.models.unpickle import Stub
@@ -25,6 +26,7 @@ Blocks = Mapping[str, type[nn.Module]]
 # What torch, a trainer or a yaml parser leaves on a module and no forward pass reads.
 BOOKKEEPING = {"training", "inplace", "i", "f", "type", "np", "total_ops", "total_params", "flops"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+FOLDED = ("Conv", "DWConv")  # blocks that leave `bn` out once they are fused
 
 
 def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
@@ -41,8 +43,6 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
         CheckpointError: a class, an attribute or a child that is not supported, by its name.
     """
     kind, path, state = _class_and_state(module)
-    if any(state.get(hooks) for hooks in HOOKS):
-        raise CheckpointError(f"{name!r} has hooks, which run code of its maker; remove them first")
     ours = path.startswith(TORCH)
     if ours and kind in LEAVES:
         return _leaf(kind, state, name)
@@ -50,8 +50,12 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
         raise CheckpointError(f"{name!r} is a {path}, which yoloq does not support")
     children = {key: child for key, child in state.get("_modules", {}).items() if child is not None}
     attributes = _attributes(state)
-    if isinstance(attributes.get("forward"), FusedForward):
-        del attributes["forward"]
+    if isinstance(attributes.pop("forward", None), FusedForward):
+        if kind not in FOLDED or "bn" in children:
+            raise CheckpointError(
+                f"{name!r}, a {kind}, was fused in a way that is not supported; give the "
+                "checkpoint as it was trained"
+            )
         children["bn"] = nn.Identity()
     if kind in CONTAINERS:
         attributes = {}
@@ -68,6 +72,14 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
         shapes = {key: list(t.shape) for key, t in _tensors(state, f"_{tensors}").items()}
         node.update({tensors: shapes} if shapes else {})
     return node
+
+
+def check_own_code(module: Stub, name: str) -> None:
+    """Raise a CheckpointError where a pickled module runs code of its maker: hooks, a `forward`."""
+    if any(module.state.get(hooks) for hooks in HOOKS):
+        raise CheckpointError(f"{name!r} has hooks, which run code of its maker; remove them first")
+    if not isinstance(module.state.get("forward", FusedForward()), FusedForward):
+        raise CheckpointError(f"{name!r} has a 'forward' of its own, which yoloq does not support")
 
 
 def build(node: Node, blocks: Blocks) -> nn.Module:
@@ -94,6 +106,33 @@ TORCH = ("torch.nn.", "utils.activations.")  # the second had activations before
 ALIASES = {"Swish": "SiLU", "MemoryEfficientSwish": "SiLU", "MemoryEfficientMish": "Mish"}
 
 
+def without_unread(
+    spec: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A spec and its tensors, with an identity in the place of each layer that nothing reads.
+
+    Neither an exported graph nor a result has such layers; their names would be of nothing.
+    """
+    layers = list(spec["layers"])
+    unread: list[int] = []
+    for index in range(len(layers) - 2, -1, -1):
+        later = [(i, node["from"]) for i, node in enumerate(layers) if i not in unread]
+        read = {
+            source if source >= 0 else i + source
+            for i, sources in later
+            for source in ([sources] if isinstance(sources, int) else sources)
+        }
+        if index not in read:
+            unread.append(index)
+    for index in unread:
+        layers[index] = {"from": -1, "class": "Identity", "attributes": {}, "children": {}}
+    if unread:
+        say(f"layers {', '.join(map(str, sorted(unread)))} are read by none and left out")
+    dropped = tuple(f"model.{index}." for index in unread)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
+    return {**spec, "layers": layers}, kept if dropped else dict(tensors)
+
+
 def _class_and_state(module: Stub | nn.Module) -> tuple[str, str, State]:
     """A module's class by its bare name and by its whole path, and what it holds."""
     if isinstance(module, Stub):
@@ -106,8 +145,6 @@ def _leaf(kind: str, state: State, name: str) -> Node:
         attributes = LEAVES[kind][1](state)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name!r}, a {kind}, {error}; yoloq does not support it") from None
-    if "forward" in state and not isinstance(state["forward"], FusedForward):
-        raise CheckpointError(f"{name!r} has a `forward` of its own, which yoloq does not support")
     plain = {key: _plain(value, name, key) for key, value in attributes.items()}
     return {"class": kind, "attributes": plain}
 

@@ -63,6 +63,8 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         kind = KINDS.get(func, "other")
+        if kind == "conv" and args[6]:  # transposed: no convolution of a graph
+            kind = "other"
         tensors = args[0] if kind == "concat" else args
         inputs = [t for t in tensors if isinstance(t, Tensor)]
         name = ""

@@ -44,7 +44,7 @@ LAYERS = frozenset(
 # What those are made of.
 PARTS = frozenset(
     [
-        *("Conv2", "LightConv", "ConvTranspose", "RepConv", "C3k", "C3f", "RepBottleneck"),
+        *("LightConv", "ConvTranspose", "RepConv", "C3k", "C3f", "RepBottleneck"),
         *("RepCSP", "RepVGGDW", "CIB", "Attention", "PSABlock", "AAttn", "ABlock"),
         *("TransformerLayer", "TransformerBlock"),
     ]
@@ -219,8 +219,7 @@ def _raw_head(layer: Stub) -> Stub:
     if dfl is not None and dfl.flatten().tolist() != list(range(reg_max)):
         raise CheckpointError("its head's `dfl` does not count bins; it comes from changed code")
     raw = type("RawDetect", (Stub,), {"path": "ultralytics.nn.modules.head.RawDetect"})()
-    stride = [int(s) for s in state["stride"].tolist()]
-    raw.state = {"nc": nc, "reg_max": reg_max, "stride": stride}
+    raw.state = {"nc": nc, "reg_max": reg_max, "stride": checkpoint.whole_strides(state["stride"])}
     raw.state["_modules"] = {"cv2": boxes, "cv3": classes}
     return raw
 
@@ -231,7 +230,7 @@ def _check_widths(name: str, branches: Stub, width: int) -> None:
         found = len(last.state["_parameters"]["weight"])
         if found != width:
             raise CheckpointError(
-                f"'model's head, {name}.{level}, has {found} channels where the rest of the head "
+                f"its head's {name}.{level} has {found} channels where the rest of the head "
                 f"says {width}: it comes from changed model code"
             )
 

@@ -44,6 +44,13 @@ class Array:
         self.tensor = torch.from_numpy(values.astype(values.dtype.newbyteorder("=")))
 
 
+def from_buffer(data: Any, dtype: Any, shape: Any, order: str) -> Array:
+    """An ndarray as pickle protocol 5 writes it."""
+    array = Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
+
+
 def scalar(dtype: Dtype, data: bytes = b"") -> Any:
     """A numpy scalar as a Python number."""
     return np.frombuffer(data, dtype.plain())[0].item()

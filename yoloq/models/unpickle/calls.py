@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yoloq.models.unpickle.arrays import Array, Dtype, device_tensor, scalar
+from yoloq.models.unpickle.arrays import Array, Dtype, device_tensor, from_buffer, scalar
 from yoloq.models.unpickle.stub import FusedForward, RefusedError, Stub
 
 
@@ -27,8 +27,11 @@ class Call:
         raise RefusedError("a change to a function")
 
 
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    return torch._utils._rebuild_tensor(storage, offset, size, stride)
+def _tensor(storage: Any, offset: int, size: Any, stride: Any, *more: Any) -> Tensor:
+    """A tensor; the last of `more`, where it is a dict, says that its numbers are to be negated."""
+    tensor: Tensor = torch._utils._rebuild_tensor(storage, offset, size, stride)
+    negated = bool(more) and isinstance(more[-1], dict) and more[-1].get("neg")
+    return -tensor if negated else tensor
 
 
 def _typed(function: Any, _: Any, args: Any, *__: Any) -> Any:
@@ -86,6 +89,8 @@ CALLS: dict[str, Callable[..., Any]] = {
     "numpy._core.multiarray.scalar": scalar,
     "numpy.core.multiarray._reconstruct": Array,
     "numpy._core.multiarray._reconstruct": Array,
+    "numpy.core.numeric._frombuffer": from_buffer,
+    "numpy._core.numeric._frombuffer": from_buffer,
     "_codecs.encode": _latin1,
 }
 PREFIX = "yolov5."  # of the pip package, which holds the repository's own modules

@@ -8,8 +8,10 @@ from pathlib import Path
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 
-# The first bytes of torch's format before 1.6: a pickle of its magic number.
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# torch's format before 1.6 begins with a pickle of its magic number, of any protocol.
+PROTOCOL = b"\x80"
+LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+START = 32  # bytes that hold it
 
 
 def check_kind(file: Path) -> None:
@@ -25,12 +27,12 @@ def check_kind(file: Path) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: not a file; give the .pt file of a detector")
     with open(file, "rb") as stream:
-        start = stream.read(len(LEGACY_MAGIC))
+        start = stream.read(START)
     if not start:
         raise CheckpointError(f"{file}: empty; fetch it again")
     if is_lfs_pointer(file):
         raise CheckpointError(f"{file}: {LFS_ADVICE}")
-    if start == LEGACY_MAGIC:
+    if start.startswith(PROTOCOL) and LEGACY_MAGIC in start:
         return
     if not start.startswith(b"PK\x03\x04"):
         raise CheckpointError(f"{file}: not a PyTorch checkpoint; give a .pt file of a detector")
