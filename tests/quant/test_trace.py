@@ -51,6 +51,11 @@ def test_kinds_of_operators() -> None:
     assert kinds == ["conv"] * 3 + ["concat", "maxpool", "upsample", "conv"]
 
 
+def test_a_transposed_convolution_is_none() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 4, 1)).eval()
+    assert [op.name for op in trace(net) if op.kind == "conv"] == ["1"]
+
+
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_trace_sees_convolutions_in_any_context(context: type) -> None:
     with context():

@@ -52,7 +52,15 @@ ALIVE = scaled(1, 2, 3, 4, 0.5, 0.1)
 CASES = {
     "alive": (ALIVE, ""),
     "every score 0": (scaled(1, 2, 3, 4, 0, 0), "every score is 0 for each of 2 images"),
-    "all 0": (scaled(0, 0, 0, 0, 0, 0), "is 0 for each of 2 images"),
+    "every score the same": (
+        {
+            "last": [("Mul", ["m", "k"], "z", {}), ("Add", ["z", "c"], "y", {})],
+            "k": scaled(1, 2, 3, 4, 0, 0)["k"],
+            "c": np.array([0, 0, 0, 0, 0.5, 0.5], np.float32),
+        },
+        "every score is 0.5 for each of 2 images",
+    ),
+    "all 0": (scaled(0, 0, 0, 0, 0, 0, 0, 0), "is 0 for each of 2 images"),
     "constant": (scaled(1, 1, 1, 1, 1, 1), "is one constant"),
     "not finite": (scaled(1, 2, np.nan, 4, 1, 1), "holds NaN or infinite values"),
     "the same": (
@@ -72,6 +80,12 @@ def test_dead_outputs(fields: dict[str, Any], message: str, data: str, tmp_path:
     found = dead_outputs(graph(tmp_path / "a.onnx", **fields), data, 2)
     assert [finding.message for finding in found] == ([message] if message else [])
     assert all((f.level, f.nodes) == ("error", ("y",)) for f in found)
+
+
+def test_no_detection_is_no_error(data: str, tmp_path: Path) -> None:
+    """Six columns may be corners, score and class of what NMS kept: nothing, on these images."""
+    (found,) = dead_outputs(graph(tmp_path / "a.onnx", **scaled(0, 0, 0, 0, 0, 0)), data, 2)
+    assert (found.level, found.message) == ("warning", "is 0 for each of 2 images")
 
 
 def test_a_score_that_is_0_alone_is_no_error(data: str, tmp_path: Path) -> None:

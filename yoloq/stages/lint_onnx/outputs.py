@@ -16,6 +16,9 @@ from yoloq.engines import packages
 from yoloq.graph.lint.table import LintFinding
 
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
+Level = Literal["error", "warning"]
+DETECTIONS = (6, 7)  # columns of a box that went through NMS: corners, score, class, perhaps image
+MOST = 1000  # boxes of such an output
 CORNERS = 4  # columns of a decoded box in front of its scores
 FIX = "look at the scales in front of it; leave the decode in float"
 
@@ -64,8 +67,9 @@ def dead_outputs(file: Path, data: str, count: int) -> list[LintFinding]:
         except Exception as error:  # of a class of its own for each status
             raise _refused(error) from None
         for name, values in zip(results, found, strict=True):
-            results[name].append(np.asarray(values[:1], np.float64))
-    return [finding for name, each in results.items() for finding in _findings(name, each)]
+            if np.issubdtype(values.dtype, np.floating):  # counts and classes may well be equal
+                results[name].append(np.asarray(values[:1], np.float64))
+    return [finding for name, each in results.items() if each for finding in _findings(name, each)]
 
 
 def _session(file: Path) -> Any:
@@ -101,20 +105,21 @@ def _image_input(session: Any) -> _ImageInput:
 def _findings(name: str, each: list[NDArray[Any]]) -> Iterator[LintFinding]:
     """What is wrong with an output, given its values for every image."""
 
-    def finding(message: str, severity: Literal["error", "warning"] = "error") -> LintFinding:
+    def finding(message: str, severity: Level = "error") -> LintFinding:
         return LintFinding(severity, "dead-output", (name,), message, FIX)
 
     scores = _scores(each)
     if any(not np.isfinite(values).all() for values in each):
         yield finding("holds NaN or infinite values")
     elif not any(values.any() for values in each):
-        yield finding(f"is 0 for each of {len(each)} images")
+        level: Level = "warning" if _are_detections(each[0]) else "error"
+        yield finding(f"is 0 for each of {len(each)} images", level)
     elif all(values.size > 1 and values.min() == values.max() for values in each):
         yield finding("is one constant")
     elif len(each) > 1 and all(np.array_equal(each[0], values) for values in each[1:]):
         yield finding(f"is the same for each of {len(each)} images")
-    elif scores is not None and not scores.any():
-        yield finding(f"every score is 0 for each of {len(each)} images")
+    elif scores is not None and scores.min() == scores.max():
+        yield finding(f"every score is {scores.min():.3g} for each of {len(each)} images")
     elif scores is not None and not scores.any(0).all():
         dead = np.flatnonzero(~scores.any(0)) + CORNERS
         listed = ", ".join(map(str, dead[:5])) + (", ..." if len(dead) > 5 else "")
@@ -122,6 +127,11 @@ def _findings(name: str, each: list[NDArray[Any]]) -> Iterator[LintFinding]:
         yield finding(
             f"score column {listed} is 0 for each of {len(each)} images: {why}", "warning"
         )
+
+
+def _are_detections(values: NDArray[Any]) -> bool:
+    """Whether an output is of boxes after NMS, of which there may be none on an image."""
+    return values.shape[-1] in DETECTIONS and (values.ndim < 3 or values.shape[-2] <= MOST)
 
 
 def _scores(each: list[NDArray[Any]]) -> NDArray[Any] | None:
