@@ -42,6 +42,15 @@ def coco_mini() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real(coco_mini: Path) -> Path:
+    """Folder of strangers' checkpoints and sets beside the photographs, where it is there."""
+    folder = coco_mini.resolve().parent / "real"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there: tests on strangers' files need it")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tensorrt_machine() -> None:
     """Skips what builds real TensorRT engines where that cannot be done."""
     if importlib.util.find_spec("tensorrt") is None:

@@ -153,3 +153,22 @@ def assert_decoded(found, decoded):
     centre, size = decoded[row, :2], decoded[row, 2:4]
     want = np.hstack((centre - size / 2, centre + size / 2))
     np.testing.assert_allclose(found.boxes, want, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "classes"),
+    [
+        ("yolov8n_8.4.7_sppf_identity", "ultralytics", ("Animal", "Car")),
+        ("yolo11n_8.4.60_sppf_identity", "ultralytics", ("item",)),
+        ("yolov5n_dill", "yolov5", ("walk", "stand")),
+        ("yolov5n_v6.0", "yolov5", ("person", "bicycle")),
+    ],
+)
+def test_files_of_strangers(real, name, family, classes):
+    model = load_model(real / "checkpoints" / f"{name}.pt")
+    assert (model.family, model.names[:2]) == (family, classes)
+    assert model.head.strides == (8, 16, 32)
+
+
+def test_a_stranger_s_classifier_is_named(real):
+    assert_refused(real / "checkpoints" / "yolov5_cls.pt", "holds a ClassificationModel")

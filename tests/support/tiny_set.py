@@ -46,14 +46,15 @@ def make_tiny_set(folder: Path, images: int = 6) -> TinySet:
     return TinySet(weights, data)
 
 
-def settle_batch_norm(net: torch.nn.Module) -> None:
+def settle_batch_norm(net: torch.nn.Module, largest_stride: int = 32) -> None:
     """Give random weights activations of unit variance, so that images differ in the outputs."""
+    side = 2 * largest_stride
     with torch.no_grad():
-        net.train()(torch.rand(32, 3, 64, 64))
+        net.train()(torch.rand(32, 3, side, side))
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 1.0
-        net(torch.rand(32, 3, 64, 64))
+        net(torch.rand(32, 3, side, side))
         for head in net.detect.m:
             weight, bias = head.weight.view(3, 7, -1), head.bias.view(3, 7)
             weight[:, :4] *= 0.1  # boxes near their anchors, inside the image
