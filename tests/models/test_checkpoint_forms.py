@@ -203,6 +203,15 @@ def test_a_model_that_was_folded_before_it_was_saved(raw_net, tmp_path):
     assert_is(tmp_path / "a.pt", net)
 
 
+@pytest.mark.parametrize("part", ["stride", "m", "anchors", "nc"])
+def test_a_head_of_another_version_is_named(part, raw_net, tmp_path):
+    with original_classes() as classes:
+        model = as_yolov5(raw_net, classes)
+        delattr(model.model[24], part)
+        torch.save({"model": model}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", f"'model.24', a Detect, has no '{part}'")
+
+
 def test_a_model_of_another_task_is_named_before_what_else_is_foreign(raw_net, tmp_path):
     for protocol in (2, 4):
         foreign = {"transforms": nn.utils.rnn.PackedSequence}

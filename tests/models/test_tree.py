@@ -215,8 +215,8 @@ def integer_weight(net):
     ],
     ids=[
         *("in-place", "unequal-padding", "hook", "hook-on-the-head", "forward", "complex"),
-        *("integers", "stride", "eps", "attribute", "child", "missing", "batch-statistics"),
-        *("activation", "nc", "head-width"),
+        *("integers", "stride", "eps", "attribute", "child", "missing"),
+        *("batch-statistics", "activation", "nc", "head-width"),
     ],
 )
 def test_what_yoloq_would_not_compute_is_refused_by_name(change, text, tmp_path):
@@ -242,6 +242,21 @@ def test_layers_that_nothing_reads_are_left_out(tmp_path, capsys):
     assert_same(raw(model.net), raw(net))
     assert "layers 21, 22, 23 are read by none and left out" in capsys.readouterr().err
     assert not any(name.startswith("model.23.") for name in model.net.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda model: model.spec["layers"][3].update({"class": "os.system"}), "describes a 'os."),
+        (lambda model: vars(model).update(family="yolov9"), "is of family 'yolov9'; yoloq knows"),
+    ],
+    ids=["class", "family"],
+)
+def test_own_files_of_unknown_parts(change, text, tmp_path):
+    model = new_model("yolov5", tiny(2), ("a", "b"))
+    change(model)
+    save_model(tmp_path / "own.pt", model)
+    assert_refused(tmp_path / "own.pt", text)
 
 
 def test_own_files_are_tried_too(tmp_path):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
-from yoloq.models import checkpoint, tree, unpickle
+from yoloq.models import FAMILIES, checkpoint, tree, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
@@ -119,6 +119,8 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
     if content["yoloq"] not in FORMATS:
         raise CheckpointError("was written by a newer yoloq; update yoloq to read it")
     meta = json.loads(content["meta"])
+    if meta["family"] not in FAMILIES:
+        raise CheckpointError(f"is of family {meta['family']!r}; yoloq knows {', '.join(FAMILIES)}")
     model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
     if meta["fused"]:
         model = fused(model)

@@ -87,7 +87,9 @@ def build(node: Node, blocks: Blocks) -> nn.Module:
     kind, attributes = node["class"], {k: _tuples(v) for k, v in node["attributes"].items()}
     if kind in LEAVES:
         return LEAVES[kind][0](**attributes)
-    cls = CONTAINERS.get(kind) or blocks[kind]
+    cls = CONTAINERS.get(kind) or blocks.get(kind)
+    if cls is None:
+        raise CheckpointError(f"describes a {kind!r}, which yoloq does not support")
     module = cls.__new__(cls)
     nn.Module.__init__(module)
     for key, value in attributes.items():

@@ -81,6 +81,14 @@ def _detect(layer: Stub, name: str) -> Stub:
         CheckpointError: the parts contradict each other, by the attribute's name.
     """
     state = layer.state
+    missing = [part for part in ("nc", "stride") if part not in state]
+    missing += [part for part in ("m",) if part not in state.get("_modules", {})]
+    missing += [part for part in ("anchors",) if part not in state.get("_buffers", {})]
+    if missing:
+        raise CheckpointError(
+            f"{name!r}, a Detect, has no {missing[0]!r}: it comes from another version of YOLOv5 "
+            "than v1.0 to v7.0, which is not supported"
+        )
     anchors, nc = state["_buffers"]["anchors"], int(state["nc"])
     stride = checkpoint.whole_strides(state["stride"])
     convolutions = list(state["_modules"]["m"].state["_modules"].values())
