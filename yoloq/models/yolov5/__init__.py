@@ -86,8 +86,7 @@ def _detect(layer: Stub, name: str) -> Stub:
     missing += [part for part in ("anchors",) if part not in state.get("_buffers", {})]
     if missing:
         raise CheckpointError(
-            f"{name!r}, a Detect, has no {missing[0]!r}: it comes from another version of YOLOv5 "
-            "than v1.0 to v7.0, which is not supported"
+            f"{name!r}, a Detect, has no {missing[0]!r}: a head of that form is not supported"
         )
     anchors, nc = state["_buffers"]["anchors"], int(state["nc"])
     stride = checkpoint.whole_strides(state["stride"])

@@ -71,25 +71,27 @@ def run(config: EngineConfig) -> StageResult:
     gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
     timed = (inputs, config, measured, predictors)
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
-    newest = models[-1]
     result = inputs.result(
         stage,
         key,
         measured + larger,
         artifacts=files,
         seconds={"total": time.perf_counter() - began},
-        notes={
-            "quantized": newest.stage,
-            "quantized_key": newest.key,
-            "policy": sources[newest.stage].quantized.policy.to_json(),
-            "gate": gated,
-            "int8": formed,
-        },
+        notes=what_was_built(models[-1], sources) | {"gate": gated, "int8": formed},
     )
     result.write(config.folder / f"{stage}.json")
     compared = (engine, variants, built, measured, config.device, config.cores)
     or_warn("comparison of layers", layers.warn_if_slow, *compared)
     return result
+
+
+def what_was_built(newest: StageResult, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """Notes on the quantized model that the engine is of."""
+    return {
+        "quantized": newest.stage,
+        "quantized_key": newest.key,
+        "policy": sources[newest.stage].quantized.policy.to_json(),
+    }
 
 
 def result_key(
