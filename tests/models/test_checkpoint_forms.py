@@ -203,6 +203,15 @@ def test_a_model_that_was_folded_before_it_was_saved(raw_net, tmp_path):
     assert_is(tmp_path / "a.pt", net)
 
 
+def test_the_folded_method_of_another_convolution_is_refused(raw_net, tmp_path):
+    with original_classes() as classes:
+        model = as_yolov5(raw_net, classes)
+        type(model.model[3]).forward_fuse = forward_fuse
+        model.model[3].forward = model.model[5].forward_fuse
+        torch.save({"model": model}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", "'model.3' has a 'forward' of its own")
+
+
 @pytest.mark.parametrize("part", ["stride", "m", "anchors", "nc"])
 def test_a_head_of_another_version_is_named(part, raw_net, tmp_path):
     with original_classes() as classes:

@@ -78,7 +78,9 @@ def check_own_code(module: Stub, name: str) -> None:
     """Raise a CheckpointError where a pickled module runs code of its maker: hooks, a `forward`."""
     if any(module.state.get(hooks) for hooks in HOOKS):
         raise CheckpointError(f"{name!r} has hooks, which run code of its maker; remove them first")
-    if not isinstance(module.state.get("forward", FusedForward()), FusedForward):
+    forward = module.state.get("forward")
+    own = isinstance(forward, FusedForward) and forward.owner is module
+    if "forward" in module.state and not own:
         raise CheckpointError(f"{name!r} has a 'forward' of its own, which yoloq does not support")
 
 

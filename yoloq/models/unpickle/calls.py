@@ -50,7 +50,7 @@ def _method(owner: Any, name: Any) -> FusedForward:
     """The one method that is pickled as an attribute, by YOLOv5's and the package's `fuse`."""
     if not isinstance(owner, Stub) or name != "forward_fuse":
         raise RefusedError("'builtins.getattr'")
-    return FusedForward()
+    return FusedForward(owner)
 
 
 CONTAINERS: dict[str, Callable[..., Any]] = {

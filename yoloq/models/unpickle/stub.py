@@ -25,6 +25,9 @@ class Stub:
 class FusedForward:
     """Stands for the method `forward_fuse`, which a folded convolution has for its `forward`."""
 
+    def __init__(self, owner: Stub) -> None:
+        self.owner = owner
+
 
 class RefusedError(Exception):
     """A name that the file may not use; the text is the name."""
