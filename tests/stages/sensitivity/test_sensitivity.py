@@ -9,6 +9,7 @@ import torch
 from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 
 from yoloq.base.errors import PolicyError, RunError
+from yoloq.base.journal import Journal
 from yoloq.geometry.detections import Detections, GroundTruth
 from yoloq.measure.ap import fidelity, score
 from yoloq.measure.bootstrap import paired_bootstrap
@@ -17,10 +18,10 @@ from yoloq.models import FAMILIES
 from yoloq.models.layered import IMAGE
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.journal import Journal, Scored, Screened, Timed, Tried
 from yoloq.stages.sensitivity.scores import Scorer, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, find_policy, ranked
 from yoloq.stages.sensitivity.sweep import SwitchedNets
+from yoloq.stages.sensitivity.sweep_lines import LINES, Scored, Screened, Timed, Tried
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -123,20 +124,20 @@ SUBJECT = {"weights": "a", "data": "b", "policy": "c"}
 
 def test_a_journal_goes_on_where_it_was(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    first = Journal(file, SUBJECT)
+    first = Journal(file, SUBJECT, LINES)
     first.append(Tried("model.2", 0.5, 0.4))
     first.append(Scored("model.2", 30.0, 0.9, (0.5, 0.4), (0.3,), (0.6,)))
     first.append(Timed("torch", {"model.2.cv1.conv": (1.0, 2.5)}))
-    again = Journal(file, SUBJECT)
+    again = Journal(file, SUBJECT, LINES)
     assert again.lines == first.lines
     assert again.find(Scored, "model.2") == first.lines[1]
     assert again.find(Screened, "model.2") is None
-    assert not Journal(file, SUBJECT, fresh=True).lines
+    assert not Journal(file, SUBJECT, LINES, fresh=True).lines
 
 
 def test_a_journal_that_was_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    journal = Journal(file, SUBJECT)
+    journal = Journal(file, SUBJECT, LINES)
     for index in range(3):
         journal.append(Tried(f"model.{index}", index / 3, 0.5))
     whole = file.read_bytes()
@@ -144,7 +145,7 @@ def test_a_journal_that_was_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
     for cut in range(len(whole) + 1):
         file.write_bytes(whole[:cut])
         kept = max(sum(end < cut for end in ends) - 1, 0)
-        lines = Journal(file, SUBJECT).lines
+        lines = Journal(file, SUBJECT, LINES).lines
         assert [line.name for line in lines] == [f"model.{i}" for i in range(kept)]
         assert len(file.read_text().splitlines()) == kept + 1, "the cut line is gone"
 
@@ -152,10 +153,10 @@ def test_a_journal_that_was_cut_at_any_byte_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SUBJECT)
 def test_a_journal_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    Journal(file, SUBJECT).append(Tried("model.2", 0.5, 0.4))
+    Journal(file, SUBJECT, LINES).append(Tried("model.2", 0.5, 0.4))
     before = file.read_bytes()
     with pytest.raises(RunError, match=rf"sensitivity.jsonl: .*journal of other {name}; --force"):
-        Journal(file, SUBJECT | {name: "other"})
+        Journal(file, SUBJECT | {name: "other"}, LINES)
     assert file.read_bytes() == before
 
 
@@ -164,7 +165,7 @@ def test_a_file_that_is_no_journal_is_named(text: str, tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
     file.write_text(text)
     with pytest.raises(RunError, match=r"sensitivity.jsonl: is no journal"):
-        Journal(file, SUBJECT)
+        Journal(file, SUBJECT, LINES)
 
 
 def boxes(seed: int, shift: float) -> Detections:
@@ -275,7 +276,7 @@ def test_search_prefers_the_cheap_layer() -> None:
 
 def test_journal_lines_are_json(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    Journal(file, SUBJECT).append(Screened("model.2", 31.5, 0.99))
+    Journal(file, SUBJECT, LINES).append(Screened("model.2", 31.5, 0.99))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert lines == [
         {"subject": SUBJECT},

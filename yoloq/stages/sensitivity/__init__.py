@@ -15,6 +15,7 @@ class SensitivityConfig(StageConfig):
     mode: str = option("leave-one-out", "all quantized but one, or only one quantized", MODES)
     grain: str = option("block", "what is switched at a time", ("block", "conv"))
     layers: tuple[str, ...] = option((), "sweep only these names or patterns; none: all quantized")
+    skip_first: int = option(2, "do not sweep the first N layers, unless --layers or --include do")
     include: tuple[str, ...] = option((), "quantize these too, which the policy has in float")
     images: int = option(500, "sweep on the first N images of val; 0: all")
     screen: int = option(32, "images of the first pass, which ranks all layers by output SNR")
@@ -30,6 +31,7 @@ class SensitivityConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.skip_first >= 0, "--skip-first", self.skip_first, "0 or more")
         require(self.images >= 0, "--images", self.images, "0 (all) or more")
         require(self.screen >= 1, "--screen", self.screen, "1 or more")
         require(self.top >= 0, "--top", self.top, "0 (all) or more")

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from yoloq.base.journal import Journal
 from yoloq.measure.bootstrap import Interval
 from yoloq.quant.policy import Policy, Rule
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.passes import BASE
 from yoloq.stages.sensitivity.scores import ResampledScore, gain, spearman
 from yoloq.stages.sensitivity.search import Choice, ranked
+from yoloq.stages.sensitivity.sweep_lines import Scored, Screened
 
 Costs = Mapping[str, tuple[float, float]]  # convolution -> its milliseconds in int8 and in float
 

@@ -8,14 +8,15 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
+from yoloq.base.journal import Journal
 from yoloq.base.say import progress
 from yoloq.geometry.boxes import Letterbox
 from yoloq.models.heads import Head
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.journal import Journal, Scored, Screened
 from yoloq.stages.sensitivity.scores import Scorer
 from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, compare, find
+from yoloq.stages.sensitivity.sweep_lines import Scored, Screened
 
 Loader = Callable[[], Iterator[tuple[Tensor, tuple[Letterbox, ...]]]]
 BASE = "base"  # its name in the journal

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from yoloq.base.files import sha256_text
+from yoloq.base.journal import Journal
 from yoloq.base.machine import affinity, torch_device
 from yoloq.base.say import say
 from yoloq.data.loader import iterate
@@ -23,11 +24,11 @@ from yoloq.stages.row import BASELINE
 from yoloq.stages.run import Inputs, machine, package_versions
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.journal import Journal, Screened, Timed
 from yoloq.stages.sensitivity.outcome import Costs, snr_gain
 from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
 from yoloq.stages.sensitivity.sweep import Maps, SwitchedNets
+from yoloq.stages.sensitivity.sweep_lines import LINES, Screened, Timed
 
 JOURNAL = "sensitivity.jsonl"
 ACTIVATIONS = ".activations-*"  # folders of stored activations
@@ -55,7 +56,7 @@ def open_journal(inputs: Inputs, config: SensitivityConfig, quantized: Quantized
         "--seed": config.seed,
         "package versions": package_versions(),
     }
-    return Journal(config.folder / JOURNAL, subject, config.force)
+    return Journal(config.folder / JOURNAL, subject, LINES, config.force)
 
 
 def engine_costs(

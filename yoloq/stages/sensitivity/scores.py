@@ -10,7 +10,7 @@ from yoloq.geometry.detections import Detections, GroundTruth
 from yoloq.measure.ap import as_truth
 from yoloq.measure.bootstrap import Doubles, Interval, average_precision, interval, resampled
 from yoloq.measure.match import Matches, match
-from yoloq.stages.sensitivity.journal import Scored
+from yoloq.stages.sensitivity.sweep_lines import Scored
 
 FIGURES = ("fidelity", "map50_95", "map50")
 DIGITS = 7  # of the resampled figures that are kept

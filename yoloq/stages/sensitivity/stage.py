@@ -8,9 +8,10 @@ from typing import Any
 
 from yoloq.base.errors import PolicyError
 from yoloq.base.files import write_text
+from yoloq.base.journal import Journal
 from yoloq.base.result import StageResult
 from yoloq.base.say import say
-from yoloq.quant.policy import Policy, Rule, resolve
+from yoloq.quant.policy import Policy, Rule, block_of, conv_layers, matches, resolve
 from yoloq.quant.quantized import QuantizedModel, load_quantized
 from yoloq.quant.spec import ACTIVATION, WEIGHT
 from yoloq.report.plots import draw_bars
@@ -23,7 +24,6 @@ from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
-from yoloq.stages.sensitivity.journal import Journal, Scored
 from yoloq.stages.sensitivity.outcome import (
     Layer,
     agreement,
@@ -34,6 +34,7 @@ from yoloq.stages.sensitivity.outcome import (
 from yoloq.stages.sensitivity.passes import BASE
 from yoloq.stages.sensitivity.run_sweep import engine_costs, open_journal, sweep
 from yoloq.stages.sensitivity.scores import FIGURES
+from yoloq.stages.sensitivity.sweep_lines import Scored
 from yoloq.stages.sensitivity.target import search
 
 PROPOSED = (1, 2, 4)  # layers in float in the policies that are proposed without a target
@@ -96,8 +97,11 @@ def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> 
     """
     if not config.include:
         return load_quantized(config.folder / "ptq.pt", inputs.ops)
-    rules = tuple(Rule(pattern, WEIGHT, ACTIVATION) for pattern in config.include)
     policy = Policy.from_json(ptq.notes["policy"])
+    usual = next(
+        (r for r in policy.rules if r.activation and r.weight), Rule("", WEIGHT, ACTIVATION)
+    )
+    rules = tuple(replace(usual, pattern=pattern) for pattern in config.include)
     policy = replace(policy, rules=(*policy.rules, *rules))
     try:
         placement = resolve(policy, inputs.ops)
@@ -109,16 +113,29 @@ def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> 
 
 
 def candidates_of(quantized: QuantizedModel, config: SensitivityConfig) -> list[Candidate]:
-    """What is swept.
+    """What is swept: the quantized layers, but for the first ones that no flag names.
 
     Raises:
-        PolicyError: a pattern matches no quantized layer; near names are listed.
+        PolicyError: a pattern matches no quantized layer (near names are listed), or none is left.
     """
     try:
-        return find_candidates(quantized.placement, config.grain, config.layers)
+        found = find_candidates(quantized.placement, config.grain, config.layers)
     except PolicyError as error:
         hint = " (layers in float are brought in by --include)"
         raise PolicyError(f"--layers: {error}{hint}") from None
+    first = () if config.layers else conv_layers(quantized.model.net)[: config.skip_first]
+    skipped = [
+        candidate
+        for candidate in found
+        if block_of(candidate.name) in first
+        and not any(matches(name, p) for name in candidate.layers for p in config.include)
+    ]
+    if len(skipped) == len(found):
+        raise PolicyError(f"--skip-first {config.skip_first}: leaves nothing to sweep")
+    if skipped:
+        names = ", ".join(candidate.name for candidate in skipped)
+        say(f"not swept, but in int8: {names} (--skip-first 0 sweeps them)")
+    return [candidate for candidate in found if candidate not in skipped]
 
 
 def base_figures(journal: Journal) -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from yoloq.base.journal import Journal
 from yoloq.base.machine import torch_device
 from yoloq.base.say import say
 from yoloq.engines.torch import TorchPredictor
@@ -15,10 +16,10 @@ from yoloq.stages.row import BASELINE, find
 from yoloq.stages.run import Inputs
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.journal import Journal, Tried
 from yoloq.stages.sensitivity.outcome import Layer, choices
 from yoloq.stages.sensitivity.run_sweep import scorer
 from yoloq.stages.sensitivity.search import Floats, Found, find_policy
+from yoloq.stages.sensitivity.sweep_lines import Tried
 
 Measured = Callable[[Floats], Tried]
 UNITS = {"map": "AP50-95", "fidelity": "fidelity"}
