@@ -269,3 +269,16 @@ signal.raise_signal(signal.SIGUSR1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "handled\n", done.stderr
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_the_image_is_read_in_integers(name: str, symmetric: bool, tmp_path: Path) -> None:
+    """Exactly: OpenVINO drops a pair that rounds bytes to themselves, and the int8 with it."""
+    rules = [Rule("*", WEIGHT, QuantSpec(symmetric=symmetric))]
+    rules += [Rule("model.0", WEIGHT, QuantSpec(symmetric=False)), Rule("model.24", None, None)]
+    made, row = source("yolov5", policy=Policy(tuple(rules))), get_engine(name)
+    file = row.make(made, "int8", tmp_path)
+    assert row.types is not None
+    types = row.types(row.load(file, "int8", "cpu", 1), file, ["model.0.conv"])
+    assert types["model.0.conv"] == "int8"

@@ -11,7 +11,7 @@ from yoloq.quant.calibrate import calibrate, get_ranges, set_ranges
 from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.quantized import quantize_model
-from yoloq.quant.spec import ACTIVATION, WEIGHT, granularity_of
+from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec, granularity_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,6 +29,28 @@ def test_inputs_take_the_range_of_the_calibrator(calibrator: str) -> None:
     conv = tiny_quantized(calibrator=calibrator).model.net.get_submodule("model.3.conv")
     low, high = CALIBRATORS[calibrator](statistics().inputs["model.3.conv"], ACTIVATION)
     assert float(conv.input_quantizer.amax) == pytest.approx(max(-low, high))
+
+
+@pytest.mark.parametrize("calibrator", ["max", "mse", "percentile"])
+@pytest.mark.parametrize(
+    ("symmetric", "step", "zero_point"),
+    [
+        pytest.param(False, 1 / 255, -128, id="exact"),
+        pytest.param(True, 1 / 127, 0, id="a bit less"),
+    ],
+)
+def test_an_image_has_the_range_of_all_images(
+    symmetric: bool, step: float, zero_point: int, calibrator: str
+) -> None:
+    """Whatever the calibration images show: of the small set's, `percentile` clips the white."""
+    spec = QuantSpec(symmetric=symmetric)
+    whole = {"float_first": 0, "activation": spec, "calibrator": calibrator}
+    quantizer = tiny_quantized(**whole).model.net.get_submodule("model.0.conv").input_quantizer
+    assert float(quantizer.scale) == np.float32(step)
+    assert int(quantizer.zero_point) == zero_point
+    every = torch.arange(256) / 255
+    error = (quantizer(every) - every).abs().max()
+    assert error <= (1e-7 if zero_point else step / 2)
 
 
 def test_max_calibration_covers_every_image() -> None:

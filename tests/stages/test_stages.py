@@ -14,7 +14,9 @@ from yoloq.base.config import parse
 from yoloq.base.errors import UserError
 from yoloq.engines import engine_row
 from yoloq.quant import ptq as passes
+from yoloq.quant.policy import resolve
 from yoloq.quant.quantized import load_quantized
+from yoloq.quant.trace import trace
 from yoloq.stages import run as opened
 from yoloq.stages.auto import stage as auto
 from yoloq.stages.demo import stage as demo
@@ -169,6 +171,40 @@ def test_placement_is_that_of_the_engine_unless_flags_say_otherwise(
     assert (policy.sharing, policy.residual) == (sharing, residual)
 
 
+@pytest.mark.parametrize(
+    ("flags", "first", "symmetric", "image"),
+    [
+        pytest.param(["--engine", "onnxruntime"], 0, False, False, id="onnxruntime"),
+        pytest.param(["--engine", "torch"], 2, False, None, id="torch"),
+        pytest.param(["--engine", "tensorrt"], 2, True, None, id="tensorrt"),
+        pytest.param(["--engine", "tensorrt", "--float-first", "0"], 0, True, True, id="no bytes"),
+        pytest.param(["--engine", "onnxruntime", "--symmetric"], 0, True, False, id="image exact"),
+        pytest.param(
+            ["--engine", "onnxruntime", "--float-first", "1", "--no-symmetric"],
+            *(1, False, None),
+            id="one float",
+        ),
+    ],
+)
+def test_ranges_and_first_layers_are_those_of_the_engine_too(
+    flags: list[str], first: int, symmetric: bool, image: bool | None
+) -> None:
+    """`image` is whether the first convolution's input is symmetric; None: it is in float."""
+    model = tiny_model()
+    placement = resolve(ptq.policy_of_flags(parse(ptq.PtqConfig, flags), model), trace(model.net))
+    blocks = {name.split(".")[1] for name in placement.float_layers}
+    assert blocks == {"24", *map(str, range(first))}
+    inner, reader = placement.layers["model.3.conv"], placement.layers["model.0.conv"]
+    assert inner.activation is not None and inner.activation.symmetric == symmetric
+    assert (reader.activation and reader.activation.symmetric) == image
+
+
+@pytest.mark.parametrize("value", ["-1", "two", "1.5"])
+def test_float_first_is_a_number_or_auto(value: str, tiny: TinySet, tmp_path, the_error) -> None:
+    assert run("ptq", tiny.flags(tmp_path, "--float-first", value)) == 2
+    assert f"--float-first {value}: must be auto, or 0 or more" in the_error()
+
+
 def test_ptq_runs_again_for_another_engine_only_where_the_placement_differs(
     tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,7 +239,7 @@ def test_a_stage_that_runs_ptq_first_names_its_engine(
 
 def test_auto_and_the_demo_name_their_engine_to_ptq() -> None:
     assert as_config(auto.AutoConfig(engine="tensorrt"), ptq.PtqConfig).engine == "tensorrt"
-    assert {engine_row(name).sharing for name in demo.ENGINES} == {"siblings"}
+    assert {engine_row(name).defaults().sharing for name in demo.ENGINES} == {"siblings"}
 
 
 def test_unreadable_images_are_left_out_and_counted(

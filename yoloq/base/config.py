@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="DataclassInstance")  # a stage's options; most build on StageConfig
 
+AUTO = "auto"  # the value of an option that something measured decides
 DEFAULT_IMGSZ = 640  # pixels, where neither data set nor checkpoint says
 MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +38,19 @@ def option(
     if isinstance(default, list):
         raise TypeError("use a tuple for an option of several values")
     return field(default=default, metadata=metadata)
+
+
+def count_or_auto(text: str) -> int | str:
+    """A flag's value that is a number of things, or `auto`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text == AUTO:
+        return AUTO
+    if not text.isdecimal():
+        raise ValueError("must be auto, or 0 or more")
+    return int(text)
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ def summary(config: type[Any]) -> str:
 def _add_flag(parser: argparse.ArgumentParser, item: Any, hint: Any) -> None:
     flag = "--" + item.name.replace("_", "-")
     settings: dict[str, Any] = {"help": item.metadata["help"], "default": item.default}
-    if hint is bool:
+    if hint is bool or bool in typing.get_args(hint):
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, **settings)
         return
     if item.metadata["reader"]:

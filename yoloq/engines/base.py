@@ -43,6 +43,24 @@ Packages = Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """What `auto` means for an engine in the flags of `make ptq`; the reasons are measurements.
+
+    Attributes:
+        symmetric: it has no zero-points, or not for free.
+        float_first: how many first layers it keeps in float.
+        zero_points: it runs them at all; so that the first convolution can read the image as bytes.
+        sharing, residual: how far scales are shared (`quant.policy.Policy`).
+    """
+
+    symmetric: bool = False
+    float_first: int = 0
+    zero_points: bool = True
+    sharing: Sharing = "siblings"
+    residual: Residual = "none"
+
+
+@dataclass(frozen=True)
 class Compiler:
     """What only an engine has that a vendor's library compiles for one GPU.
 
@@ -84,7 +102,7 @@ class Engine:
         intermediates: (source, precision, layers, threads) -> a function that, called with uint8
             (1, imgsz, imgsz, 3), gives the outputs (1, C, H, W) of the named convolutions before
             their activation; None: it cannot.
-        sharing, residual: the placement (`quant.policy.Policy`) that it runs fastest.
+        defaults: the placement that it runs fastest at little loss, on this machine.
         devices: where it runs: cpu, cuda.
         install: how to get its package, where its name alone does not say.
         compiler: of an engine that a vendor's library compiles.
@@ -102,8 +120,7 @@ class Engine:
     profile: Profile | None = None
     types: Types | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
-    sharing: Sharing = "siblings"
-    residual: Residual = "none"
+    defaults: Callable[[], Defaults] = Defaults
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
     compiler: Compiler | None = None

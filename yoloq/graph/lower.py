@@ -97,7 +97,7 @@ def _check_symmetric(net: nn.Module) -> None:
         if is_on(quantizer) and not quantizer.spec.symmetric:
             raise PolicyError(
                 f"{name}: its input has a zero-point, which TensorRT does not run; calibrate "
-                "without: make ptq ARGS=--symmetric"
+                "for it: make ptq ENGINE=tensorrt"
             )
 
 

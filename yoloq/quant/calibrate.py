@@ -13,6 +13,8 @@ from yoloq.quant.policy import Placement
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.statistics import Statistics
 
+IMAGE: Range = (0.0, 1.0)  # black to white: known, and asymmetric in 8 bits exact
+
 
 @dataclass(frozen=True)
 class DeadChannels:
@@ -31,7 +33,8 @@ def calibrate(
     """Set the range of every quantizer that `placement.apply` put into `net`.
 
     Weights take their exact range. An input takes its calibrator's range; a group of several
-    tensors takes the widest of its members', so that none of them is clipped more than alone.
+    tensors takes the widest of its members', so that none of them is clipped more than alone. An
+    image has the range that all images have.
 
     Args:
         statistics: of the input tensor of the first convolution of each sibling group.
@@ -58,6 +61,8 @@ def calibrate(
             if not members:
                 raise ValueError(f"input of {name}: no statistics were collected of it")
             low, high = _widest([chosen(statistics[m], quantizer.spec) for m in members])
+            if name == placement.image_reader:
+                low, high = map(torch.tensor, IMAGE)
             quantizer.set_range(low.to(conv.weight.device), high.to(conv.weight.device))
     return dead
 

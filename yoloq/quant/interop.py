@@ -41,7 +41,10 @@ def to_state_dict(net: nn.Module, style: str = "pytorch-quantization") -> dict[s
     for name, side in _sides(net, style).items():
         quantizer = side.quantizer
         if not quantizer.spec.symmetric:
-            raise PolicyError(f"{name}: an asymmetric range has no amax; calibrate symmetrically")
+            raise PolicyError(
+                f"{name}: an asymmetric range has no amax; calibrate "
+                "as for TensorRT: make ptq ENGINE=tensorrt"
+            )
         if quantizer.amax is None:
             raise RuntimeError(f"{name} is not calibrated (amax is None)")
         tensors[name] = side.foreign(quantizer.amax).cpu().clone()

@@ -139,6 +139,11 @@ class Placement:
     adds: dict[str, str] = field(default_factory=dict)  # Add module -> its branch's first conv
 
     @property
+    def image_reader(self) -> str:
+        """The convolution that reads the image: the first that runs."""
+        return next(iter(self.layers))
+
+    @property
     def float_layers(self) -> list[str]:
         """Convolutions that stay in float."""
         return [name for name, plan in self.layers.items() if not plan.quantized]
@@ -173,6 +178,7 @@ def default_policy(
     float_first: int,
     weight: QuantSpec = WEIGHT,
     activation: QuantSpec = ACTIVATION,
+    image: QuantSpec | None = None,
     keep_float: Sequence[str] = (),
     sharing: Sharing = "siblings",
     residual: Residual = "none",
@@ -183,11 +189,15 @@ def default_policy(
         layers: modules that hold convolutions, in order, the head last (`conv_layers`).
         float_head, float_first: whether the last and how many first layers stay in float; what is
             usual is the default of `make ptq`.
+        image: of the first layer's input, which is the image; None: as of the others.
         keep_float: further names or patterns.
     """
+    rules = [Rule("*", weight, activation)]
+    if image not in (None, activation):
+        rules.append(Rule(layers[0], weight, image))
     patterns = [*layers[:float_first], *([layers[-1]] if float_head else []), *keep_float]
     kept = tuple(Rule(pattern, None, None) for pattern in patterns)
-    return Policy((Rule("*", weight, activation), *kept), sharing, residual)
+    return Policy((*rules, *kept), sharing, residual)
 
 
 def resolve(policy: Policy, ops: Sequence[Op]) -> Placement:

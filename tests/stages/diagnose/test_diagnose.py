@@ -73,7 +73,9 @@ def test_a_diagnosis_runs_what_it_needs_and_writes_tables_and_pictures(
     layers = [row["layer"] for row in result["notes"]["layers"]]
     assert layers[:3] == ["model.0.conv", "model.1.conv", "model.2.cv1.conv"]
     assert len(layers) == 60
-    assert result["notes"]["layers"][0]["own"] is None  # in float
+    own = {row["layer"]: row["own"] for row in result["notes"]["layers"]}
+    assert own["model.24.m.0"] is None  # in float
+    assert own["model.0.conv"]["activation"] > 120  # dB: an image is 8 bits, held exactly
     folder = tmp_path / "run"
     names = sorted(result["artifacts"].values())
     assert len([name for name in names if name.startswith("diagnose/input-")]) == 2
@@ -247,7 +249,7 @@ def test_a_mistake_is_one_line_and_nothing_runs(
     ("flags", "named"),
     [
         (["--of", "qat"], "holds no QAT result of its PTQ model; run `make qat`"),
-        (["--amax", "model.0=1"], "model.0: is in float and has no range"),
+        (["--amax", "model.24.m.0=1"], "model.24.m.0: is in float and has no range"),
         (["--amax", "model.8=1"], "model.8: holds"),
     ],
     ids=["no-qat", "float", "several"],

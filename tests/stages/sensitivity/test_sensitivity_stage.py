@@ -92,7 +92,7 @@ def test_ptq_uses_a_proposed_policy(swept: Path, tiny: TinySet, tmp_path: Path) 
     assert main("ptq", flags) == 0
     placement = load_quantized(tmp_path / "run" / "ptq.pt").placement
     blocks = {candidate.name for candidate in find_candidates(placement, "block")}
-    assert len(blocks) == 14 and not blocks & set(best)
+    assert len(blocks) == 18 - 2 and not blocks & set(best)
 
 
 def test_a_finished_sweep_is_shown_again(

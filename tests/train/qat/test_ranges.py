@@ -203,6 +203,20 @@ def test_a_settled_student_computes_the_same(mode: str, placement: str) -> None:
     assert any(moved) == (mode != "frozen")
 
 
+@pytest.mark.parametrize("mode", ["learned", "ema"])
+def test_the_range_of_an_image_stays(mode: str) -> None:
+    whole = {"float_first": 0, "activation": ASYMMETRIC}
+    calibrated, _, net, _ = trained(mode, None, **whole)
+    before = calibrated.model.net.get_submodule("model.0.conv").input_quantizer
+    plain = settled(net, calibrated).model.net
+    after = plain.get_submodule("model.0.conv").input_quantizer
+    assert (float(after.low), float(after.high)) == (0.0, 1.0)
+    assert torch.equal(before.scale, after.scale)
+    other = "model.3.conv.input_quantizer"
+    inner = [each.get_submodule(other) for each in (calibrated.model.net, plain)]
+    assert not torch.equal(inner[0].high, inner[1].high)
+
+
 def test_ranges_of_weights_follow_the_weights() -> None:
     calibrated, _, net, _ = trained("frozen", None)
     plain = settled(net, calibrated).model.net

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from yoloq.base.files import sha256_text
 from yoloq.base.say import warn
-from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, NodeTime
+from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Defaults, Engine, NodeTime
 from yoloq.engines.options import IMPLICIT
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Graph, Source
@@ -137,8 +138,14 @@ ENGINE = Engine(
     keeps_graph=True,
     profile=profile,
     types=types,
-    sharing="concat",
-    residual="input",
+    defaults=partial(
+        Defaults,
+        symmetric=True,
+        float_first=2,
+        zero_points=False,
+        sharing="concat",
+        residual="input",
+    ),
     devices=("cuda",),
     install=INSTALL,
     compiler=Compiler(

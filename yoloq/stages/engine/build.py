@@ -191,11 +191,9 @@ def lint_graphs(
 
 def _placement_hint(engine: Engine, variant: EngineVariant) -> str:
     """What to do where quantizers were placed for another engine; empty where they were not."""
-    policy = variant.source.quantized.policy
-    if variant.precision != "int8" or (policy.sharing, policy.residual) == (
-        engine.sharing,
-        engine.residual,
-    ):
+    policy, usual = variant.source.quantized.policy, engine.defaults()
+    same = (policy.sharing, policy.residual) == (usual.sharing, usual.residual)
+    if variant.precision != "int8" or same:
         return ""
     return f"make ptq ENGINE={engine.name} places quantizers as it wants them; "
 

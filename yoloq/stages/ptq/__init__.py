@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import StageConfig, option, require
+from yoloq.base.config import StageConfig, count_or_auto, option, require
 from yoloq.engines import ENGINES
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrators import CALIBRATORS
@@ -18,11 +18,15 @@ class PtqConfig(StageConfig):
     weights_per: str = option("channel", "weight scales", tuple(GRANULARITIES))
     group_size: int = option(4, "output channels a group, with --weights-per group")
     weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
-    symmetric: bool = option(True, "activation ranges symmetric about 0, as TensorRT wants them")
+    symmetric: bool | str = option("auto", "activation ranges symmetric about 0, as TensorRT wants")
     float_head: bool = option(True, "leave the Detect head in float")
-    float_first: int = option(2, "leave the first N layers in float")
+    float_first: int | str = option(
+        "auto", "leave the first N layers in float", reader=count_or_auto
+    )
     keep_float: tuple[str, ...] = option((), "more to leave in float: names or patterns, model.9")
-    engine: str = option("auto", "engine whose placement `auto` takes", ("auto", *ENGINES))
+    engine: str = option(
+        "auto", "engine whose placement `auto` is, in the flags that have it", ("auto", *ENGINES)
+    )
     sharing: str = option("auto", "scales shared by", ("auto", "siblings", "concat"))
     residual: str = option(
         "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
@@ -35,5 +39,4 @@ class PtqConfig(StageConfig):
         require(self.images >= 1, "--images", self.images, "1 or more")
         require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
         require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
-        require(self.float_first >= 0, "--float-first", self.float_first, "0 or more")
         parse_amax(self.amax)

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from yoloq.base.config import StageConfig
+from yoloq.base.config import AUTO, StageConfig
 from yoloq.base.errors import PolicyError
 from yoloq.base.files import hashes
 from yoloq.base.machine import torch_device
@@ -31,7 +31,8 @@ from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
 STATISTICS = "statistics.npz"
-IN_POLICY = ("engine", "sharing", "residual")  # options that nothing but the policy follows from
+CHOSEN = ("float_first", "sharing", "residual")  # of the engine, where they are `auto`
+IN_POLICY = ("engine", "symmetric", *CHOSEN)  # options that nothing but the policy follows from
 NAMED = 8  # float layers that a line on the terminal names
 
 
@@ -101,17 +102,17 @@ def policy_of_file(name: str) -> Policy:
 
 def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
     """The policy of the placement flags; `auto` is what the engine runs fastest."""
-    engine = engine_row(config.engine)
+    usual = engine_row(config.engine).defaults()
+    chosen = asdict(usual) | {k: v for k, v in asdict(config).items() if v != AUTO}
     granularity = granularity_of(config.weights_per, config.group_size)
     return default_policy(
         conv_layers(model.net),
         weight=QuantSpec(config.weight_bits, granularity, narrow=True),
-        activation=QuantSpec(symmetric=config.symmetric),
+        activation=QuantSpec(symmetric=chosen["symmetric"]),
+        image=QuantSpec(symmetric=False) if usual.zero_points else None,
         float_head=config.float_head,
-        float_first=config.float_first,
         keep_float=config.keep_float,
-        sharing=engine.sharing if config.sharing == "auto" else config.sharing,  # type: ignore[arg-type]
-        residual=engine.residual if config.residual == "auto" else config.residual,  # type: ignore[arg-type]
+        **{name: chosen[name] for name in CHOSEN},
     )
 
 

@@ -18,10 +18,13 @@ Q = TypeVar("Q", bound=TensorQuantizer)
 Mode = Literal["frozen", "learned", "ema"]
 
 
-def trainable_ranges(net: nn.Module, mode: Mode) -> None:
-    """Replace every calibrated quantizer of `net`, in place, by one for training."""
+def trainable_ranges(net: nn.Module, mode: Mode, image_reader: str = "") -> None:
+    """Replace every calibrated quantizer of `net`, in place, by one for training.
+
+    The range of what `image_reader` reads is exact and stays.
+    """
     new: dict[TensorQuantizer, FixedQuantizer] = {}
-    for module in net.modules():
+    for name, module in net.named_modules():
         if isinstance(module, QuantConv2d):
             if isinstance(module.weight_quantizer, TensorQuantizer):
                 module.weight_quantizer = _of_weight(module.weight_quantizer, mode)
@@ -29,7 +32,7 @@ def trainable_ranges(net: nn.Module, mode: Mode) -> None:
                 if old in new:
                     new[old].shared = True
                 else:
-                    new[old] = _of_activation(old, mode)
+                    new[old] = _of_activation(old, "frozen" if name == image_reader else mode)
                 module.input_quantizer = new[old]
     for module in net.modules():
         if isinstance(module, QuantAdd):

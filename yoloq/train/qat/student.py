@@ -33,7 +33,7 @@ def make_student(
     net = copy.deepcopy(calibrated.model.net)
     if unfused is not None:
         keep_batch_norm(net, copy.deepcopy(unfused))
-    trainable_ranges(net, ranges)
+    trainable_ranges(net, ranges, calibrated.placement.image_reader)
     net.requires_grad_(not only)
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d) and any(matches(name, pattern) for pattern in only):
