@@ -13,7 +13,7 @@ FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IM
 	$(call flag,name,NAME) $(call flag,device,DEVICE)
 STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity auto table demo lint-onnx test check bench clean \
+.PHONY: help setup $(STAGES) ptq engine sensitivity search auto table demo lint-onnx test check bench clean \
 	fuzz-inputs
 .DEFAULT_GOAL := help
 
@@ -23,6 +23,7 @@ help:
 	@echo "make baseline   FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "make ptq        calibrate to int8 on images of the train split"
 	@echo "make sensitivity  which layers int8 hurts, and what each costs in time"
+	@echo "make search     the fastest placement at the accuracy asked for, on real engines"
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, torch; auto)"
@@ -51,7 +52,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-ptq engine sensitivity auto table: $(READY)
+ptq engine sensitivity search auto table: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(call flag,engine,ENGINE) $(ARGS)
 
 lint-onnx: $(READY)

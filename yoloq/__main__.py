@@ -18,6 +18,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "baseline": "BaselineConfig",
     "ptq": "PtqConfig",
     "sensitivity": "SensitivityConfig",
+    "search": "SearchConfig",
     "diagnose": "DiagnoseConfig",
     "qat": "QatConfig",
     "engine": "EngineConfig",

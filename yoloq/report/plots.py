@@ -3,7 +3,7 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,4 +226,47 @@ def amax_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> "Figure":
     axes.set(title="What calibration chooses", xlabel="calibration images", ylabel="amax")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+    return figure
+
+
+def draw_front(
+    file: Path,
+    points: Sequence[tuple[str, float, float, tuple[float, float]]],
+    front: Sequence[tuple[float, float]],
+    floats: Collection[str],
+    chosen: str,
+    ylabel: str,
+) -> None:
+    """Latency against loss.
+
+    Args:
+        points: name, milliseconds, loss and the ends of its interval.
+        front: milliseconds and loss of those that no other beats, the fastest first.
+        floats: names of those that hold no int8.
+        chosen: the name of the one to ring; empty: none.
+    """
+    save_figure(front_figure(points, front, floats, chosen, ylabel), file)
+
+
+def front_figure(
+    points: Sequence[tuple[str, float, float, tuple[float, float]]],
+    front: Sequence[tuple[float, float]],
+    floats: Collection[str],
+    chosen: str,
+    ylabel: str,
+) -> "Figure":
+    """The figure of `draw_front`."""
+    figure, (axes,) = new_figure(9, 6)
+    axes.step(*zip(*front, strict=True), where="post", color=BLUE, alpha=0.5, label="front")
+    for name, ms, loss, ends in points:
+        color = GREY if name in floats else BLUE
+        axes.plot([ms, ms], ends, color=color, linewidth=1)
+        axes.plot(ms, loss, marker="o", color=color)
+        if name == chosen:
+            axes.plot(ms, loss, marker="o", markersize=14, markerfacecolor="none", color=RED)
+        if name == chosen or name in floats:
+            at = {"textcoords": "offset points", "xytext": (9, -12)}
+            axes.annotate(name, (ms, loss), fontsize=7, **at)  # type: ignore[arg-type]
+    axes.set(title="Latency against loss", xlabel="ms an image", ylabel=ylabel)
+    axes.grid(alpha=0.3)
     return figure

@@ -1,5 +1,6 @@
 """`make auto`: each step only where the target needs it, and each decision said."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from yoloq.base.result import StageResult, read_result
 from yoloq.stages.auto import AutoConfig
 from yoloq.stages.auto import stage as auto
 from yoloq.stages.run import as_config
+from yoloq.stages.search import SearchConfig, trials
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 
@@ -88,6 +90,50 @@ def test_training_where_no_policy_does(
     assert "no policy within the target" in said and "QAT loses" in said
     assert result(tmp_path, "qat") is not None
     assert result(tmp_path, "engine-torch").rows[-1].name in ("INT8 PTQ", "INT8 QAT")
+
+
+def searching(
+    tiny: TinySet, project: Path, patched: pytest.MonkeyPatch, int8_ms: float, *flags: str
+) -> int:
+    """`make auto` for an engine with a speed; FP32 takes 2 ms, and int8 what is said."""
+    patched.setattr(
+        auto, "search_config", lambda c: as_config(c, SearchConfig, trials=2, screen=2, runs=1)
+    )
+    patched.setattr(
+        trials.Trials, "_times", lambda self, *_: (int8_ms if self.points else 2.0, 2.0)
+    )
+    more = ("--engine", "onnxruntime", "--measure", "fidelity", *flags)
+    return main("auto", tiny.flags(project, *more))
+
+
+def test_the_fastest_placement_within_the_target(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    assert searching(tiny, tmp_path, monkeypatch, 1.0, "--max-drop", "0.9") == 0
+    verdict = result(tmp_path, "search").notes["verdict"]
+    assert decisions(capsys)[1] == f"auto: {verdict}" and ": int8, " in verdict
+    policy = json.loads((tmp_path / "run" / "search-policy.json").read_text())
+    assert result(tmp_path, "engine-onnxruntime").notes["policy"] == policy
+    assert result(tmp_path, "qat") is None
+
+
+def test_no_training_where_float_is_the_faster_one(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    assert searching(tiny, tmp_path, monkeypatch, 3.0, "--max-drop", "0.9") == 0
+    assert "fp32, no int8 engine that was tried" in decisions(capsys)[1]
+    assert result(tmp_path, "qat") is None
+    assert result(tmp_path, "engine-onnxruntime").rows[-1].name == "INT8 PTQ"
+
+
+def test_training_where_no_int8_is_within_the_target(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    flags = ("--max-drop", "1e-9", "--epochs", "1")
+    assert searching(tiny, tmp_path, monkeypatch, 1.0, *flags) == 0
+    said = "\n".join(decisions(capsys))
+    assert "no int8 within the target: training it" in said and "QAT loses" in said
+    assert result(tmp_path, "qat") is not None
 
 
 @pytest.mark.parametrize(

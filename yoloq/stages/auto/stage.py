@@ -4,6 +4,7 @@ from typing import Any
 
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say
+from yoloq.engines import engine_row
 from yoloq.stages.auto import NAMES, AutoConfig
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
@@ -16,6 +17,8 @@ from yoloq.stages.qat import stage as qat
 from yoloq.stages.report import ReportConfig
 from yoloq.stages.report import stage as report
 from yoloq.stages.run import as_config
+from yoloq.stages.search import SearchConfig
+from yoloq.stages.search import stage as search
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 
@@ -24,10 +27,8 @@ def run(config: AutoConfig) -> list[dict[str, Any]]:
     """Run the stages that the target needs, print each decision, and return the report's table."""
     [floating] = baseline.run(as_config(config, BaselineConfig)).rows
     say(f"auto: FP32 has {100 * floating.map50_95:.2f} AP50-95; {target(config)}")
-    found = ptq.run(as_config(config, PtqConfig)).rows[0]
-    if not accepted(config, "PTQ", found, "looking for layers to keep in float"):
-        found = partial_policy(config, found)
-    if drop(config, found) > config.max_drop:
+    simulated = engine_row(config.engine).simulated
+    if not (simulated_policy if simulated else fastest_policy)(config):
         tuned = qat.run(as_config(config, QatConfig)).rows[0]
         if not accepted(config, "QAT", tuned, "the target is not reached"):
             say("auto: more could come from --epochs, more images, or a larger --max-drop")
@@ -35,18 +36,52 @@ def run(config: AutoConfig) -> list[dict[str, Any]]:
     return report.run(as_config(config, ReportConfig, runs=()))
 
 
+def fastest_policy(config: AutoConfig) -> bool:
+    """PTQ with the fastest placement within the target, as measured; False: it has to be trained.
+
+    Where no int8 engine is worth having, PTQ is the default's.
+    """
+    found: StageResult = search.run(search_config(config))
+    say(f"auto: {found.notes['verdict']}")
+    if policy := found.artifacts.get("policy"):
+        ptq.run(as_config(config, PtqConfig, policy=str(config.folder / policy)))
+        return True
+    ptq.run(as_config(config, PtqConfig))
+    within = [p for p in found.notes["points"] if p["int8"] and p["loss"] <= config.max_drop]
+    if not within:
+        say("auto: no int8 within the target: training it")
+    return bool(within)
+
+
+def search_config(config: AutoConfig) -> SearchConfig:
+    """Options of the search for a placement."""
+    return as_config(config, SearchConfig)
+
+
+def simulated_policy(config: AutoConfig) -> bool:
+    """PTQ with layers in float as the target needs, of an engine that has no speed to search for.
+
+    Returns:
+        Whether it reaches the target.
+    """
+    found = ptq.run(as_config(config, PtqConfig)).rows[0]
+    if not accepted(config, "PTQ", found, "looking for layers to keep in float"):
+        found = partial_policy(config, found)
+    return drop(config, found) <= config.max_drop
+
+
 def partial_policy(config: AutoConfig, found: Row) -> Row:
     """PTQ with the policy that a sweep finds, or the given row where it finds none."""
     swept: StageResult = sensitivity.run(sweep_config(config))
-    search = swept.notes["search"]
-    if not search["reached"]:
+    tried = swept.notes["search"]
+    if not tried["reached"]:
         say(
-            f"auto: no policy within the target, the best loses {search['drop']:.4f}: "
+            f"auto: no policy within the target, the best loses {tried['drop']:.4f}: "
             "quantizing all that PTQ does, and training it"
         )
         return found
     policy = str(config.folder / sensitivity.POLICY)
-    say(f"auto: keeping {', '.join(search['floats']) or 'nothing more'} in float")
+    say(f"auto: keeping {', '.join(tried['floats']) or 'nothing more'} in float")
     # a forced PTQ was just made; this one differs by its policy
     made = as_config(config, PtqConfig, policy=policy)
     partial = ptq.run(made).rows[0]

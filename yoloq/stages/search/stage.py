@@ -1,0 +1,174 @@
+"""Search: predict, measure the most promising engines, and answer the question that was asked."""
+
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from yoloq.base.errors import EngineError
+from yoloq.base.files import write_text
+from yoloq.base.journal import Journal
+from yoloq.base.machine import affinity
+from yoloq.base.result import StageResult
+from yoloq.base.say import say
+from yoloq.engines import get_engine
+from yoloq.measure.layer_times import float_precisions
+from yoloq.quant.policy import conv_layers
+from yoloq.quant.trace import sibling_groups
+from yoloq.report.tables import markdown
+from yoloq.stages.baseline import BaselineConfig
+from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import calibration_images, calibration_key, statistics
+from yoloq.stages.run import (
+    Inputs,
+    as_config,
+    earlier,
+    finished,
+    machine,
+    open_inputs,
+    package_versions,
+)
+from yoloq.stages.search import SearchConfig
+from yoloq.stages.search.front import Spot, answer, pareto
+from yoloq.stages.search.screen import Workshop, forecast
+from yoloq.stages.search.space import Space
+from yoloq.stages.search.trial_lines import LINES
+from yoloq.stages.search.trials import Trials, search
+from yoloq.stages.search.verdict import draw, rendered, verdict
+from yoloq.stages.sensitivity.run_sweep import ACTIVATIONS
+
+JOURNAL, POLICY = "search.jsonl", "search-policy.json"
+FOLDERS = (".search-*", ACTIVATIONS)  # of a search that was killed
+
+
+def run(config: SearchConfig) -> StageResult:
+    """Write the journal, `search.json`, its table and picture, and the policy that it proposes.
+
+    A search that was interrupted goes on after its last engine.
+
+    Raises:
+        UserError: an input cannot be used, the engine's package is missing, or the journal is of
+            something else.
+    """
+    began = time.perf_counter()
+    engine = get_engine(config.engine, config.device)
+    if engine.simulated:
+        raise EngineError(f"--engine {engine.name}: simulates int8 and has no speed to search for")
+    inputs = open_inputs(config)
+    baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
+    key = inputs.key("search", timed=True, baseline=baseline.timeless_key)
+    done = finished(config.folder, "search", key, config.force)
+    if done is not None:
+        say(done.notes["verdict"])
+        return done
+    for left in (folder for pattern in FOLDERS for folder in config.folder.glob(pattern)):
+        shutil.rmtree(left)
+    inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
+    inputs = inputs.on(inputs.images[: config.images or None])
+    ptq = as_config(config, PtqConfig, images=PtqConfig().images)
+    chosen = calibration_images(inputs, ptq)
+    shop = Workshop(
+        inputs,
+        config,
+        engine,
+        statistics(inputs, ptq, sibling_groups(inputs.ops), chosen),
+        Journal(
+            config.folder / JOURNAL,
+            subject(inputs, config, engine.name, calibration_key(inputs, ptq, chosen)),
+            LINES,
+            config.force,
+        ),
+        config.threads or len(affinity()),
+    )
+    with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as kept:
+        trials = measured(shop, Path(kept))
+    result = concluded(inputs, config, trials, key, began)
+    result.write(config.folder / "search.json")
+    return result
+
+
+def subject(inputs: Inputs, config: SearchConfig, engine: str, calibration: str) -> dict[str, Any]:
+    """What the lines of the journal depend on."""
+    return {
+        "weights": inputs.model.sha256,
+        "data": inputs.dataset.sha256,
+        "calibration": calibration,
+        "--engine": engine,
+        "--imgsz": inputs.imgsz,
+        "--images": [file.name for file in inputs.images],
+        "--screen": config.screen,
+        "--calibrators": list(config.calibrators),
+        "--seed": config.seed,
+        "machine": machine(config.device) | {"threads": config.threads, "runs": config.runs},
+        "package versions": package_versions(),
+    }
+
+
+def measured(shop: Workshop, kept: Path) -> Trials:
+    """Predictions, then trials."""
+    config, usual = shop.config, shop.engine.defaults()
+    first = config.calibrators[0]
+    bare = Space(tuple(conv_layers(shop.inputs.model.net)), usual, {}, first)
+    known = forecast(shop, bare)
+    calibrators = {
+        symmetric: {
+            block: known.best(symmetric, block, config.calibrators) for block in bare.blocks
+        }
+        for symmetric in bare.symmetries
+    }
+    space = Space(bare.blocks, usual, calibrators, first)
+    floats = float_precisions(shop.engine.precisions(config.device))
+    trials = Trials(shop, space, known, floats, kept)
+    search(trials)
+    return trials
+
+
+def concluded(
+    inputs: Inputs, config: SearchConfig, trials: Trials, key: str, began: float
+) -> StageResult:
+    """The table, the picture, the policy of the answer, and the result that names them."""
+    measure = config.measure if config.max_drop is not None else "fidelity"
+    spots = trials.spots(measure)
+    found = answer(spots, config.max_drop, config.max_latency)
+    words = verdict(config, spots, found, measure)
+    say(words)
+    artifacts = {"journal": JOURNAL, "table": "search.md", "chart": "search.png"}
+    table = rendered(trials, measure, found)
+    write_text(config.folder / "search.md", f"{words}\n\n{markdown(table)}\n")
+    draw(config.folder / "search.png", trials, measure, found)
+    artifacts |= write_policy(config, trials, found)
+    front = {spot.name for spot in pareto(spots)}
+    return inputs.result(
+        "search",
+        key,
+        [],
+        artifacts=artifacts,
+        seconds={"total": time.perf_counter() - began},
+        notes={
+            "verdict": words,
+            "chosen": found and found.name,
+            "measure": measure,
+            "points": [
+                asdict(spot)
+                | {"front": spot.name in front, "fidelity": line.fidelity[0]}
+                | {"map50_95": line.map50_95[0], "predicted": line.predicted}
+                for spot, line in zip(spots, trials.lines(), strict=True)
+            ],
+        },
+    )
+
+
+def write_policy(config: SearchConfig, trials: Trials, found: Spot | None) -> dict[str, str]:
+    """The policy of an int8 engine that answers; that of an earlier search goes."""
+    file = config.folder / POLICY
+    file.unlink(missing_ok=True)
+    if found is None or not found.int8:
+        return {}
+    policy = trials.space.policy(trials.points[found.name])
+    write_text(file, json.dumps(policy.to_json(), indent=1) + "\n")
+    say(f"its policy: make ptq ARGS='--policy {file}'")
+    return {"policy": POLICY}
