@@ -26,7 +26,9 @@ Blocks = Mapping[str, type[nn.Module]]
 # What torch, a trainer or a yaml parser leaves on a module and no forward pass reads.
 BOOKKEEPING = {"training", "inplace", "i", "f", "type", "np", "total_ops", "total_params", "flops"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-FOLDED = ("Conv", "DWConv")  # blocks that leave `bn` out once they are fused
+FOLDED = ("Conv", "DWConv", "ConvTranspose")  # blocks that leave `bn` out once they are fused
+# Blocks that are one `conv` once they are fused, and the branches that are then gone.
+MERGED = {"RepConv": ("conv1", "conv2"), "RepVGGDW": ("conv1",)}
 
 
 def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
@@ -50,6 +52,9 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
         raise CheckpointError(f"{name!r} is a {path}, which yoloq does not support")
     children = {key: child for key, child in state.get("_modules", {}).items() if child is not None}
     attributes = _attributes(state)
+    if _is_merged(kind, children):
+        kind, attributes = "Conv", {}
+        children["bn"] = nn.Identity()
     if isinstance(attributes.pop("forward", None), FusedForward):
         if kind not in FOLDED or "bn" in children:
             raise CheckpointError(
@@ -82,6 +87,11 @@ def check_own_code(module: Stub, name: str) -> None:
     own = isinstance(forward, FusedForward) and forward.owner is module
     if "forward" in module.state and not own:
         raise CheckpointError(f"{name!r} has a 'forward' of its own, which yoloq does not support")
+
+
+def _is_merged(kind: str, children: Mapping[str, Any]) -> bool:
+    """Whether a block of branches was made one convolution for use: then it is act(conv(x))."""
+    return kind in MERGED and "conv" in children and not {*MERGED[kind], "bn"} & {*children}
 
 
 def build(node: Node, blocks: Blocks) -> nn.Module:
