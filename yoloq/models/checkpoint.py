@@ -85,6 +85,7 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             "last.pt), not a state dict taken out of it"
         )
     check_task(part.path for part in [model, *(child for _, child in modules(model))])
+    _check_single(model)
     if isinstance(averaged, Stub):
         return model, tensors(_unwrapped(averaged))
     if not isinstance(averaged, Mapping):
@@ -93,6 +94,16 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             "read; remove the entry to use the weights of `model`"
         )
     return model, _state_dict(averaged)
+
+
+def _check_single(model: Stub) -> None:
+    """Raise where a pickled model is several, as YOLOv5's `attempt_load` joins them."""
+    if class_of(model) == "Ensemble":
+        count = len(model.state.get("_modules", {}))
+        raise CheckpointError(
+            f"holds an Ensemble of {count} models, whose boxes are joined outside of them; "
+            "give the checkpoint of one"
+        )
 
 
 def _is_nothing(entry: Any) -> bool:

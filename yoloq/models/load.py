@@ -16,6 +16,7 @@ from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
+from yoloq.models.reparametrized import check_weights
 from yoloq.models.trial import check_runs
 from yoloq.models.unpickle import ForeignError, Stub
 from yoloq.models.unpickle.file_kind import pickled_names
@@ -133,6 +134,7 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
 def _from_pickle(content: Any) -> LoadedModel:
     """Rebuild a model from the content of another project's checkpoint."""
     pickled, tensors = checkpoint.find_model(content)
+    check_weights([*tensors, *checkpoint.tensors(pickled)])
     family = _family_of(pickled)
     parts = dict(checkpoint.modules(pickled))
     for name, part in {"model": pickled, **parts}.items():
