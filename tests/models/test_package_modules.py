@@ -211,6 +211,41 @@ def test_a_model_that_the_package_fused(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+def half_merged(model):
+    block = next(m for m in model.modules() if type(m).__name__ == "RepConv")
+    block.forward = block.forward_fuse
+
+
+def without_a_part(model):
+    del next(m for m in model.modules() if type(m).__name__ == "RepBottleneck").cv1
+
+
+def without_activation(model):
+    del next(m for m in model.modules() if type(m).__name__ == "RepConv").act
+
+
+def identities(model):
+    """As `fuse` of 8.3 left the head of v10."""
+    model.model[-1].cv2 = model.model[-1].cv3 = nn.ModuleList([nn.Identity()] * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (half_merged, "a RepConv, was fused in a way that is not supported; give the checkpoint"),
+        (without_a_part, ".m.0' cannot be rebuilt ('RepBottleneck' object has no attribute 'cv1'"),
+        (without_activation, "a RepConv, cannot compute on an image ('RepConv' object has no attr"),
+        (identities, "lost the one-to-many branch"),
+    ],
+    ids=["branches-left", "part", "activation", "identities"],
+)
+def test_other_changes_to_blocks_are_refused_by_name(change, text, tmp_path):
+    model = package_model("yolov9t")
+    change(model)
+    save(tmp_path / "a.pt", model)
+    assert_refused(tmp_path / "a.pt", text)
+
+
 def test_yoloq_s_own_file_does_not_ask_the_package_s_parser(tmp_path, monkeypatch):
     model = new_model("ultralytics", {**package_spec("yolov5n", 3), **SCALES}, ("a", "b", "c"))
     save_model(tmp_path / "own.pt", model)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from pickled_models import as_yolov5, original_classes, random_net, save_as_yolov5, tiny
 from refused import assert_refused
+from torch import nn
 from torch.nn.utils import (
     parametrizations,
     prune,
@@ -124,3 +125,76 @@ def test_an_ensemble(bare, net, tmp_path):
         torch.save(both if bare else {"model": both}, tmp_path / "a.pt")
     assert_refused(tmp_path / "a.pt", "holds an Ensemble of 2 models")
     assert_refused(tmp_path / "a.pt", "give the checkpoint of one")
+
+
+CHANGED = {
+    "kernel": (
+        lambda net: vars(net.model[9].m).update(kernel_size=None),
+        "'model.9.m', a MaxPool2d, cannot compute on an image (max_pool2d(): argument 'kernel_",
+    ),
+    "stride": (
+        lambda net: vars(net.model[3].conv).update(stride="two"),
+        "'model.3.conv', a Conv2d, cannot compute on an image (conv2d() received",
+    ),
+    "groups": (
+        lambda net: vars(net.model[3].conv).update(groups=0),
+        "'model.3.conv', a Conv2d, cannot be built (groups must be a positive integer); give the",
+    ),
+    "axis": (
+        lambda net: setattr(net.model[12], "d", "one"),
+        "'model.12', a Concat, cannot compute on an image (cat(): argument 'dim'",
+    ),
+    "map": (
+        lambda net: net.sources.__setitem__(17, 12),
+        "'model.17.cv1.conv', a Conv2d, cannot compute on an image (Given groups=1, weight of",
+    ),
+    "later": (
+        lambda net: net.sources.__setitem__(5, 7),
+        "'model.5', a Conv, says that it reads layer 7 (`f`), which is none before it",
+    ),
+    "itself": (lambda net: net.sources.__setitem__(5, 5), "reads layer 5 (`f`)"),
+    "too-far-back": (lambda net: net.sources.__setitem__(5, -7), "reads layer -7 (`f`)"),
+    "nothing": (lambda net: net.sources.__setitem__(12, []), "'model.12', a Concat, says"),
+}
+
+
+@pytest.mark.parametrize(("change", "text"), CHANGED.values(), ids=CHANGED)
+def test_the_module_that_cannot_be_is_named(change, text, net, tmp_path):
+    change(net)
+    save_as_yolov5(tmp_path / "a.pt", net, half=False)
+    assert_refused(tmp_path / "a.pt", text)
+
+
+def anchors_of_two(detect):
+    detect.anchors = torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda head: setattr(head, "nc", "two"), "its head's 'nc' is two, which is no whole"),
+        (lambda head: setattr(head, "na", [3]), "its head's 'na' is [3], which is no whole number"),
+        (lambda head: setattr(head, "stride", [8, 16]), "'stride' is [8, 16], which is no tensor"),
+        (anchors_of_two, "'model.24': its 'anchors' are no sizes"),
+        (lambda head: head.m._modules.update({"1": 3.0}), "'model.24.m.1' is no module but a"),
+        (lambda head: setattr(head.m, "1", nn.Identity()), "'model.24.m.1' is a torch.nn.modules."),
+    ],
+    ids=["nc", "na", "stride", "anchors", "part", "convolution"],
+)
+def test_what_is_wrong_with_a_head_is_named(change, text, net, tmp_path):
+    with original_classes() as classes:
+        model = as_yolov5(net, classes)
+        change(model.model[24])
+        torch.save({"model": model}, tmp_path / "a.pt")
+    assert_refused(tmp_path / "a.pt", text)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all", "one"])
+def test_parts_that_are_no_modules(whole, net, tmp_path):
+    with original_classes() as classes:
+        model = as_yolov5(net, classes)
+        parts = model._modules if whole else model.model[2]._modules
+        parts.update({"model": None} if whole else {"cv1": 1.5})
+        torch.save({"model": model}, tmp_path / "a.pt")
+    place, kind = ("'model'", "NoneType") if whole else ("'model.2.cv1'", "float")
+    assert_refused(tmp_path / "a.pt", f"{place} is no module but a {kind}")
