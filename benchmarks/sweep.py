@@ -126,7 +126,7 @@ def timed_sweep(
                     variants.move(frontier, candidate.block)
             maps = clock.each("forward", variants.maps(frontier, candidate))
             with clock("decode, NMS, likeness", "forward"):
-                boxes, _ = find(maps, geometries, inputs.model.head, reference, lambda _: None)
+                boxes, _ = find(maps, geometries, inputs.boxes_of, reference, lambda _: None)
             with clock("scores and intervals"):
                 scores(boxes)
     seconds = {part: value for part, value in clock.seconds.items() if part}

@@ -116,7 +116,7 @@ def evaluate(
         imgsz: image size in pixels; 0: that of the data yaml, else of the checkpoint, else 640; an
             engine has its own.
         device: where a model in PyTorch runs; it stays where it is.
-        single_cls: take all labels for one class, for a model of one class.
+        single_cls: take all labels and all boxes found for one class.
 
     Raises:
         UserError: the data set cannot be used, or is not the model's.

@@ -167,20 +167,25 @@ def test_a_set_as_one_class(tmp_path: Path, kind: str, names: str) -> None:
     assert one.sha256 != dataset.sha256
 
 
-@pytest.mark.parametrize(
-    ("single", "names", "want"),
-    [
-        pytest.param(
-            False, "abcd", r"has 3 classes, but best\.pt has 4; give the d.* for$", id="4"
-        ),
-        pytest.param(
-            False, "a", r"has 3 classes, but best\.pt has 1; .*or add --single-cls", id="1"
-        ),
-        pytest.param(True, "abc", r"--single-cls: best\.pt has 3 classes, not one", id="single"),
-    ],
-)
-def test_another_number_of_classes(tmp_path: Path, single: bool, names: str, want: str) -> None:
+@pytest.mark.parametrize("kind", ["txt", "json"])
+def test_a_model_of_many_classes_for_a_set_of_one(tmp_path: Path, kind: str) -> None:
+    """Its own name stays: figures are of one class, whatever the number of the model's."""
+    one = read_dataset(three_classes(tmp_path, kind)).as_one_class()
+    for names in (("a", "b"), ("cow", "cat", "dog")):
+        model = one.ordered_as(names, "best.pt")
+        assert (model.names, model.one_class) == (("item",), True)
+        assert classes_of_boxes(model) == [0, 0, 0]
+        [line] = model.truth("val", model.images("val"))[1].lines()
+        assert line == (
+            f"{tmp_path / 'data.yaml'}: --single-cls: its labels and the {len(names)} classes of "
+            "best.pt count as one"
+        )
+    assert model.ordered_as(("whatever",)).truth("val", model.images("val"))[1].lines() == []
+
+
+@pytest.mark.parametrize("names", ["a", "abcd"])
+def test_another_number_of_classes(tmp_path: Path, names: str) -> None:
     dataset = read_dataset(three_classes(tmp_path, "txt"))
-    dataset = dataset.as_one_class() if single else dataset
+    want = rf"has 3 classes, but best\.pt has {len(names)}; give the d.* for, or add --single-cls"
     with pytest.raises(DataError, match=want):
         dataset.ordered_as(tuple(names), "best.pt")

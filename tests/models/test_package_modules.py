@@ -152,6 +152,100 @@ def test_what_yoloq_would_not_compute_is_refused_by_name(change, text, original,
     assert_refused(tmp_path / "a.pt", text)
 
 
+def package_model(name):
+    """A model of the package; the yamls of v9 have no scales."""
+    torch.manual_seed(0)
+    spec = {**package_spec(name, 3), "scales": {name[-1]: [0.33, 0.125, 1024]}}
+    model = import_ultralytics().DetectionModel(spec, ch=3, nc=3, verbose=False)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return model.eval()
+
+
+def merge(model, said):
+    """Branches made one convolution by the package's own code; its count."""
+    count = 0
+    for module in list(model.modules()):
+        kind = type(module).__name__
+        if kind in ("RepConv", "RepVGGDW"):
+            module.fuse_convs() if kind == "RepConv" else module.fuse()
+            module.forward = module.forward_fuse
+            count += 1
+    wanted = maps(model)
+    for module in model.modules():
+        if not said:
+            vars(module).pop("forward", None)
+    return count, wanted
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["with-forward", "without"])
+@pytest.mark.parametrize("name", ["yolov9t", "yolov10s"])  # RepConv, RepVGGDW
+def test_branches_that_were_merged_for_use(name, said, tmp_path):
+    model = package_model(name)
+    trained = maps(model)
+    count, wanted = merge(model, said)
+    assert count
+    save(tmp_path / "a.pt", model)
+    loaded = load_model(tmp_path / "a.pt", fuse=False)
+    save_model(tmp_path / "own.pt", loaded)
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    for net in (loaded.net, load_model(tmp_path / "own.pt", fuse=False).net):
+        with torch.no_grad():
+            found = net(image)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+    for a, b in zip(wanted, trained, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_the_package_fused(tmp_path):
+    model = package_model("yolov9t")
+    trained = maps(model)
+    save(tmp_path / "a.pt", model.fuse(verbose=False))
+    with torch.no_grad():
+        found = load_model(tmp_path / "a.pt").net(
+            torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+        )
+    for a, b in zip(found, trained, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def half_merged(model):
+    block = next(m for m in model.modules() if type(m).__name__ == "RepConv")
+    block.forward = block.forward_fuse
+
+
+def without_a_part(model):
+    del next(m for m in model.modules() if type(m).__name__ == "RepBottleneck").cv1
+
+
+def without_activation(model):
+    del next(m for m in model.modules() if type(m).__name__ == "RepConv").act
+
+
+def identities(model):
+    """As `fuse` of 8.3 left the head of v10."""
+    model.model[-1].cv2 = model.model[-1].cv3 = nn.ModuleList([nn.Identity()] * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (half_merged, "a RepConv, was fused in a way that is not supported; give the checkpoint"),
+        (without_a_part, ".m.0' cannot be rebuilt ('RepBottleneck' object has no attribute 'cv1'"),
+        (without_activation, "a RepConv, cannot compute on an image ('RepConv' object has no attr"),
+        (identities, "lost the one-to-many branch"),
+    ],
+    ids=["branches-left", "part", "activation", "identities"],
+)
+def test_other_changes_to_blocks_are_refused_by_name(change, text, tmp_path):
+    model = package_model("yolov9t")
+    change(model)
+    save(tmp_path / "a.pt", model)
+    assert_refused(tmp_path / "a.pt", text)
+
+
 def test_yoloq_s_own_file_does_not_ask_the_package_s_parser(tmp_path, monkeypatch):
     model = new_model("ultralytics", {**package_spec("yolov5n", 3), **SCALES}, ("a", "b", "c"))
     save_model(tmp_path / "own.pt", model)

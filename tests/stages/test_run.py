@@ -134,8 +134,6 @@ def test_labels_of_many_classes_for_a_model_of_one(
     capsys.readouterr()
     assert run("baseline", TinySet(one_class, many).flags(tmp_path / "b")) == 2
     assert "has 2 classes, but" in (error := capsys.readouterr().err) and "--single-cls" in error
-    assert run("baseline", tiny.flags(tmp_path / "b", "--single-cls")) == 2
-    assert "--single-cls: " in capsys.readouterr().err
     model = yoloq.load(one_class)
     found = yoloq.evaluate(model, many, single_cls=True)
     assert found.map50_95 == pytest.approx(figures[0][0]["map50_95"], abs=1e-6)

@@ -24,7 +24,7 @@ CLASSES = {
         *("GhostConv", "GhostBottleneck", "C3SPP", "C3TR", "TransformerBlock", "TransformerLayer"),
         "BottleneckCSP",
     ],
-    "models.experimental": ["CrossConv", "MixConv2d"],
+    "models.experimental": ["CrossConv", "MixConv2d", "Ensemble"],
     "models.yolo": [
         "Detect",
         "Segment",

@@ -73,7 +73,7 @@ class StageConfig:
     name: str = option("", "run folder; empty: <weights>-<data>")
     seed: int = option(0, "seed of every random choice")
     limit: int = option(0, "evaluate on the first N images of val; 0: all")
-    single_cls: bool = option(False, "take all labels for one class, for a model of one class")
+    single_cls: bool = option(False, "take all labels and all boxes found for one class")
     force: bool = option(False, "redo a finished stage")
 
     def __post_init__(self) -> None:

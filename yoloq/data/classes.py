@@ -17,7 +17,8 @@ class Numbering:
     """What the class numbers in labels mean, where they are not those of the data set's names.
 
     Attributes:
-        names: as the labels number them; None: whatever a label says, it is class 0.
+        names: as the labels number them; None: whatever a label says, it is class 0, and so are
+            all boxes found.
         to: the class that each number stands for.
         remark: what the user has to know of it; empty: nothing.
     """

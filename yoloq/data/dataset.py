@@ -56,8 +56,16 @@ class Dataset:
         """Class names as the labels number them; None: they are not told apart."""
         return self.names if self.numbering is None else self.numbering.names
 
+    @property
+    def one_class(self) -> bool:
+        """Whether classes are not told apart: every label and every box found is of class 0."""
+        return self.listed is None
+
     def as_one_class(self) -> "Dataset":
-        """The set with all its labels of one class, as YOLOv5's `--single-cls` takes them."""
+        """The set with all its labels of one class, as YOLOv5's `--single-cls` takes them.
+
+        Boxes are then found and scored as of one class, however many the model tells apart.
+        """
         names = self.names if len(self.names) == 1 else ONE
         return replace(self, names=names, numbering=ALL_ONE)
 
@@ -73,19 +81,19 @@ class Dataset:
             model, named: what a message calls the model and the set.
 
         Raises:
-            DataError: they have different numbers of classes; or the model tells classes apart and
-                the set no longer does.
+            DataError: they have different numbers of classes, and the set tells its own apart.
         """
         count, own = len(names), len(self.names)
+        if self.listed is None and count > 1:
+            remark = f"--single-cls: its labels and the {count} classes of {model} count as one"
+            return replace(self, numbering=replace(ALL_ONE, remark=remark))
         if self.listed is None:
-            if count > 1:
-                raise DataError(f"--single-cls: {model} has {count} classes, not one; leave it out")
-            return replace(self, names=names)
+            return replace(self, names=names, numbering=ALL_ONE)
         if count != own:
-            one = ", or add --single-cls where the model does not tell classes apart"
+            one = ", or add --single-cls, which tells no classes apart"
             raise DataError(
                 f"{named or self.file}: has {own} classes, but {model} has {count}; "
-                f"give the data set that the checkpoint was trained for{one * (count == 1)}"
+                f"give the data set that the checkpoint was trained for{one}"
             )
         return replace(self, names=names, numbering=numbering(self.listed, names, model))
 

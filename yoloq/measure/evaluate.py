@@ -38,11 +38,13 @@ def detect(
     progress: bool = True,
     title: str = "detect",
     skipped: list[Path] | None = None,
+    one_class: bool = False,
 ) -> Detections:
     """Run a predictor over image files; the thresholds are those of YOLOv5's val.py.
 
     `progress` shows a bar called `title` on stderr, or one line at the end where that is a file.
     An image that cannot be read has no detections, is named on stderr and added to `skipped`.
+    `one_class` takes all boxes for class 0 before NMS.
 
     Raises:
         DataError: no image can be read.
@@ -54,7 +56,9 @@ def detect(
         for batch in iterate(images, imgsz, batch_size, workers, skipped):
             positions += batch.index.tolist()
             raws = predictor(batch.images)
-            found += find_boxes(raws, predictor.model.head, batch.boxes, conf, iou, max_det)
+            found += find_boxes(
+                raws, predictor.model.head, batch.boxes, conf, iou, max_det, one_class
+            )
             advance(len(batch.index))
     _report(skipped[before:], len(images))
     return join(found, positions, len(images))
@@ -77,11 +81,12 @@ def figures(predictor: Predictor, dataset: Dataset, limit: int = 0) -> Figures:
             of classes.
     """
     images, info = dataset.images("val")[: limit or None], predictor.model
-    truth, report = dataset.ordered_as(info.names).truth("val", images)
+    dataset = dataset.ordered_as(info.names)
+    truth, report = dataset.truth("val", images)
     for line in replace(report, unreadable=()).lines():  # `detect` names those
         warn(line)
-    found = detect(predictor, images, imgsz=info.imgsz)
-    result = score(truth, found, len(info.names))
+    found = detect(predictor, images, imgsz=info.imgsz, one_class=dataset.one_class)
+    result = score(truth, found, len(dataset.names))
     return Figures(result.map50_95, result.map50, len(images))
 
 
@@ -92,13 +97,19 @@ def find_boxes(
     conf: float,
     iou: float,
     max_det: int,
+    one_class: bool = False,
 ) -> list[Candidates]:
-    """Decode a batch's raw maps; for each image the boxes NMS keeps, in its original pixels."""
+    """Decode a batch's raw maps; for each image the boxes NMS keeps, in its original pixels.
+
+    `one_class` is YOLOv5's `val.py --single-cls`: (box, class) pairs are made as ever, then any may
+    beat any, and what is left is of class 0.
+    """
     found = []
     for geometry, item in zip(geometries, head.decode(raws, conf), strict=True):
-        kept = nms(item.boxes, item.scores, item.classes, iou, max_det)
+        classes = np.zeros_like(item.classes) if one_class else item.classes
+        kept = nms(item.boxes, item.scores, classes, iou, max_det)
         boxes = to_original(item.boxes[kept], geometry)
-        found.append(Candidates(boxes, item.scores[kept], item.classes[kept]))
+        found.append(Candidates(boxes, item.scores[kept], classes[kept]))
     return found
 
 

@@ -1,7 +1,7 @@
 """What a pickled checkpoint of YOLOv5 or of the ultralytics package holds, as plain data."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.say import warn
+from yoloq.models.pickled import COUNTERS, class_of, modules, short, tensors
 from yoloq.models.unpickle import Stub
 
 TASKS = {  # the end of a class's name -> what its files are for
@@ -49,7 +50,6 @@ WRAPPERS = {  # class of what holds a model -> as what
     "AutoShape": "model",
     "DetectMultiBackend": "model",
 }
-COUNTERS = (".total_ops", ".total_params")  # buffers that a profiler leaves in a model
 
 
 def check_task(paths: Iterable[str]) -> None:
@@ -85,6 +85,7 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             "last.pt), not a state dict taken out of it"
         )
     check_task(part.path for part in [model, *(child for _, child in modules(model))])
+    _check_single(model)
     if isinstance(averaged, Stub):
         return model, tensors(_unwrapped(averaged))
     if not isinstance(averaged, Mapping):
@@ -93,6 +94,16 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
             "read; remove the entry to use the weights of `model`"
         )
     return model, _state_dict(averaged)
+
+
+def _check_single(model: Stub) -> None:
+    """Raise where a pickled model is several, as YOLOv5's `attempt_load` joins them."""
+    if class_of(model) == "Ensemble":
+        count = len(model.state.get("_modules", {}))
+        raise CheckpointError(
+            f"holds an Ensemble of {count} models, whose boxes are joined outside of them; "
+            "give the checkpoint of one"
+        )
 
 
 def _is_nothing(entry: Any) -> bool:
@@ -133,30 +144,6 @@ def _state_dict(entries: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
 
 
-def class_of(stub: Stub) -> str:
-    """The bare name of a stub's class."""
-    return stub.path.rpartition(".")[2]
-
-
-def modules(stub: Stub, prefix: str = "") -> Iterator[tuple[str, Stub]]:
-    """Name and stub of every module below a pickled one, in order of registration."""
-    for name, child in stub.state.get("_modules", {}).items():
-        if isinstance(child, Stub):
-            yield f"{prefix}{name}", child
-            yield from modules(child, f"{prefix}{name}.")
-
-
-def tensors(stub: Stub) -> dict[str, Tensor]:
-    """The state dict of a pickled module: parameters and buffers by name."""
-    found: dict[str, Tensor] = {}
-    for name, module in [("", stub), *modules(stub)]:
-        for kind in ("_parameters", "_buffers"):
-            for key, value in module.state.get(kind, {}).items():
-                if isinstance(value, Tensor):
-                    found[f"{name}.{key}" if name else key] = value
-    return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
-
-
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Raise a CheckpointError that names a tensor with NaN or Inf, or a variance below zero.
 
@@ -178,24 +165,13 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def whole_strides(stride: Any) -> tuple[int, ...]:
-    """A head's strides in pixels.
-
-    Raises:
-        CheckpointError: one is no whole number of pixels. The text names no file.
-    """
-    found = [float(value) for value in stride.flatten().tolist()]
-    if not all(value >= 1 and value == int(value) for value in found):
-        raise CheckpointError(f"its head's 'stride' is {found}, which are no whole pixels")
-    return tuple(map(int, found))
-
-
 def class_names(stub: Stub, count: int) -> tuple[str, ...]:
     """The names of a pickled model's classes, from its list or dict; `class7` where one lacks.
 
     Names that number other classes than the model has are left out, and that is said.
     """
-    names = stub.state.get("names") or {}
+    names = stub.state.get("names")
+    names = names if isinstance(names, Tensor) or names else {}
     listed = isinstance(names, list | tuple)
     table = (
         dict(enumerate(names)) if listed else names if isinstance(names, Mapping) else {0: names}
@@ -203,14 +179,9 @@ def class_names(stub: Stub, count: int) -> tuple[str, ...]:
     found = {int(k): str(v) for k, v in table.items() if str(k).isdecimal()}
     known = {number: name for number, name in found.items() if number < count}
     if len(known) < len(table) or not isinstance(names, list | tuple | Mapping | str):
-        warn(f"the checkpoint's names {_short(names)} do not number its {count} classes from 0")
+        warn(f"the checkpoint's names {short(names)} do not number its {count} classes from 0")
         known = known if listed else {}
     return tuple(known.get(number, f"class{number}") for number in range(count))
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def image_size(content: Any) -> int | None:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
-from yoloq.models import FAMILIES, checkpoint, tree, unpickle
+from yoloq.models import FAMILIES, checkpoint, links, pickled, tree, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
+from yoloq.models.reparametrized import check_weights
 from yoloq.models.trial import check_runs
 from yoloq.models.unpickle import ForeignError, Stub
 from yoloq.models.unpickle.file_kind import pickled_names
@@ -88,9 +89,9 @@ def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     except Exception as error:  # a damaged description can raise anything
-        reason = " ".join(str(error).split())[:120]
+        reason = f"{type(error).__name__}: {tree.one_line(error)}"
         raise CheckpointError(
-            f"{file}: its model cannot be rebuilt ({type(error).__name__}: {reason}); "
+            f"{file}: its model cannot be rebuilt ({reason}); "
             "give a file as YOLOv5, the ultralytics package or yoloq saves it"
         ) from error
     return replace(model, sha256=sha256(file))
@@ -132,19 +133,22 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
 
 def _from_pickle(content: Any) -> LoadedModel:
     """Rebuild a model from the content of another project's checkpoint."""
-    pickled, tensors = checkpoint.find_model(content)
-    family = _family_of(pickled)
-    parts = dict(checkpoint.modules(pickled))
-    for name, part in {"model": pickled, **parts}.items():
+    stub, tensors = checkpoint.find_model(content)
+    check_weights([*tensors, *pickled.tensors(stub)])
+    family = _family_of(stub)
+    parts = dict(pickled.modules(stub))
+    for name, part in {"model": stub, **parts}.items():
         tree.check_own_code(part, name)
-    spec, tensors = tree.without_unread(family.read(pickled), family.tensors(tensors))
+    spec = family.read(stub)
+    links.check_links(spec)
+    spec, tensors = links.without_unread(spec, family.tensors(tensors))
     model = new_model(family.name, spec, ())
     _load_tensors(model.net, tensors)
     model = _with_head(model)
     in_place = (name for name, part in parts.items() if part.state.get("inplace"))
     check_runs(cast(LayeredNet, model.net), model.head, in_place)
     folded = not any(isinstance(module, nn.BatchNorm2d) for module in model.net.modules())
-    names = checkpoint.class_names(pickled, model.head.nc)
+    names = checkpoint.class_names(stub, model.head.nc)
     return replace(model, names=names, fused=folded, imgsz=checkpoint.image_size(content))
 
 

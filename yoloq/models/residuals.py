@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yoloq.base.errors import CheckpointError
+from yoloq.models.tree import AS_SAVED
+
 
 class Add(nn.Module):
     """The residual addition as a module, so that a quantizer can sit on its inputs."""
@@ -81,10 +84,19 @@ class PartialAttention(nn.Module):
 
 
 def name_residuals(net: nn.Module) -> None:
-    """Swap each block that adds what it reads for one of this module."""
-    for parent in list(net.modules()):
+    """Swap each block that adds what it reads for one of this module.
+
+    Raises:
+        CheckpointError: such a block lacks a part; named as in a network whose layers are `model`.
+    """
+    for place, parent in list(net.named_modules(prefix="model")):
         for name, child in parent.named_children():
-            setattr(parent, name, _named(child))
+            try:
+                setattr(parent, name, _named(child))
+            except AttributeError as error:
+                raise CheckpointError(
+                    f"'{place}.{name}' cannot be rebuilt ({error}); {AS_SAVED}"
+                ) from None
 
 
 def _named(block: Any) -> nn.Module:

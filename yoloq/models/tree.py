@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.base.say import say
-from yoloq.models.checkpoint import COUNTERS, class_of
 from yoloq.models.leaves import CONTAINERS, LEAVES, State
+from yoloq.models.pickled import COUNTERS, class_of
 from yoloq.models.unpickle import Stub
 from yoloq.models.unpickle.stub import FusedForward
 
@@ -26,7 +25,10 @@ Blocks = Mapping[str, type[nn.Module]]
 # What torch, a trainer or a yaml parser leaves on a module and no forward pass reads.
 BOOKKEEPING = {"training", "inplace", "i", "f", "type", "np", "total_ops", "total_params", "flops"}
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-FOLDED = ("Conv", "DWConv")  # blocks that leave `bn` out once they are fused
+FOLDED = ("Conv", "DWConv", "ConvTranspose")  # blocks that leave `bn` out once they are fused
+# Blocks that are one `conv` once they are fused, and the branches that are then gone.
+MERGED = {"RepConv": ("conv1", "conv2"), "RepVGGDW": ("conv1",)}
+AS_SAVED = "give the checkpoint as its trainer saved it"
 
 
 def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
@@ -42,6 +44,8 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
     Raises:
         CheckpointError: a class, an attribute or a child that is not supported, by its name.
     """
+    if not isinstance(module, Stub | nn.Module):
+        raise CheckpointError(f"{name!r} is no module but a {type(module).__name__}; {AS_SAVED}")
     kind, path, state = _class_and_state(module)
     ours = path.startswith(TORCH)
     if ours and kind in LEAVES:
@@ -50,11 +54,13 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
         raise CheckpointError(f"{name!r} is a {path}, which yoloq does not support")
     children = {key: child for key, child in state.get("_modules", {}).items() if child is not None}
     attributes = _attributes(state)
+    if _is_merged(kind, children):
+        kind, attributes = "Conv", {}
+        children["bn"] = nn.Identity()
     if isinstance(attributes.pop("forward", None), FusedForward):
         if kind not in FOLDED or "bn" in children:
             raise CheckpointError(
-                f"{name!r}, a {kind}, was fused in a way that is not supported; give the "
-                "checkpoint as it was trained"
+                f"{name!r}, a {kind}, was fused in a way that is not supported; {AS_SAVED}"
             )
         children["bn"] = nn.Identity()
     if kind in CONTAINERS:
@@ -84,14 +90,31 @@ def check_own_code(module: Stub, name: str) -> None:
         raise CheckpointError(f"{name!r} has a 'forward' of its own, which yoloq does not support")
 
 
-def build(node: Node, blocks: Blocks) -> nn.Module:
-    """The module that data of `describe` stands for; its tensors have start values of torch."""
+def _is_merged(kind: str, children: Mapping[str, Any]) -> bool:
+    """Whether a block of branches was made one convolution for use: then it is act(conv(x))."""
+    return kind in MERGED and "conv" in children and not {*MERGED[kind], "bn"} & {*children}
+
+
+def build(node: Node, blocks: Blocks, name: str) -> nn.Module:
+    """The module that data of `describe` stands for; its tensors have start values of torch.
+
+    Args:
+        name: for messages.
+
+    Raises:
+        CheckpointError: no such module can be, by its name.
+    """
     kind, attributes = node["class"], {k: _tuples(v) for k, v in node["attributes"].items()}
     if kind in LEAVES:
-        return LEAVES[kind][0](**attributes)
+        try:
+            return LEAVES[kind][0](**attributes)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{name!r}, a {kind}, cannot be built ({one_line(error)}); {AS_SAVED}"
+            ) from None
     cls = CONTAINERS.get(kind) or blocks.get(kind)
     if cls is None:
-        raise CheckpointError(f"describes a {kind!r}, which yoloq does not support")
+        raise CheckpointError(f"describes a {kind!r} as {name!r}, which yoloq does not support")
     module = cls.__new__(cls)
     nn.Module.__init__(module)
     for key, value in attributes.items():
@@ -102,39 +125,17 @@ def build(node: Node, blocks: Blocks) -> nn.Module:
     for key, shape in node.get("buffers", {}).items():
         module.register_buffer(key, torch.zeros(shape))
     for key, child in node["children"].items():
-        module.add_module(key, build(child, blocks))
+        module.add_module(key, build(child, blocks, f"{name}.{key}"))
     return module
+
+
+def one_line(error: Exception) -> str:
+    """What an error of torch says, short enough for one line."""
+    return " ".join(str(error).split())[:120]
 
 
 TORCH = ("torch.nn.", "utils.activations.")  # the second had activations before torch had them
 ALIASES = {"Swish": "SiLU", "MemoryEfficientSwish": "SiLU", "MemoryEfficientMish": "Mish"}
-
-
-def without_unread(
-    spec: Mapping[str, Any], tensors: Mapping[str, Tensor]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """A spec and its tensors, with an identity in the place of each layer that nothing reads.
-
-    Neither an exported graph nor a result has such layers; their names would be of nothing.
-    """
-    layers = list(spec["layers"])
-    unread: list[int] = []
-    for index in range(len(layers) - 2, -1, -1):
-        later = [(i, node["from"]) for i, node in enumerate(layers) if i not in unread]
-        read = {
-            source if source >= 0 else i + source
-            for i, sources in later
-            for source in ([sources] if isinstance(sources, int) else sources)
-        }
-        if index not in read:
-            unread.append(index)
-    for index in unread:
-        layers[index] = {"from": -1, "class": "Identity", "attributes": {}, "children": {}}
-    if unread:
-        say(f"layers {', '.join(map(str, sorted(unread)))} are read by none and left out")
-    dropped = tuple(f"model.{index}." for index in unread)
-    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(dropped)}
-    return {**spec, "layers": layers}, kept if dropped else dict(tensors)
 
 
 def _class_and_state(module: Stub | nn.Module) -> tuple[str, str, State]:
@@ -147,7 +148,7 @@ def _class_and_state(module: Stub | nn.Module) -> tuple[str, str, State]:
 def _leaf(kind: str, state: State, name: str) -> Node:
     try:
         attributes = LEAVES[kind][1](state)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{name!r}, a {kind}, {error}; yoloq does not support it") from None
     plain = {key: _plain(value, name, key) for key, value in attributes.items()}
     return {"class": kind, "attributes": plain}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from yoloq.base.errors import CheckpointError
 from yoloq.base.say import warn
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
+from yoloq.models.tree import AS_SAVED, one_line
 
 CELLS = 2  # a side of the smallest map
 
@@ -20,13 +22,14 @@ def check_runs(net: LayeredNet, head: Head, in_place: Iterable[str] = ()) -> Non
     """Run a network on a random image, and with the modules that its file lets work in place.
 
     Raises:
-        CheckpointError: it takes other images than RGB, gives NaN or Inf, or working in place
-            changes what other layers read. The text names no file.
+        CheckpointError: it takes other images than RGB, a module cannot compute what its file says,
+            it gives NaN or Inf, or working in place changes what other layers read. The text names
+            no file.
     """
     _check_channels(net)
     side = CELLS * max(head.strides)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    maps = net(image)
+    maps = _run(net, image)
     if not all(bool(y.isfinite().all()) for y in maps):
         raise CheckpointError("its network gives NaN or Inf on an image; give another checkpoint")
     found = tuple(side // y.shape[-1] for y in maps)
@@ -41,6 +44,21 @@ def check_runs(net: LayeredNet, head: Head, in_place: Iterable[str] = ()) -> Non
         raise CheckpointError(
             f"{first!r} works in place on a map that other layers read too, which is not supported"
         )
+
+
+def _run(net: LayeredNet, image: Tensor) -> list[Tensor]:
+    """The raw maps; what fails on the way is named."""
+    try:
+        return net(image)  # type: ignore[no-any-return]
+    except Exception as error:  # torch's modules raise what they like
+        names = {id(module): name for name, module in net.named_modules()}
+        running = (frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__))
+        *_, inner = (module for module in running if names.get(id(module)) is not None)
+        where = f"{names[id(inner)]!r}, a {type(inner).__name__}," if names[id(inner)] else "it"
+        raise CheckpointError(
+            f"{where} cannot compute on an image ({one_line(error)}): it was changed after its "
+            f"training or by other code; {AS_SAVED}"
+        ) from error
 
 
 def _check_channels(net: LayeredNet) -> None:

@@ -38,6 +38,7 @@ def find(
         workers=config.workers,
         skipped=skipped,
         title=title,
+        one_class=inputs.dataset.one_class,
     )
 
 

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
 from yoloq.base.config import DEFAULT_IMGSZ, StageConfig
 from yoloq.base.errors import RunError
 from yoloq.base.files import check_writable
@@ -18,7 +20,10 @@ from yoloq.data.loader import check_imgsz
 from yoloq.data.truth import LabelReport
 from yoloq.engines import engine_packages
 from yoloq.engines.predictor import ModelInfo
+from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import GroundTruth
+from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes
+from yoloq.models.heads.decode import Candidates
 from yoloq.models.load import LoadedModel, load_model
 from yoloq.quant.trace import Op, trace
 
@@ -59,8 +64,15 @@ class Inputs:
 
     @property
     def nc(self) -> int:
-        """Number of classes."""
-        return len(self.model.names)
+        """Number of classes that are told apart in the figures."""
+        return len(self.dataset.names)
+
+    def boxes_of(
+        self, raws: Sequence[NDArray[Any]], geometries: Sequence[Letterbox]
+    ) -> list[Candidates]:
+        """Boxes of a batch's raw maps as they are scored: at YOLOv5's thresholds."""
+        head, one_class = self.model.head, self.dataset.one_class
+        return find_boxes(raws, head, geometries, CONF, IOU, MAX_DET, one_class)
 
     def without(self, skipped: list[Path]) -> "Inputs":
         """The same without images that cannot be read."""

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import checkpoint, tree
+from yoloq.models import pickled, tree
 from yoloq.models.activations import activation
 from yoloq.models.heads.dfl import DflHead
 from yoloq.models.layered import LayeredNet
 from yoloq.models.residuals import name_residuals
+from yoloq.models.ultralytics.raw_detect import RawDetect, raw_head
 from yoloq.models.unpickle import Stub
 
 CLASSES = (
@@ -50,32 +51,6 @@ PARTS = frozenset(
     ]
 )
 HEADS = ("Detect", "v10Detect")
-
-
-class RawDetect(nn.Module):
-    """The convolutions of the package's Detect head: box sides (`cv2`) and classes (`cv3`).
-
-    `stride` holds the pixels a cell of each level.
-    """
-
-    cv2: nn.ModuleList
-    cv3: nn.ModuleList
-    nc: int
-    reg_max: int
-    stride: tuple[int, ...]
-
-    def __init__(self, detect: Any) -> None:
-        super().__init__()
-        self.cv2, self.cv3 = detect.cv2, detect.cv3
-        self.nc, self.reg_max = int(detect.nc), int(detect.reg_max)
-        self.stride = tuple(int(s) for s in detect.stride)
-
-    def forward(self, x: list[Tensor]) -> list[Tensor]:
-        return [self.level(index, y) for index, y in enumerate(x)]
-
-    def level(self, index: int, x: Tensor) -> Tensor:
-        """The raw map of one of the maps that the head reads."""
-        return torch.cat((self.cv2[index](x), self.cv3[index](x)), 1)
 
 
 class UltralyticsNet(LayeredNet):
@@ -122,11 +97,11 @@ def read(model: Stub) -> dict[str, Any]:
     Raises:
         CheckpointError: a layer is not supported.
     """
-    layers = list(model.state["_modules"]["model"].state["_modules"].values())
+    layers = pickled.children(model.state.get("_modules", {}).get("model"), "model")
     if layers[-1].path.rpartition(".")[2] not in HEADS:
         raise CheckpointError(f"ends in a {layers[-1].path}; yoloq knows {', '.join(HEADS)}")
     sources = [layer.state.get("f", -1) for layer in layers]
-    return {"layers": describe_layers([*layers[:-1], _raw_head(layers[-1])], sources)}
+    return {"layers": describe_layers([*layers[:-1], raw_head(layers[-1])], sources)}
 
 
 def tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,7 +148,7 @@ def describe_layers(layers: list[Any], sources: list[Any]) -> list[tree.Node]:
 
 def _described_layers(spec: Mapping[str, Any]) -> list[nn.Module]:
     blocks = _blocks()
-    return [tree.build(node, blocks) for node in spec["layers"]]
+    return [tree.build(node, blocks, f"model.{i}") for i, node in enumerate(spec["layers"])]
 
 
 def _blocks() -> dict[str, type[nn.Module]]:
@@ -197,42 +172,6 @@ def _package_layers(spec: Mapping[str, Any]) -> tuple[list[nn.Module], list[Any]
     package = tasks.DetectionModel(copy.deepcopy(dict(spec)), ch=3, nc=spec["nc"], verbose=False)
     layers = list(package.model)
     return [*layers[:-1], RawDetect(layers[-1])], [layer.f for layer in layers]
-
-
-def _raw_head(layer: Stub) -> Stub:
-    """The pickled head reduced to what `RawDetect` holds, once its parts agree.
-
-    Raises:
-        CheckpointError: they contradict each other, or the one-to-many branch is gone.
-    """
-    state, children = layer.state, layer.state["_modules"]
-    nc, reg_max = int(state["nc"]), int(state["reg_max"])
-    boxes, classes = children.get("cv2"), children.get("cv3")
-    if boxes is None or classes is None:
-        raise CheckpointError(
-            "its head has lost the one-to-many branch (`cv2`, `cv3`), as `fuse` of an end-to-end "
-            "model does; give the checkpoint as it was trained"
-        )
-    _check_widths("cv2", boxes, 4 * reg_max)
-    _check_widths("cv3", classes, nc)
-    dfl = checkpoint.tensors(layer).get("dfl.conv.weight")
-    if dfl is not None and dfl.flatten().tolist() != list(range(reg_max)):
-        raise CheckpointError("its head's `dfl` does not count bins; it comes from changed code")
-    raw = type("RawDetect", (Stub,), {"path": "ultralytics.nn.modules.head.RawDetect"})()
-    raw.state = {"nc": nc, "reg_max": reg_max, "stride": checkpoint.whole_strides(state["stride"])}
-    raw.state["_modules"] = {"cv2": boxes, "cv3": classes}
-    return raw
-
-
-def _check_widths(name: str, branches: Stub, width: int) -> None:
-    for level, branch in branches.state["_modules"].items():
-        *_, last = branch.state["_modules"].values()
-        found = len(last.state["_parameters"]["weight"])
-        if found != width:
-            raise CheckpointError(
-                f"its head's {name}.{level} has {found} channels where the rest of the head "
-                f"says {width}: it comes from changed model code"
-            )
 
 
 def _check(spec: Mapping[str, Any]) -> None:

@@ -21,6 +21,8 @@ from yoloq.models.unpickle.stub import RefusedError, Stub
 
 __all__ = ["ForeignError", "Stub", "read"]
 
+QUANTIZERS = ("torch.ao.", "torch.quantization.", "pytorch_quantization.", "modelopt.")
+
 
 class ForeignError(CheckpointError):
     """The file names something that is not part of a detection checkpoint."""
@@ -43,15 +45,25 @@ def read(file: Path) -> Any:
                 stream, map_location="cpu", weights_only=False, pickle_module=_PICKLE_MODULE
             )
     except RefusedError as refused:
-        raise ForeignError(
-            f"{file}: refused, because it asks to run or rebuild {refused}, which is no part of a "
-            "detection checkpoint; use a file as YOLOv5, the ultralytics package or yoloq saves it"
-        ) from None
+        raise ForeignError(f"{file}: {_refusal(str(refused))}") from None
     except Exception as error:  # a damaged pickle can raise anything
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
             f"{file}: truncated or damaged ({type(error).__name__}: {reason}); fetch it again"
         ) from error
+
+
+def _refusal(name: str) -> str:
+    """Why a file that uses a name is refused, and what to do."""
+    if name.strip("'").startswith(QUANTIZERS):
+        return (
+            f"holds parts of a quantized model ({name}); give the float checkpoint that it was "
+            "made from: yoloq quantizes that itself"
+        )
+    return (
+        f"refused, because it asks to run or rebuild {name}, which is no part of a detection "
+        "checkpoint; use a file as YOLOv5, the ultralytics package or yoloq saves it"
+    )
 
 
 class _Unpickler(pickle.Unpickler):

@@ -100,6 +100,7 @@ STUBS = re.compile(
     | (yolov5\.)?utils\.torch_utils\.ModelEMA
     | ultralytics(\.\w+)+
     | torch\.nn\.modules\.\w+\.\w+
+    | torch\.nn\.utils\.(prune|spectral_norm|weight_norm)\.\w+  # which their weights betray
     | torch\.nn\.parallel\.(data_parallel\.DataParallel|distributed\.DistributedDataParallel)
     | torch\.optim\.swa_utils\.AveragedModel
     | torch\.nn\.parameter\.(Parameter|Buffer) | torch\.(_tensor\.)?Tensor

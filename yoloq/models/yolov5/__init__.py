@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
-from yoloq.models import checkpoint, tree
+from yoloq.models import pickled, tree
 from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.unpickle import Stub
 from yoloq.models.yolov5.layout import v6_spec
@@ -52,7 +52,7 @@ def read(model: Stub) -> dict[str, Any]:
     Raises:
         CheckpointError: a layer is not supported.
     """
-    layers = list(model.state["_modules"]["model"].state["_modules"].values())
+    layers = pickled.children(model.state.get("_modules", {}).get("model"), "model")
     nodes = []
     for index, layer in enumerate(layers):
         name = f"model.{index}"
@@ -88,17 +88,20 @@ def _detect(layer: Stub, name: str) -> Stub:
         raise CheckpointError(
             f"{name!r}, a Detect, has no {missing[0]!r}: a head of that form is not supported"
         )
-    anchors, nc = state["_buffers"]["anchors"], int(state["nc"])
-    stride = checkpoint.whole_strides(state["stride"])
-    convolutions = list(state["_modules"]["m"].state["_modules"].values())
-    widths = {len(conv.state["_parameters"]["weight"]) for conv in convolutions}
+    anchors, nc = state["_buffers"]["anchors"], pickled.whole(state, "nc")
+    if not isinstance(anchors, Tensor) or anchors.ndim != 3:
+        raise CheckpointError(f"{name!r}: its 'anchors' are no sizes of levels and anchors")
+    stride = pickled.whole_strides(state["stride"])
+    convolutions = pickled.children(state["_modules"]["m"], f"{name}.m")
+    widths = {pickled.channels(conv, f"{name}.m.{i}") for i, conv in enumerate(convolutions)}
+    levels, each = len(convolutions), anchors.shape[1]
     for attribute, wanted, fits in (
-        ("nl", len(convolutions), int(state.get("nl", len(anchors))) == len(convolutions)),
-        ("na", anchors.shape[1], int(state.get("na", anchors.shape[1])) == anchors.shape[1]),
-        ("no", nc + 5, int(state.get("no", nc + 5)) == nc + 5),
-        ("anchors", f"{len(convolutions)} levels", len(anchors) == len(convolutions)),
-        ("stride", f"{len(convolutions)} levels", len(stride) == len(convolutions)),
-        ("m", f"{anchors.shape[1] * (nc + 5)} channels", widths == {anchors.shape[1] * (nc + 5)}),
+        ("nl", levels, pickled.whole(state, "nl", levels) == levels),
+        ("na", each, pickled.whole(state, "na", each) == each),
+        ("no", nc + 5, pickled.whole(state, "no", nc + 5) == nc + 5),
+        ("anchors", f"{levels} levels", len(anchors) == levels),
+        ("stride", f"{levels} levels", len(stride) == levels),
+        ("m", f"{each * (nc + 5)} channels", widths == {each * (nc + 5)}),
         ("anchor_grid", "anchors * stride", _same_anchors(state, anchors, stride)),
     ):
         if not fits:

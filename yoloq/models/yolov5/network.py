@@ -64,7 +64,8 @@ class YOLOv5(LayeredNet):
 def from_description(spec: Mapping[str, Any]) -> tuple[list[nn.Module], list[int | list[int]]]:
     """The layers of a description, and what each reads."""
     nodes = spec["layers"]
-    return [tree.build(node, BLOCKS) for node in nodes], [node["from"] for node in nodes]
+    layers = [tree.build(node, BLOCKS, f"model.{i}") for i, node in enumerate(nodes)]
+    return layers, [node["from"] for node in nodes]
 
 
 def _description(layers: list[nn.Module], sources: list[int | list[int]]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from yoloq.geometry.detections import Detections
 from yoloq.graph.export import float_copy
 from yoloq.measure.ap import fidelity
 from yoloq.measure.compare import LayerError, compare
-from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
+from yoloq.measure.evaluate import join
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import LayeredNet
 from yoloq.models.to_input import to_input
@@ -100,8 +100,7 @@ class Subject:
             for batch in self.batches(title, shown):
                 raws = [raw.float().cpu().numpy() for raw in net(batch)]
                 boxes = self.boxes[len(found) : len(found) + len(batch)]
-                head = self.inputs.model.head
-                found += find_boxes(raws, head, boxes, CONF, IOU, MAX_DET)
+                found += self.inputs.boxes_of(raws, boxes)
         return join(found, range(self.images), self.images)
 
 

@@ -66,6 +66,7 @@ def evaluate(setup: QatSetup, net: nn.Module) -> Epoch:
         batch_size=config.batch_size,
         workers=config.workers,
         progress=False,
+        one_class=inputs.dataset.one_class,
     )
     baseline = Detections.load(config.folder / BASELINE).first(len(images))
     alike = fidelity(baseline, found, inputs.nc)

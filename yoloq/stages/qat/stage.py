@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.errors import CheckpointError, PolicyError, UserError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult, read_result
 from yoloq.base.say import say
@@ -29,7 +29,7 @@ from yoloq.stages.qat.epochs import FIGURE
 from yoloq.stages.qat.fit import train
 from yoloq.stages.qat.setup import QatSetup, train_files
 from yoloq.stages.row import describe, simulated_int8
-from yoloq.stages.run import earlier, finished, open_inputs
+from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.train.label_loss import loss_for
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.qat.student import settled
@@ -77,6 +77,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     unfused = load_unfused(config)
     train_files(inputs, config)
     if config.needs_labels:
+        check_labels(inputs, config)
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
@@ -101,6 +102,20 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         key,
         {name: digest[:12] for name, digest in read.items()},
     )
+
+
+def check_labels(inputs: Inputs, config: QatConfig) -> None:
+    """Labels that no longer name a class would teach that everything is of the first.
+
+    Raises:
+        UserError: they are of one class, and the model tells several apart.
+    """
+    count = inputs.model.head.nc
+    if inputs.dataset.one_class and count > 1:
+        raise UserError(
+            f"--loss {config.loss}: with --single-cls labels name none of the {count} classes of "
+            f"{config.weights}; use --loss distill, which needs no labels"
+        )
 
 
 def load_unfused(config: QatConfig) -> nn.Module | None:

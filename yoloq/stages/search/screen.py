@@ -75,7 +75,7 @@ def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) 
         leading = inputs.images[: config.screen]
         passes = Passes(
             SwitchedNets(net, quantized.placement, "one-at-a-time"),  # type: ignore[arg-type]
-            inputs.model.head,
+            inputs.boxes_of,
             journal,
             lambda: load(inputs, leading, device),
             lambda: load(inputs, leading, device),

@@ -11,11 +11,10 @@ from torch import Tensor
 from yoloq.base.journal import Journal
 from yoloq.base.say import progress
 from yoloq.geometry.boxes import Letterbox
-from yoloq.models.heads import Head
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
 from yoloq.stages.sensitivity.scores import Scorer
-from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, compare, find
+from yoloq.stages.sensitivity.sweep import BoxesOf, Geometries, Maps, SwitchedNets, compare, find
 from yoloq.stages.sensitivity.sweep_lines import Scored, Screened
 
 Loader = Callable[[], Iterator[tuple[Tensor, tuple[Letterbox, ...]]]]
@@ -32,7 +31,7 @@ class Passes:
     """
 
     variants: SwitchedNets
-    head: Head
+    boxes_of: BoxesOf
     journal: Journal
     images: Loader
     leading: Loader
@@ -69,7 +68,7 @@ class Passes:
         ):
             for candidate in todo:
                 maps = self._maps(frontier, candidate)
-                found, like = find(maps, geometries, self.head, reference, advance)
+                found, like = find(maps, geometries, self.boxes_of, reference, advance)
                 line = scorer(found).line(_name(candidate), like.snr, like.cosine)
                 self.journal.append(line)
 

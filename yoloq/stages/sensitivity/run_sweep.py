@@ -97,7 +97,7 @@ def sweep(
     leading = inputs.images[: config.screen]
     passes = Passes(
         SwitchedNets(net, quantized.placement, config.mode),  # type: ignore[arg-type]
-        inputs.model.head,
+        inputs.boxes_of,
         journal,
         lambda: load(inputs, inputs.images, device),
         lambda: load(inputs, leading, device),

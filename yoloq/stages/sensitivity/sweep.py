@@ -3,15 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.measure.compare import ErrorSum, LayerError
-from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes, join
-from yoloq.models.heads import Head
+from yoloq.measure.evaluate import join
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import IMAGE, LayeredNet, State
 from yoloq.quant.policy import Placement
@@ -21,6 +22,7 @@ from yoloq.stages.sensitivity.frontier import Frontier
 
 Maps = list[Tensor]
 Geometries = list[tuple[Letterbox, ...]]
+BoxesOf = Callable[[Sequence[NDArray[Any]], Sequence[Letterbox]], list[Candidates]]
 OUTPUT = "raw maps"
 
 
@@ -77,7 +79,7 @@ class SwitchedNets:
 def find(
     maps: Iterable[Maps],
     geometries: Geometries,
-    head: Head,
+    boxes_of: BoxesOf,
     reference: Sequence[Maps],
     advance: Callable[[int], None],
 ) -> tuple[Detections, LayerError]:
@@ -86,7 +88,7 @@ def find(
     Args:
         maps: of every batch.
         geometries: of the images of every batch.
-        head: decodes them.
+        boxes_of: finds the boxes in a batch's maps.
         reference: the FP32 network's maps of the leading batches.
         advance: is told of each image that is done.
     """
@@ -96,7 +98,7 @@ def find(
             expected = reference[index]  # its last batch may be shorter
             _add(sums, expected, [raw[: len(expected[0])] for raw in raws])
         arrays = [raw.float().cpu().numpy() for raw in raws]
-        found += find_boxes(arrays, head, geometry, CONF, IOU, MAX_DET)
+        found += boxes_of(arrays, geometry)
         advance(len(geometry))
     return join(found, range(len(found)), len(found)), sums.error()
 
