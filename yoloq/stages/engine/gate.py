@@ -38,12 +38,11 @@ from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import packages
 from yoloq.engines.predictor import Predictor, by_one
-from yoloq.geometry.boxes import iou
 from yoloq.graph.export import INPUT
+from yoloq.measure.places import level_differences
 from yoloq.models.heads import Head
 from yoloq.stages.run import Inputs
 
-CONF = 0.25  # of the boxes that are compared
 FLOATS, OWN = "floats", "own ranges"
 TOLERANCE = {  # times the network's own measure, and what is added to it, of IoU and of scores
     FLOATS: (0.5, 0.03),
@@ -62,9 +61,9 @@ class Difference:
 
     Attributes:
         stride: of the level.
-        boxes: how many of the reference's boxes score `CONF` or more.
+        boxes: how many of the reference's boxes score 0.25 or more.
         moved: 1 - their mean IoU with the box at the same place; 0 where there are few.
-        scores: mean difference of the scores that are `CONF` or more in either.
+        scores: mean difference of the scores that are 0.25 or more in either.
     """
 
     stride: int
@@ -74,30 +73,14 @@ class Difference:
 
 
 def differences(head: Head, reference: Raws, other: Raws) -> list[Difference]:
-    """Compare raw maps (N, C, H, W) of the same images, level by level.
-
-    A box is compared with the one at the same anchor and cell, whatever its score: the reference's
-    score channels are put in place of the other's before it is decoded.
-    """
+    """Compare raw maps (N, C, H, W) of the same images, level by level."""
     found = []
     for level, stride in enumerate(head.strides):
-        swapped = other[level].copy()
-        swapped[:, ~head.box_channels(level)] = reference[level][:, ~head.box_channels(level)]
-        boxes = _boxes(head, level, reference, reference[level])
-        ious = iou(boxes, _boxes(head, level, reference, swapped))
-        ours, theirs = (np.nan_to_num(head.scores(raws[level])) for raws in (reference, other))
-        apart = np.abs(ours - theirs)[np.maximum(ours, theirs) >= CONF]
+        ious, apart = level_differences(head, level, reference, other)
         moved = 1 - float(ious.mean()) if len(ious) >= FEW else 0.0
         scores = float(apart.mean()) if len(apart) >= FEW else 0.0
         found.append(Difference(stride, len(ious), moved, scores))
     return found
-
-
-def _boxes(head: Head, level: int, like: Raws, raw: NDArray[np.float32]) -> NDArray[Any]:
-    """Boxes (n, 4) of one level's map alone, in the order of its cells."""
-    maps = [np.full_like(each, -1e4) for each in like]
-    maps[level] = raw
-    return np.concatenate([item.boxes for item in head.decode(maps, CONF)])
 
 
 class Gate:

@@ -62,7 +62,7 @@ def forecast(shop: Workshop, space: Space) -> Forecast:
 
 
 def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) -> dict[str, float]:
-    """Noise over signal at the network's output, with each block alone in int8."""
+    """How far boxes and scores are off with each block alone in int8."""
     inputs, config, journal = shop.inputs, shop.config, shop.journal
     title = f"{SIGNS[symmetric]} {calibrator}"
     names = {block: f"{title} {block}" for block in space.blocks}
@@ -75,6 +75,7 @@ def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) 
         leading = inputs.images[: config.screen]
         passes = Passes(
             SwitchedNets(net, quantized.placement, "one-at-a-time"),  # type: ignore[arg-type]
+            inputs.model.head,
             inputs.boxes_of,
             journal,
             lambda: load(inputs, leading, device),
@@ -92,7 +93,7 @@ def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) 
         ]
         passes.screen(candidates, list(float_maps(inputs, leading, device)))
     lines = {block: journal.line(Screened, name) for block, name in names.items()}
-    return {block: 10 ** (-line.snr / 10) for block, line in lines.items()}
+    return {block: line.apart for block, line in lines.items()}
 
 
 def profile(shop: Workshop, space: Space) -> Profiled:

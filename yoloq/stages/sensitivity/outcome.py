@@ -22,7 +22,8 @@ class Layer:
 
     An interval is [delta, low, high]. `int8_ms` and `float_ms` are the engine's time for the
     layer, None where it was not measured. `worth` is the gain of fidelity per millisecond lost.
-    Layers that were not fully scored have only what the first pass gives.
+    Layers that were not fully scored have only what the first pass gives: the SNR, and
+    `places_gain`, by how much boxes and scores come closer at their places.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Layer:
     map50_95_gain: tuple[float, float, float] | None = None
     map50_gain: tuple[float, float, float] | None = None
     worth: float | None = None
+    places_gain: float | None = None
 
     @property
     def lost_ms(self) -> float | None:
@@ -56,7 +58,7 @@ def table(
     scored = {layer.name: layer for layer in layers if layer.fidelity_gain}
     rest = [layer for layer in layers if layer.name not in scored]
     order = [scored[choice.name] for choice in ranked(choices(list(scored.values())))]
-    return order + sorted(rest, key=lambda layer: -layer.snr_gain)
+    return order + sorted(rest, key=lambda layer: -(layer.places_gain or 0))
 
 
 def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | None) -> Layer:
@@ -71,6 +73,7 @@ def _layer(candidate: Candidate, journal: Journal, mode: str, costs: Costs | Non
         snr_gain=snr_gain(journal, type(line), candidate.name, mode),
         int8_ms=sum(int8 for int8, _ in times) if costs else None,
         float_ms=sum(floats for _, floats in times) if costs else None,
+        places_gain=places_gain(journal, candidate.name, mode),
     )
     if scored is None:
         return layer
@@ -101,6 +104,14 @@ def snr_gain(journal: Journal, part: type[Screened] | type[Scored], name: str, m
     return snr - journal.line(part, BASE).snr if mode == "leave-one-out" else -snr
 
 
+def places_gain(journal: Journal, name: str, mode: str) -> float:
+    """By how much keeping the layer in float brings boxes and scores closer; 0 if not screened."""
+    line, base = journal.find(Screened, name), journal.find(Screened, BASE)
+    if line is None or base is None:
+        return 0.0
+    return base.apart - line.apart if mode == "leave-one-out" else line.apart
+
+
 def choices(layers: Sequence[Layer], scale: float = 1.0) -> list[Choice]:
     """The scored layers as what a search chooses from; gains of fidelity times `scale`."""
     return [
@@ -112,7 +123,7 @@ def choices(layers: Sequence[Layer], scale: float = 1.0) -> list[Choice]:
 
 def agreement(layers: Sequence[Layer]) -> float | None:
     """Rank correlation of the first pass's score with the gain of fidelity."""
-    scored = [(x.snr_gain, x.fidelity_gain[0]) for x in layers if x.fidelity_gain]
+    scored = [(x.places_gain or x.snr_gain, x.fidelity_gain[0]) for x in layers if x.fidelity_gain]
     return spearman([a for a, _ in scored], [b for _, b in scored])
 
 
@@ -126,6 +137,7 @@ COLUMNS = (  # field, title, format
     ("fidelity_gain", "Fidelity gain", "{:+.4f}"),
     ("map50_95_gain", "AP gain", "{:+.2f}"),
     ("map50_gain", "AP50 gain", "{:+.2f}"),
+    ("places_gain", "First pass", "{:+.5f}"),
     ("snr_gain", "SNR gain dB", "{:+.2f}"),
     ("int8_ms", "int8 ms", "{:.3f}"),
     ("float_ms", "float ms", "{:.3f}"),

@@ -11,6 +11,7 @@ from torch import Tensor
 from yoloq.base.journal import Journal
 from yoloq.base.say import progress
 from yoloq.geometry.boxes import Letterbox
+from yoloq.models.heads import Head
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
 from yoloq.stages.sensitivity.scores import Scorer
@@ -31,6 +32,7 @@ class Passes:
     """
 
     variants: SwitchedNets
+    head: Head
     boxes_of: BoxesOf
     journal: Journal
     images: Loader
@@ -41,7 +43,7 @@ class Passes:
     cached: bool = True
 
     def screen(self, candidates: Sequence[Candidate], reference: Sequence[Maps]) -> None:
-        """Journal how like each candidate's raw maps are to the FP32 network's, on `leading`."""
+        """Journal how like each candidate's output is to the FP32 network's, on `leading`."""
         todo = self._todo(Screened, candidates)
         if not todo:
             return
@@ -52,8 +54,9 @@ class Passes:
         ):
             for candidate in todo:
                 maps = self._maps(frontier, candidate)
-                like = compare(maps, reference, advance)
-                self.journal.append(Screened(_name(candidate), like.snr, like.cosine))
+                like, apart = compare(maps, reference, self.head, advance)
+                line = Screened(_name(candidate), like.snr, like.cosine, apart)
+                self.journal.append(line)
 
     def score(
         self, candidates: Sequence[Candidate], scorer: Scorer, reference: Sequence[Maps]

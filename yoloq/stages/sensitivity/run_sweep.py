@@ -24,11 +24,11 @@ from yoloq.stages.row import BASELINE
 from yoloq.stages.run import Inputs, machine, package_versions
 from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.outcome import Costs, snr_gain
+from yoloq.stages.sensitivity.outcome import Costs, places_gain
 from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
 from yoloq.stages.sensitivity.sweep import Maps, SwitchedNets
-from yoloq.stages.sensitivity.sweep_lines import LINES, Screened, Timed
+from yoloq.stages.sensitivity.sweep_lines import LINES, Timed
 
 JOURNAL = "sensitivity.jsonl"
 ACTIVATIONS = ".activations-*"  # folders of stored activations
@@ -97,6 +97,7 @@ def sweep(
     leading = inputs.images[: config.screen]
     passes = Passes(
         SwitchedNets(net, quantized.placement, config.mode),  # type: ignore[arg-type]
+        inputs.model.head,
         inputs.boxes_of,
         journal,
         lambda: load(inputs, inputs.images, device),
@@ -109,7 +110,7 @@ def sweep(
     reference = list(float_maps(inputs, leading, device))
     if 0 < config.top < len(candidates):
         passes.screen(candidates, reference)
-        worst = sorted(candidates, key=lambda c: -snr_gain(journal, Screened, c.name, config.mode))
+        worst = sorted(candidates, key=lambda c: -places_gain(journal, c.name, config.mode))
         chosen = set(worst[: config.top])
         candidates = [candidate for candidate in candidates if candidate in chosen]
     passes.score(candidates, scorer(inputs), reference)

@@ -13,6 +13,8 @@ from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
 from yoloq.measure.compare import ErrorSum, LayerError
 from yoloq.measure.evaluate import join
+from yoloq.measure.places import PlaceError
+from yoloq.models.heads import Head
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.layered import IMAGE, LayeredNet, State
 from yoloq.quant.policy import Placement
@@ -97,21 +99,28 @@ def find(
         if index < len(reference):
             expected = reference[index]  # its last batch may be shorter
             _add(sums, expected, [raw[: len(expected[0])] for raw in raws])
-        arrays = [raw.float().cpu().numpy() for raw in raws]
-        found += boxes_of(arrays, geometry)
+        found += boxes_of(_arrays(raws), geometry)
         advance(len(geometry))
     return join(found, range(len(found)), len(found)), sums.error()
 
 
 def compare(
-    maps: Iterable[Maps], reference: Sequence[Maps], advance: Callable[[int], None]
-) -> LayerError:
-    """How like raw maps are to the FP32 network's; no boxes are looked for."""
-    sums = ErrorSum(OUTPUT)
+    maps: Iterable[Maps], reference: Sequence[Maps], head: Head, advance: Callable[[int], None]
+) -> tuple[LayerError, float]:
+    """How like raw maps are to the FP32 network's, and how far the boxes in them are off.
+
+    Boxes are compared place by place (`PlaceError.power`): no NMS, no matching.
+    """
+    sums, places = ErrorSum(OUTPUT), PlaceError(head)
     for raws, expected in zip(maps, reference, strict=True):
         _add(sums, expected, raws)
+        places.add(_arrays(expected), _arrays(raws))
         advance(len(raws[0]))
-    return sums.error()
+    return sums.error(), places.power
+
+
+def _arrays(maps: Maps) -> list[NDArray[Any]]:
+    return [raw.float().cpu().numpy() for raw in maps]
 
 
 def _add(sums: ErrorSum, expected: Maps, raws: Maps) -> None:

@@ -7,13 +7,17 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Screened:
-    """The first pass on a candidate: how like its raw maps are to those of the FP32 network."""
+    """The first pass on a candidate: how like its raw maps are to those of the FP32 network.
+
+    `apart` is how far boxes and scores are off at their places (`measure.places.PlaceError`).
+    """
 
     part: ClassVar[str] = "screen"
 
     name: str
     snr: float
     cosine: float
+    apart: float
 
 
 @dataclass(frozen=True)
