@@ -11,7 +11,7 @@ from typing import Any
 from yoloq.base.errors import DataError
 from yoloq.base.files import hashes
 from yoloq.base.say import progress
-from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering
+from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering, subset
 from yoloq.data.formats import Format, claimant, format_of
 from yoloq.data.image_files import find, list_images, unique
 from yoloq.data.truth import LabelReport
@@ -73,21 +73,28 @@ class Dataset:
             model, named: what a message calls the model and the set.
 
         Raises:
-            DataError: they have different numbers of classes; or the model tells classes apart and
-                the set no longer does.
+            DataError: the set has more classes, or others where it has fewer; or the model tells
+                classes apart and the set no longer does.
         """
         count, own = len(names), len(self.names)
         if self.listed is None:
             if count > 1:
                 raise DataError(f"--single-cls: {model} has {count} classes, not one; leave it out")
             return replace(self, names=names)
-        if count != own:
+        told = f"{named or self.file}: has {own} classes, but {model} has {count}"
+        advice = "give the data set that the checkpoint was trained for"
+        if own > count:
             one = ", or add --single-cls where the model does not tell classes apart"
+            raise DataError(f"{told}; {advice}{one * (count == 1)}")
+        if own == count:
+            return replace(self, names=names, numbering=numbering(self.listed, names, model))
+        try:
+            return replace(self, names=names, numbering=subset(self.listed, names, model))
+        except KeyError as error:
+            (name,) = error.args
             raise DataError(
-                f"{named or self.file}: has {own} classes, but {model} has {count}; "
-                f"give the data set that the checkpoint was trained for{one * (count == 1)}"
-            )
-        return replace(self, names=names, numbering=numbering(self.listed, names, model))
+                f"{told}, none of them named '{name}'; {advice}, or write `names` as it does"
+            ) from None
 
     def format(self, split: str) -> Format:
         """How the labels of a split are written."""
@@ -206,6 +213,8 @@ def _read_split(
     given = document.get("annotations") or {}
     if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
         raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
+    if strange := sorted(given.keys() - set(SPLITS)):
+        raise DataError(f"{file}: `annotations` has `{strange[0]}`; splits are {', '.join(SPLITS)}")
     claiming = claimant(sources[0])
     if claiming is not None and claiming.images is not None:
         if len(sources) > 1 or given.get(split):
@@ -216,6 +225,11 @@ def _read_split(
     images = unique(image for source in sources for image in list_images(source, root))
     if given.get(split):
         return images, find(given[split], root, f"{file}: `annotations`")
+    if claiming is None and "kpt_shape" in document:
+        raise DataError(
+            f"{file}: has `kpt_shape`, so that points stand behind the boxes of its labels; "
+            "keep the first five columns of each row, and drop `kpt_shape`"
+        )
     return images, sources[0] if claiming else None
 
 
