@@ -65,8 +65,8 @@ def kept_by_nms(
     return draw
 
 
-def widths(step: float, zero: Any = 0, dtype: Any = np.int8, last: bool = True) -> Draw:
-    """Two tensors within a hundred and within 1, joined in these steps; a sum or a convolution."""
+def widths(step: float, zero: Any = 0, dtype: Any = np.int8, layer: str = "") -> Draw:
+    """Two tensors within a hundred and within 1, joined in these steps; a sum or a layer."""
 
     def draw(n: Net) -> onnx.ModelProto:
         levels = np.iinfo(dtype).max - np.iinfo(dtype).min
@@ -74,9 +74,9 @@ def widths(step: float, zero: Any = 0, dtype: Any = np.int8, last: bool = True) 
         parts = [n.pair(n.add(op, y), top / levels, zero, dtype) for op, top in
                  (("Neg", 100), ("Clip", 1))]  # fmt: skip
         joined = n.pair(n.add("Concat", *parts, axis=1), step, zero, dtype)
-        if last:
-            return n.model(n.add("ReduceMax", joined))
-        return n.model(n.conv(joined, n.constant(np.ones((4, 8, 1, 1)))))
+        if layer == "Conv":
+            return n.model(n.conv(joined, n.constant(np.ones((4, 8, 1, 1)))))
+        return n.model(n.add(layer or "Mul", joined, n.constant(np.ones((8, 8)))))
 
     return draw
 

@@ -19,6 +19,10 @@ from yoloq.graph.lint.nodes import (
     operator,
 )
 
+LAYERS = (
+    *(*CONVOLUTIONS, "QLinearConv", "ConvInteger"),
+    *("Gemm", "QGemm", "MatMul", "QLinearMatMul", "MatMulInteger"),
+)
 FEWEST = 16  # steps that a score needs to be told from another
 COARSE = 0.5  # step of an output: boxes are in pixels, raw maps in logits, scores from 0 to 1
 
@@ -37,12 +41,12 @@ def joined_scores(graph: OnnxView) -> Iterator[Hit]:
 
     Boxes reach to the image's size, so that a step of their 256 is more than a score. Every engine
     computes what the graph says. Where no sigmoid tells what is a score, behind the last
-    convolution, an input of a Concat is one whose own range is of a few of the steps.
+    layer, an input of a Concat is one whose own range is of a few of the steps.
     """
     found = {label(node): (1.0, step) for node, step in rounded_scores(graph, FEWEST)}
     for node in graph.nodes:
         step = _step_of_join(graph, node) if operator(node) in JOINS else None
-        if step is None or label(node) in found or _leads_to_convolution(graph, node):
+        if step is None or label(node) in found or _leads_to_layer(graph, node):
             continue
         inputs = range(len(node.input if operator(node) == "Concat" else node.input[2::3]))
         widths = [width for at in inputs if (width := _width(graph, node, at))]
@@ -70,12 +74,12 @@ def _number(graph: OnnxView, tensor: str) -> float:
     return float(values.reshape(-1)[0]) if values is not None and values.size == 1 else 0.0
 
 
-def _leads_to_convolution(graph: OnnxView, node: onnx.NodeProto) -> bool:
-    """Whether a convolution, an integer one too, reads what is computed from a node's result."""
+def _leads_to_layer(graph: OnnxView, node: onnx.NodeProto) -> bool:
+    """Whether a layer with weights, an integer one too, reads what is computed from a result."""
     waiting, seen = list(node.output), set(node.output)
     while waiting:
         for user in graph.readers.get(waiting.pop(), ()):
-            if operator(user) in (*CONVOLUTIONS, "QLinearConv", "ConvInteger"):
+            if operator(user) in LAYERS:
                 return True
             waiting += set(user.output) - seen
             seen.update(user.output)
