@@ -22,6 +22,10 @@ from yoloq.data.dataset import Dataset, read_dataset
         pytest.param(("CAT", "cat"), ("dog", "cat"), [None, 1], id="two that would fit one"),
         pytest.param(("cat", "cat"), ("cat", "dog"), [None, None], id="named twice"),
         pytest.param(("a_b",), ("a b",), [None], id="other letters"),
+        pytest.param(
+            ("cafe\u0301", "b"), ("b", "caf\u00e9"), [1, 0], id="accent in two characters"
+        ),
+        pytest.param(("traffic  light",), ("Traffic\u00a0light",), [0], id="blanks within"),
         pytest.param((), ("cat",), [], id="none"),
     ],
 )
@@ -183,9 +187,30 @@ def test_a_model_of_many_classes_for_a_set_of_one(tmp_path: Path, kind: str) -> 
     assert model.ordered_as(("whatever",)).truth("val", model.images("val"))[1].lines() == []
 
 
-@pytest.mark.parametrize("names", ["a", "abcd"])
-def test_another_number_of_classes(tmp_path: Path, names: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        pytest.param("abcd", r"best\.pt has 4, none of them named '\w+'; give", id="4"),
+        pytest.param("a", r"best\.pt has 1; give the data set that", id="1"),
+    ],
+)
+def test_another_number_of_classes(tmp_path: Path, names: str, told: str) -> None:
     dataset = read_dataset(three_classes(tmp_path, "txt"))
-    want = rf"has 3 classes, but best\.pt has {len(names)}; give the d.* for, or add --single-cls"
-    with pytest.raises(DataError, match=want):
+    with pytest.raises(DataError, match=rf"has 3 classes, but {told}.* or add --single-cls"):
         dataset.ordered_as(tuple(names), "best.pt")
+
+
+@pytest.mark.parametrize("form", ["txt", "json"])
+def test_some_of_a_models_classes_go_by_name(tmp_path: Path, form: str) -> None:
+    """A set of three of the five classes that the model has, as an extract of COCO is."""
+    dataset = read_dataset(three_classes(tmp_path, form))
+    names = ("other", *reversed(dataset.names), "more")
+    found = dataset.ordered_as(names, "best.pt")
+    images = dataset.images("val")
+    before, after = dataset.truth("val", images)[0], found.truth("val", images)
+    assert [names[number] for number in after[0].classes] == [
+        dataset.names[number] for number in before.classes
+    ]
+    assert found.names == names
+    [remark] = [line for line in after[1].lines() if "best.pt" in line]
+    assert "has 3 of the 5 classes of best.pt: labels are mapped by name" in remark

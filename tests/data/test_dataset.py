@@ -128,6 +128,26 @@ def test_a_name_with_a_backslash_of_its_own_is_found(tmp_path: Path) -> None:
     assert _names(read_dataset(file).images("val")) == ["a.jpg"]
 
 
+def test_an_accent_in_two_characters_is_found(tmp_path: Path) -> None:
+    """As macOS writes names into archives."""
+    (tmp_path / "cafe\u0301").mkdir()
+    (tmp_path / "cafe\u0301" / "e\u0301.jpg").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("caf\u00e9/\u00e9.jpg\n")
+    for entry in ("caf\u00e9", "list.txt"):
+        (tmp_path / "d.yaml").write_text(f"val: {entry}\nnames: [cat]\n")
+        assert _names(read_dataset(tmp_path / "d.yaml").images("val")) == ["e\u0301.jpg"]
+
+
+def test_a_link_to_a_folder_around_it_is_not_followed(tmp_path: Path) -> None:
+    """Two images stay two; a link to another folder is followed."""
+    file = _make(tmp_path)
+    (tmp_path / "images" / "val" / "up").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "train" / "other").symlink_to(tmp_path / "images" / "val")
+    dataset = read_dataset(file)
+    assert len(dataset.images("val")) == 2
+    assert _names(dataset.images("train")) == ["a.JPG", "b.jpg", "a.JPG", "b.jpg"]
+
+
 @pytest.mark.parametrize(
     ("text", "names", "imgsz"),
     [
@@ -208,6 +228,12 @@ BROKEN = [
     pytest.param("val: images\nnames: [a]\nimgsz: big", "`imgsz: big`", id="imgsz is a word"),
     pytest.param("val: images\nnames: [a]\ngenerate: dogs", "`generate: dogs`", id="generate"),
     pytest.param("val: images\nnames: [a]\nannotations: x", "`annotations` must", id="annotations"),
+    pytest.param(
+        "val: images\nnames: [a]\nannotations: {valid: a.json}",
+        "`annotations` has `valid`; splits are train, val, test",
+        id="annotations of no split",
+    ),
+    pytest.param("val: images\nnames: [a]\nkpt_shape: [2, 2]", "has `kpt_shape`.*keep", id="poses"),
     pytest.param("val: empty.txt\nnames: [a]", "empty.txt: holds no images", id="empty list"),
     pytest.param("val: bad.json\nnames: [a]", "bad.json: is not a json file", id="not json"),
     pytest.param("val: deep.json\nnames: [a]", "deep.json: is not a json file", id="deep json"),

@@ -42,7 +42,43 @@ def test_boxes_in_pixels_of_the_original(tmp_path: Path) -> None:
     np.testing.assert_allclose(truth.areas, [400, 1250], rtol=1e-6)
     assert not truth.crowd.any()
     assert (report.boxes, report.background, report.problems) == (2, 2, ())
-    assert report.lines() == []
+    [line] = report.lines()
+    assert line.startswith("1 of 4 images have no label file, such as ")
+    assert line.endswith("labels/b.txt: taken as background")
+
+
+@pytest.mark.parametrize(
+    ("label", "image", "said"),
+    [
+        pytest.param("a.TXT", "a.png", "(there is a.TXT)", id="upper case"),
+        pytest.param("A.txt", "a.png", "(there is A.txt)", id="another case"),
+        pytest.param("a.png.txt", "a.png", "(there is a.png.txt)", id="suffix kept"),
+        pytest.param("caf\u00e9.txt", "cafe\u0301.png", "(there is caf\u00e9.txt)", id="accent"),
+    ],
+)
+def test_a_label_file_by_another_name_is_said(
+    tmp_path: Path, label: str, image: str, said: str
+) -> None:
+    """YOLOv5 does not read it either."""
+    dataset = _set(tmp_path, {"z": "0 .5 .5 1 1", Path(image).stem: None})
+    (tmp_path / "labels" / label).write_text("0 .5 .5 1 1")
+    [line] = dataset.truth("val", dataset.images("val"))[1].lines()
+    assert line.startswith("1 of 2 images have no label file, such as ") and said in line
+
+
+def test_labels_beside_a_link_are_those_of_the_folder_it_leads_to(tmp_path: Path) -> None:
+    """`val: pictures` with pictures -> set/images: YOLOv5 resolves the link."""
+    _set(tmp_path / "set", {"a": "0 .5 .5 1 1"})
+    (tmp_path / "pictures").symlink_to(tmp_path / "set" / "images")
+    (tmp_path / "d.yaml").write_text("val: pictures\nnames: [cat]\n")
+    dataset = read_dataset(tmp_path / "d.yaml")
+    assert dataset.truth("val", dataset.images("val"))[1].boxes == 1
+
+
+def test_rows_that_are_equal_in_fp32_are_one(tmp_path: Path) -> None:
+    dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n0 .500000001 .5 .2 .2"})
+    truth, report = dataset.truth("val", dataset.images("val"))
+    assert (truth.classes.tolist(), report.repeated) == ([0, 1], 1)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +212,7 @@ def test_rows_of_a_missing_file(tmp_path: Path) -> None:
 
 def test_describe(tmp_path: Path) -> None:
     dataset = _set(tmp_path, {"a": "0 .5 .5 .2 .2\nbad", "b": None})
-    first, second = describe(dataset, "val")
+    first, _, second = describe(dataset, "val")
     assert first == (
         "val: 2 images, 1 of them without objects; 1 boxes of 1 classes; 1 labels skipped"
     )
@@ -234,6 +270,64 @@ def test_categories(tmp_path: Path, names: tuple[str, ...], want: dict[str, int]
     assert truth.classes.tolist() == [want["Dog"], want["cat"]]
 
 
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [
+        pytest.param(int, str, id="text in annotations"),
+        pytest.param(str, int, id="text in images"),
+        pytest.param(int, float, id="floats"),
+    ],
+)
+def test_ids_written_in_two_ways(tmp_path: Path, images: type, annotations: type) -> None:
+    box = {"bbox": [1, 2, 3, 4], "category_id": annotations(3), "image_id": annotations(7)}
+    dataset = _coco(tmp_path, images=[{"id": images(7), "file_name": "b.png"}], annotations=[box])
+    truth, report = dataset.truth("val", dataset.images("val"))
+    assert (truth.image.tolist(), truth.classes.tolist()) == ([1], [0])
+    assert report.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("written", "crowd"),
+    [("0", False), ("1", True), (0.0, False), (True, True), (None, False), ("", False)],
+)
+def test_crowds_as_text(tmp_path: Path, written: Any, crowd: bool) -> None:
+    box = {"image_id": 9, "category_id": 3, "bbox": [0, 0, 4, 4], "iscrowd": written}
+    dataset = _coco(tmp_path, annotations=[box])
+    assert dataset.truth("val", dataset.images("val"))[0].crowd.tolist() == [crowd]
+
+
+def test_an_outline_without_a_box(tmp_path: Path) -> None:
+    """In two parts; with a box written that one counts."""
+    outline = [[3, 4, 9, 4, 9, 12], [1, 20, 5, 20, 5, 24]]
+    ids = {"image_id": 9, "category_id": 3, "segmentation": outline}
+    dataset = _coco(tmp_path, annotations=[ids, {**ids, "bbox": [0, 0, 4, 4]}])
+    truth, _ = dataset.truth("val", dataset.images("val"))
+    assert truth.boxes.tolist() == [[1, 4, 9, 24], [0, 0, 4, 4]]
+
+
+def test_boxes_that_are_fractions(tmp_path: Path) -> None:
+    box = {"image_id": 9, "category_id": 3, "bbox": [0.25, 0.5, 0.75, 0.5]}
+    dataset = _coco(tmp_path, annotations=[box])
+    with pytest.raises(DataError, match="boxes are fractions of the images; multiply"):
+        dataset.truth("val", dataset.images("val"))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        pytest.param([[40, 20, 90, 40], [10, 5, 60, 45]], True, id="corners"),
+        pytest.param([[40, 20, 61, 30], [10, 5, 60, 45]], False, id="across the edge by a little"),
+        pytest.param([[40, 20, 90, 40], [50, 5, 10, 45]], False, id="one that is no corners"),
+    ],
+)
+def test_boxes_that_are_two_corners(tmp_path: Path, boxes: Any, said: bool) -> None:
+    """Of an image of 100 x 50."""
+    ids = {"image_id": 9, "category_id": 3}
+    dataset = _coco(tmp_path, annotations=[{**ids, "bbox": box} for box in boxes])
+    lines = dataset.truth("val", dataset.images("val"))[1].lines()
+    assert any("seem to be two corners" in line for line in lines) == said
+
+
 @pytest.mark.parametrize("names", [("dog", "Katze"), ("Katze",)], ids=["contradicts", "too few"])
 def test_categories_that_do_not_fit(tmp_path: Path, names: tuple[str, ...]) -> None:
     dataset = _coco(tmp_path, names)
@@ -252,7 +346,12 @@ def test_categories_that_do_not_fit(tmp_path: Path, names: tuple[str, ...]) -> N
         pytest.param({"bbox": [200, 0, 9, 5]}, "box is empty or outside", id="outside"),
         pytest.param({"category_id": 4}, "category 4 is not in", id="unknown category"),
         pytest.param({"image_id": 8}, "image 8 is not in the list", id="unknown image"),
-        pytest.param({"image_id": "9"}, "image '9' is not in the list", id="text for a number"),
+        pytest.param({"image_id": "09"}, "image '09' is not in the list", id="another text"),
+        pytest.param({"iscrowd": "maybe"}, "iscrowd is 'maybe'", id="crowd or not"),
+        pytest.param({"bbox": [], "segmentation": [["a"]]}, "NaN or not a number", id="outline"),
+        pytest.param(
+            {"bbox": None, "segmentation": {"counts": "x"}}, "bbox must be 4 numbers", id="mask"
+        ),
     ],
 )
 def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> None:
@@ -267,8 +366,10 @@ def test_bad_annotations(tmp_path: Path, change: dict[str, Any], want: str) -> N
     ("change", "want"),
     [
         ({"images": [{"id": 1, "file_name": "z.png"}]}, "lists none of the images, such as c.png"),
-        ({"annotations": [{"id": 1}]}, "list `annotations` is missing or broken"),
-        ({"categories": [{"id": [], "name": "a"}]}, "list `categories` is missing or broken"),
+        ({"annotations": None}, "list `annotations` is missing"),
+        ({"annotations": [{"id": 1}]}, r"entry 0 of `annotations` has no usable `image_id` \(None"),
+        ({"annotations": [7]}, "entry 0 of `annotations` is int"),
+        ({"categories": [{"id": [], "name": "a"}]}, r"entry 0 of `categories` has no usable `id`"),
         ({"images": [{"id": 1, "file_name": f"{n}.png"} for n in "ab"]}, "id 1 occurs twice"),
     ],
 )

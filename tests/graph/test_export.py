@@ -11,7 +11,7 @@ from onnx_graphs import Lookup, run
 from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_quantized
 from torch import nn
 
-from yoloq.base.errors import PolicyError
+from yoloq.base.errors import EngineError, PolicyError
 from yoloq.graph.export import OPSET, export_float, float_copy
 from yoloq.graph.lower import lower_minimal
 from yoloq.graph.qdq import check_exportable
@@ -173,3 +173,30 @@ def test_activations_below_8_bits_are_found_before_export() -> None:
     with switched(quantizers(net).values(), enabled=False):
         check_exportable(net)
     check_exportable(tiny_quantized(weight=replace(WEIGHT, bits=4)).model.net)
+
+
+def test_a_layer_that_the_exporter_does_not_know_is_named() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.FractionalMaxPool2d(2, output_size=8)).eval()
+    with pytest.raises(EngineError, match=r"cannot be exported to ONNX \(.*fractional_max_pool2d"):
+        export_float(_Maps(net), 32)
+
+
+def test_a_threshold_other_than_0() -> None:
+    net = _Maps(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Threshold(0.1, 0.05))).eval()
+    image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), np.uint8)
+    [found] = run(export_float(net, 32).model, image)
+    with torch.no_grad():
+        [want] = net(as_input(image))
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    assert (found == np.float32(0.05)).any()
+
+
+class _Maps(nn.Module):
+    """A network of one level."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return [self.net(images)]

@@ -1,5 +1,6 @@
 """Class names of a data set held against those of a model, or of a file of labels."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,11 +65,24 @@ def numbering(names: tuple[str, ...], wanted: tuple[str, ...], model: str) -> Nu
     return Numbering(names, to, _remark(differing, model))
 
 
+def subset(names: tuple[str, ...], wanted: tuple[str, ...], model: str) -> Numbering:
+    """How labels that `names` number become classes of a model that has more, each by its name.
+
+    Raises:
+        KeyError: a name that the model does not have.
+    """
+    to = tuple(place for place in by_name(names, wanted) if place is not None)
+    if len(to) < len(names):
+        raise KeyError(names[by_name(names, wanted).index(None)])
+    remark = f"has {len(names)} of the {len(wanted)} classes of {model}: labels are mapped by name"
+    return Numbering(names, to, remark)
+
+
 def by_name(names: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
     """Position among the wanted names of each name, no position twice; None: it is not there.
 
-    Names are the same exactly, else but for case and blanks around them where that leaves no choice
-    on either side.
+    Names are the same exactly, else but for case, blanks and how accents are encoded, where that
+    leaves no choice on either side.
     """
     exact = _shared(names, wanted)
     alike = _shared([_folded(name) for name in names], [_folded(name) for name in wanted])
@@ -88,7 +102,7 @@ def _shared(names: Sequence[str], wanted: Sequence[str]) -> list[int | None]:
 
 
 def _folded(name: str) -> str:
-    return name.strip().casefold()
+    return " ".join(unicodedata.normalize("NFKC", name.casefold()).split())
 
 
 def _given(names: Sequence[str], side: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from yoloq.base.errors import DataError
 from yoloq.base.files import hashes
 from yoloq.base.say import progress
-from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering
+from yoloq.data.classes import ALL_ONE, ONE, Numbering, numbering, subset
 from yoloq.data.formats import Format, claimant, format_of
 from yoloq.data.image_files import find, list_images, unique
 from yoloq.data.truth import LabelReport
@@ -81,7 +81,7 @@ class Dataset:
             model, named: what a message calls the model and the set.
 
         Raises:
-            DataError: they have different numbers of classes, and the set tells its own apart.
+            DataError: the set has more classes, or others where it has fewer, and tells them apart.
         """
         count, own = len(names), len(self.names)
         if self.listed is None and count > 1:
@@ -89,13 +89,20 @@ class Dataset:
             return replace(self, numbering=replace(ALL_ONE, remark=remark))
         if self.listed is None:
             return replace(self, names=names, numbering=ALL_ONE)
-        if count != own:
-            one = ", or add --single-cls, which tells no classes apart"
+        told = f"{named or self.file}: has {own} classes, but {model} has {count}"
+        advice = "give the data set that the checkpoint was trained for"
+        one = "or add --single-cls, which tells no classes apart"
+        if own > count:
+            raise DataError(f"{told}; {advice}, {one}")
+        if own == count:
+            return replace(self, names=names, numbering=numbering(self.listed, names, model))
+        try:
+            return replace(self, names=names, numbering=subset(self.listed, names, model))
+        except KeyError as error:
+            (name,) = error.args
             raise DataError(
-                f"{named or self.file}: has {own} classes, but {model} has {count}; "
-                f"give the data set that the checkpoint was trained for{one}"
-            )
-        return replace(self, names=names, numbering=numbering(self.listed, names, model))
+                f"{told}, none of them named '{name}'; {advice}, write `names` as it does, {one}"
+            ) from None
 
     def format(self, split: str) -> Format:
         """How the labels of a split are written."""
@@ -214,6 +221,8 @@ def _read_split(
     given = document.get("annotations") or {}
     if not isinstance(given, dict) or not isinstance(given.get(split, ""), str):
         raise DataError(f"{file}: `annotations` must name one COCO json for each split it has")
+    if strange := sorted(given.keys() - set(SPLITS)):
+        raise DataError(f"{file}: `annotations` has `{strange[0]}`; splits are {', '.join(SPLITS)}")
     claiming = claimant(sources[0])
     if claiming is not None and claiming.images is not None:
         if len(sources) > 1 or given.get(split):
@@ -224,6 +233,11 @@ def _read_split(
     images = unique(image for source in sources for image in list_images(source, root))
     if given.get(split):
         return images, find(given[split], root, f"{file}: `annotations`")
+    if claiming is None and "kpt_shape" in document:
+        raise DataError(
+            f"{file}: has `kpt_shape`, so that points stand behind the boxes of its labels; "
+            "keep the first five columns of each row, and drop `kpt_shape`"
+        )
     return images, sources[0] if claiming else None
 
 

@@ -1,7 +1,7 @@
 """What a split of a data yaml may name: folders and list files; and their image files."""
 
-import glob
 import os
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -63,8 +63,19 @@ def files_of(images: str | Path | Sequence[str | Path]) -> tuple[Path, ...]:
 
 def _inside(folder: Path) -> list[Path]:
     """Sorted image files at any depth; linked folders are followed, hidden ones are not."""
-    names = glob.iglob("**/*.*", root_dir=folder, recursive=True)
-    return sorted(file for name in names if is_image(file := folder / name))
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _is_passed(name, parent)]
+        found += [file for name in names if is_image(file := Path(parent, name))]
+    return sorted(found)
+
+
+def _is_passed(name: str, parent: str) -> bool:
+    """Whether a folder is hidden, or a link to a folder that it lies in."""
+    path = os.path.join(parent, name)
+    if name.startswith(".") or not os.path.islink(path):
+        return name.startswith(".")
+    return Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
 
 
 def _listed(source: Path, root: Path) -> list[Path]:
@@ -93,13 +104,14 @@ def check_escapes(entry: str, where: str) -> None:
 
 
 def portable(name: str) -> str:
-    """A file name with the separators that every system reads."""
-    return name.replace("\\", "/")
+    """A file name with the separators that every system reads, and accents in one character."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A file name as it is, and as it was meant where it was written on Windows."""
-    return tuple(dict.fromkeys((name, portable(name))))
+    """A file name as it is, and as it was meant where it was written on Windows or macOS."""
+    meant = portable(name)
+    return tuple(dict.fromkeys((name, meant, unicodedata.normalize("NFD", meant))))
 
 
 def unique(files: Iterable[Path]) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from yoloq.base.errors import EngineError
 from yoloq.models.to_input import pixels_first, take_pixels
 from yoloq.quant.modules import QuantAdd, QuantConv2d
 from yoloq.quant.policy import replace
@@ -68,6 +69,9 @@ def export_float(
 
     The input is `images`, uint8 (batch, imgsz, imgsz, 3) RGB; the outputs `raw0`, `raw1`, ... are
     the raw maps with channels last.
+
+    Raises:
+        EngineError: the exporter has no translation for a layer.
     """
     plain = float_copy(net)
     ops = trace(plain) if ops is None else ops
@@ -80,7 +84,7 @@ def export_float(
     with torch.inference_mode():
         outputs = [f"raw{i}" for i in range(len(deployed(images)))]
     buffer = io.BytesIO()
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.no_grad(), _exportable():
         torch.onnx.export(
             deployed,
             (images,),
@@ -93,6 +97,17 @@ def export_float(
     return FloatGraph(onnx.load_from_string(buffer.getvalue()), convolutions)
 
 
+class _Above(nn.Module):
+    """A Threshold, of which the exporter knows that at 0 alone."""
+
+    def __init__(self, like: nn.Threshold) -> None:
+        super().__init__()
+        self.threshold, self.value = like.threshold, like.value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > self.threshold, x, self.value)
+
+
 def float_copy(net: nn.Module) -> nn.Module:
     """A copy on the CPU whose quantized modules are plain again; weights are unchanged."""
     plain = copy.deepcopy(net).cpu().float()
@@ -101,7 +116,21 @@ def float_copy(net: nn.Module) -> nn.Module:
             replace(plain, name, module.float_conv())
         elif isinstance(module, QuantAdd):
             replace(plain, name, module.float_add())
+        elif isinstance(module, nn.Threshold):
+            replace(plain, name, _Above(module))
     return plain.eval()
+
+
+@contextlib.contextmanager
+def _exportable() -> Iterator[None]:
+    """Name what the exporter has no translation for."""
+    try:
+        yield
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise EngineError(
+            f"the network cannot be exported to ONNX ({reason}); train it with other layers there"
+        ) from None
 
 
 @contextlib.contextmanager

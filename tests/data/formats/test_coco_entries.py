@@ -25,6 +25,7 @@ def entries(*names: str) -> list[dict[str, object]]:
             {"C:\\me\\val\\a.jpg": 0},
             id="a path of Windows",
         ),
+        pytest.param(["\u00e9.jpg"], ["/s/e\u0301.jpg"], {"\u00e9.jpg": 0}, id="accent by itself"),
         pytest.param(["./val/a.jpg"], ["/s/val/a.jpg"], {"./val/a.jpg": 0}, id="dot"),
         pytest.param(
             ["x/a.jpg", "y/a.jpg"],

@@ -1,6 +1,8 @@
 """YOLO txt labels: a file an image, a row a box; bad rows become problems that name them."""
 
+import functools
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 
 from yoloq.base.errors import DataError
 from yoloq.data.image_files import read_text
-from yoloq.data.images import image_size
+from yoloq.data.images import image_size, is_image
 from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.boxes import area, xywh_to_xyxy
 from yoloq.geometry.detections import GroundTruth
@@ -25,18 +27,31 @@ class LabelRow:
     category: int
     xywh: tuple[float, float, float, float]
 
+    @property
+    def key(self) -> tuple[float, ...]:
+        """Equal for rows that YOLOv5 takes for one: it compares them in FP32."""
+        return (self.category, *np.asarray(self.xywh, np.float32).tolist())
+
 
 def label_file(image: Path) -> Path:
     """Where the txt labels of an image are: the last folder `images` becomes `labels`.
 
-    An image in no such folder has its labels beside it. (Rule of YOLOv5, `img2label_paths`.)
+    An image in no such folder has its labels beside it; a folder that is a link is what it leads
+    to, then. (Rule of YOLOv5, `img2label_paths`, which resolves the links of all.)
     """
     parts = list(image.parts)
+    if "images" not in parts[1:-1]:
+        parts = [*_resolved(image.parent).parts, image.name]
     for position in range(len(parts) - 2, 0, -1):
         if parts[position] == "images":
             parts[position] = "labels"
             break
     return Path(*parts).with_suffix(".txt")
+
+
+@functools.cache
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def read(
@@ -60,12 +75,48 @@ def read(
         if size is None:
             unreadable.append(image)
             continue
-        distinct = tuple(dict.fromkeys(rows))
-        labels += [_to_pixels(index, row, *size) for row in distinct]
+        distinct: dict[tuple[float, ...], LabelRow] = {}
+        for row in rows:
+            distinct.setdefault(row.key, row)
+        labels += [_to_pixels(index, row, *size) for row in distinct.values()]
         repeated += len(rows) - len(distinct)
         problems += bad
     first = label_file(images[0]) if images else None
-    return collect(labels, images, repeated, problems, unreadable, source=first)
+    remarks = _without_labels(sorted(set(images) - set(unreadable)))
+    return collect(labels, images, repeated, problems, unreadable, source=first, remarks=remarks)
+
+
+def _without_labels(images: Sequence[Path]) -> list[str]:
+    """What the user has to know of images that have no label file, not even an empty one.
+
+    Where that is all of them it is said elsewhere, unless a reason is seen here.
+    """
+    files = [label_file(image) for image in images]
+    missing = [file for file in files if not file.exists()]
+    if not missing:
+        return []
+    folders = {file.parent for file in missing}
+    there = {folder: _by_form(folder) for folder in folders if folder.is_dir()}
+    like = {file: there.get(file.parent, {}).get(_form(file.name)) for file in missing}
+    file, near = next((pair for pair in like.items() if pair[1]), (missing[0], None))
+    if len(missing) == len(images) and not near:
+        return []
+    beside = f" (there is {near})" if near else ""
+    return [
+        f"{len(missing)} of {len(images)} images have no label file, such as {file}{beside}: "
+        "taken as background"
+    ]
+
+
+def _by_form(folder: Path) -> dict[str, str]:
+    return {_form(file.name): file.name for file in folder.iterdir()}
+
+
+def _form(name: str) -> str:
+    """A file name without what differs between systems; a.jpg.txt counts as a.txt."""
+    stem, _, suffix = unicodedata.normalize("NFC", name).casefold().rpartition(".")
+    inner = Path(stem)
+    return f"{inner.stem if is_image(inner) else stem}.{suffix}"
 
 
 def _to_pixels(image: int, row: LabelRow, height: int, width: int) -> Label:

@@ -208,7 +208,16 @@ class OnnxView:
             DamagedError: its bytes do not fit its shape.
         """
         proto = self._proto(tensor)
-        if proto is None or proto.data_location == TensorProto.EXTERNAL or size(proto) > READ_WHOLE:
+        return None if proto is None or size(proto) > READ_WHOLE else self.weight(tensor)
+
+    def weight(self, tensor: str) -> NDArray[Any] | None:
+        """Values of a constant of any size; None where it is none, or is not in the file.
+
+        Raises:
+            DamagedError: its bytes do not fit its shape.
+        """
+        proto = self._proto(tensor)
+        if proto is None or proto.data_location == TensorProto.EXTERNAL:
             return None
         try:
             return numpy_helper.to_array(proto)

@@ -31,6 +31,11 @@ def kind(node: onnx.NodeProto) -> str:
     return node.op_type if same and node.output else f"{node.domain}.{node.op_type}"
 
 
+def operator(node: onnx.NodeProto) -> str:
+    """A node's operator without the domain: Microsoft's QLinearConcat."""
+    return kind(node).rpartition(".")[2]
+
+
 def label(node: onnx.NodeProto) -> str:
     """A node's name; where it has none, its operator and what it writes."""
     return node.name or f"{node.op_type} -> {next(iter(node.output), 'nothing')}"

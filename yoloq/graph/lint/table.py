@@ -75,6 +75,13 @@ RULES = (
         "calibrate again, on images; a dead tensor takes any positive scale",
     ),
     LintRule(
+        "weight-value",
+        "error",
+        TARGETS,
+        values.weight_values,
+        "export again from trained weights, scales above 0; take out a layer that has none",
+    ),
+    LintRule(
         "joined-scores",
         "error",
         TARGETS,

@@ -17,14 +17,17 @@ from yoloq.graph.lint.nodes import (
     attribute,
     kind,
     numbers,
+    operator,
 )
 
+BYTES = (TensorProto.INT8, TensorProto.UINT8)
 SIGNED = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN, TensorProto.INT4)  # of TensorRT
 SCALES = {  # inputs of integer operators that are scales, where they stand elsewhere
     "QGemm": (1, 4, 7),
     "MatMulIntegerToFloat": (2, 3),
     "DynamicQuantizeMatMul": (2,),
 }
+WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}  # place of the input
 CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's output channels
 
 
@@ -87,6 +90,24 @@ def scale_values(graph: OnnxView) -> Iterator[Hit]:
     return hits(graph.nodes, wrong)
 
 
+def weight_values(graph: OnnxView) -> Iterator[Hit]:
+    """A weight that is 0 throughout, or not finite, makes a layer that tells nothing of an image.
+
+    It comes of a scale of 0 that was multiplied in before the file was written.
+    """
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        at = WEIGHTS.get(operator(node))
+        values = None if at is None else graph.weight(graph.source(node.input[at]))
+        if values is None or not values.size:
+            return None
+        if not np.isfinite(values.astype(np.float64)).all():
+            return "weight is not finite"
+        return None if values.any() else "weight is 0 throughout"
+
+    return hits(graph.nodes, wrong)
+
+
 def _wrong_scale(scales: tuple[float, ...]) -> str | None:
     if not scales:
         return "scale is empty"
@@ -112,8 +133,20 @@ def _scales(graph: OnnxView, node: onnx.NodeProto) -> list[str]:
     if op == "Mul":
         makers = [graph.makers.get(tensor) for tensor in inputs]
         dynamic = [m is not None and m.op_type == "DynamicQuantizeLinear" for m in makers]
-        return [t for t, other in zip(inputs, reversed(dynamic), strict=True) if other]
+        scaled = [a or _is_integer_weight(graph, t) for a, t in zip(dynamic, inputs, strict=True)]
+        return [t for t, other in zip(inputs, reversed(scaled), strict=True) if other]
     return []
+
+
+def _is_integer_weight(graph: OnnxView, tensor: str) -> bool:
+    """Whether a tensor is a constant of 8 bits that was cast, less a zero-point or not."""
+    maker = graph.makers.get(tensor)
+    if maker is not None and kind(maker) == "Sub":
+        maker = graph.makers.get(maker.input[0])
+    if maker is None or kind(maker) != "Cast":
+        return False
+    source = graph.before(maker.input[0], CASTS)
+    return source in graph.constant and graph.types.get(source) in BYTES
 
 
 def computed_scales(graph: OnnxView) -> Iterator[Hit]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from yoloq.base.errors import DataError
 from yoloq.data.formats.coco.categories import match_categories
-from yoloq.data.formats.coco.document import numbers, read_coco
+from yoloq.data.formats.coco.corners import check_boxes
+from yoloq.data.formats.coco.document import box_of, is_crowd, numbers, read_coco
 from yoloq.data.formats.coco.entries import example, match_images, portable_name
 from yoloq.data.formats.coco.sizes import check_sizes, clash_of, said_size
-from yoloq.data.image_files import unique
+from yoloq.data.image_files import spellings, unique
 from yoloq.data.images import image_size
 from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.detections import GroundTruth
@@ -43,6 +44,7 @@ def read(
     classes, by_order = match_categories(file, document, names)
     entries = match_images(file, document["images"], images)
     sizes, other_sizes = image_sizes(file, document["annotations"], entries, images)
+    corners = check_boxes(file, document["annotations"], sizes)
     listed = {entry["id"] for entry in document["images"]}
     labels: list[Label] = []
     problems: list[Problem] = []
@@ -66,7 +68,7 @@ def read(
         unlisted=len(left),
         source=file,
         example=example(document["images"], left) if left else "",
-        remarks=[remark for remark in (by_order, other_sizes) if remark],
+        remarks=[remark for remark in (by_order, other_sizes, corners) if remark],
     )
 
 
@@ -104,12 +106,18 @@ def images_in(source: Path, root: Path, split: str) -> tuple[Path, ...]:
     folders = (".", "images", split, f"images/{split}", year, f"images/{year}")
     bases = (source.parent, *(root / folder for folder in folders))
     for base in bases:
-        if (base / names[0]).exists() or (base / names[-1]).exists():
-            return unique(base / name for name in names)
+        if any(_file(base, name).exists() for name in (names[0], names[-1])):
+            return unique(_file(base, name) for name in names)
     raise DataError(
         f"{source}: its images, such as {names[0]}, were not found below {root}; "
         f"give their folder as `{split}:` and this file under `annotations:`"
     )
+
+
+def _file(base: Path, name: str) -> Path:
+    """The file of a name in whichever way it is spelled there."""
+    tries = [base / each for each in spellings(name)]
+    return next((file for file in tries if file.exists()), tries[0])
 
 
 def _label(
@@ -118,7 +126,7 @@ def _label(
     category = annotation["category_id"]
     if category not in classes:
         raise ValueError(f"category {category!r} is not in the list of categories")
-    left, top, width, height = numbers(annotation.get("bbox"), 4)
+    left, top, width, height = box_of(annotation)
     right, bottom = left + width, top + height
     lowest, rightmost = size or (math.inf, math.inf)
     box = (max(left, 0.0), max(top, 0.0), min(right, rightmost), min(bottom, lowest))
@@ -126,4 +134,4 @@ def _label(
         raise ValueError("box is empty or outside the image")
     area = annotation.get("area")
     area = width * height if area is None else numbers([area], 1)[0]
-    return Label(index, classes[category], box, area, bool(annotation.get("iscrowd", 0)))
+    return Label(index, classes[category], box, area, is_crowd(annotation))

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from yoloq.data.image_files import read_text
 
 def read_coco(source: Path) -> dict[str, Any]:
     """Read a COCO json and check the ids and names in its three lists.
+
+    Ids that are whole numbers are such in the result, however they are written: tools write 7, "7"
+    and 7.0, in one list this way and in another that.
 
     Raises:
         DataError: not json, a list is missing or malformed, or two images or categories have one
@@ -28,8 +31,9 @@ def read_coco(source: Path) -> dict[str, Any]:
     }
     for key, fields in keys.items():
         items = document.get(key) if isinstance(document, dict) else None
-        if not isinstance(items, list) or not all(_has(item, fields) for item in items):
-            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing or broken")
+        if not isinstance(items, list):
+            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing")
+        document[key] = [_checked(source, key, at, item, fields) for at, item in enumerate(items)]
     for key, what in (("images", "image"), ("categories", "category")):
         ids = Counter(item["id"] for item in document[key])
         if len(ids) < len(document[key]):
@@ -38,18 +42,63 @@ def read_coco(source: Path) -> dict[str, Any]:
     return document
 
 
-def _has(item: Any, fields: Sequence[str]) -> bool:
-    return isinstance(item, dict) and all(isinstance(item.get(f), int | str) for f in fields)
+def _checked(source: Path, key: str, at: int, item: Any, fields: Sequence[str]) -> dict[str, Any]:
+    """An entry of a list, its ids as `_identity` gives them."""
+    where = f"entry {at} of `{key}`"
+    if not isinstance(item, dict):
+        raise DataError(f"{source}: is not a COCO json: {where} is {type(item).__name__}")
+    for name in fields:
+        value = item.get(name)
+        value = item[name] = _identity(value) if "id" in name else value
+        if not isinstance(value, int | str):
+            raise DataError(
+                f"{source}: {where} has no usable `{name}` ({value!r}); mend it or take it out"
+            )
+    return item
 
 
-def numbers(values: Any, count: int) -> list[float]:
-    """`count` finite numbers of a json list.
+def _identity(value: Any) -> Any:
+    """A whole number as an int, be it written as text or with a point; anything else as it is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    plain = isinstance(value, str) and value.isdecimal() and str(int(value)) == value
+    return int(value) if plain else value
+
+
+def box_of(annotation: Mapping[str, Any]) -> list[float]:
+    """x, y, width and height in pixels; those around the outline where no box is written.
+
+    Raises:
+        ValueError: there is neither; the text says why.
+    """
+    outline = annotation.get("segmentation")
+    if annotation.get("bbox") or not (outline and isinstance(outline, list)):
+        return numbers(annotation.get("bbox"), 4)
+    flat = [value for part in outline for value in numbers(part, len(part), "segmentation")]
+    left, top = min(flat[0::2]), min(flat[1::2])
+    return [left, top, max(flat[0::2]) - left, max(flat[1::2]) - top]
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation is of a crowd: 1, true or "1".
+
+    Raises:
+        ValueError: it says neither yes nor no.
+    """
+    try:
+        return bool(float(annotation.get("iscrowd") or 0))
+    except (TypeError, ValueError):
+        raise ValueError(f"iscrowd is {annotation['iscrowd']!r}") from None
+
+
+def numbers(values: Any, count: int, name: str = "bbox") -> list[float]:
+    """`count` finite numbers of a json list, called `name` in an error.
 
     Raises:
         ValueError: it is not that; the text says why.
     """
     if not isinstance(values, list) or len(values) != count:
-        raise ValueError(f"bbox must be {count} numbers")
+        raise ValueError(f"{name} must be {count} numbers")
     if not all(isinstance(value, int | float) and abs(value) < float("inf") for value in values):
         raise ValueError("NaN or not a number")
     return [float(value) for value in values]

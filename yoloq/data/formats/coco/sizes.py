@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
-from yoloq.data.formats.coco.document import numbers
+from yoloq.data.formats.coco.document import box_of
 from yoloq.data.images import is_turned
 
 SLACK = 2  # pixels; tools round, and some count from 1
@@ -101,7 +101,7 @@ def _reach(
     for annotation in annotations:
         clash = clashes.get(annotation["image_id"])
         try:
-            left, top, width, height = numbers(annotation.get("bbox"), 4)
+            left, top, width, height = box_of(annotation)
         except ValueError:
             continue
         if clash is not None:
