@@ -53,11 +53,11 @@ COLUMNS = (
 )
 HOW = (
     "Peers got the same FP32 ONNX file (uint8 in, raw head out) and the same {images} calibration "
-    "images, and leave the head's last convolutions in float; so does `first layers too`, while "
-    "yoloq's default also leaves the first two. Other settings are the peers' defaults, but ONNX "
-    "Runtime's weights are per channel and ModelOpt, which writes for TensorRT, keeps FP32 rather "
-    "than FP16. Every file was evaluated and timed by yoloq, its float layers in the same type; "
-    "`against yoloq` is a row's time over that of yoloq's INT8 on the same engine."
+    "images, and leave the head's last convolutions in float, as yoloq does. Other settings are "
+    "the peers' defaults, but ONNX Runtime's weights are per channel and ModelOpt, which writes "
+    "for TensorRT, keeps FP32 rather than FP16. Every file was evaluated and timed by yoloq, its "
+    "float layers in the same type; `against yoloq` is a row's time over that of yoloq's INT8 on "
+    "the same engine."
 )
 
 
@@ -129,9 +129,6 @@ def own_files(subject: Subject, source: Source) -> dict[str, EngineFile]:
             file = row.make(source, precision, subject.folder)
             name = f"{OURS if precision == 'int8' else precision.upper()}, {engine}"
             files[name] = EngineFile(engine, precision, file, image)
-    whole = subject.folder / "first-layers-too"  # as the peers place it
-    file = get_engine("openvino").make(subject.quantized(float_first=0), "int8", whole)
-    files[f"{OURS}, first layers too"] = EngineFile("openvino", "int8", file, image)
     return files
 
 

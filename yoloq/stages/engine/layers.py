@@ -12,6 +12,7 @@ from yoloq.engines.base import Engine
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
+from yoloq.measure.limits import floor_ms, machine_limits, work_of
 from yoloq.quant.policy import matches
 from yoloq.stages.engine.build import EngineVariant
 
@@ -80,6 +81,37 @@ def count_int8(
             names = ", ".join(missed[:NAMED]) + more
             warn(f"{title}: {len(missed)} convolutions were to run in int8 and do not: {names}")
     return counts
+
+
+def over_floor(
+    engine: Engine,
+    variants: Sequence[EngineVariant],
+    predictors: Mapping[str, Predictor],
+    rows: Sequence[Row],
+) -> dict[str, dict[str, float]]:
+    """Say how far each engine is from the least time that this machine allows.
+
+    Returns:
+        By key `floor_ms`, of the convolutions alone, and `over`, the latency over it; nothing where
+        the limit is not known, as on a GPU, or no time was taken.
+    """
+    times = {row.precision: row.latency_ms for row in rows if row.latency_ms}
+    if "cpu" not in engine.devices or engine.simulated:
+        return {}
+    limits, found = machine_limits(), {}
+    for variant in variants:
+        source, latency = variant.source, times.get(variant.key)
+        kinds = dict.fromkeys(source.quantized.placement.layers, predictors[variant.key].float_type)
+        kinds |= dict.fromkeys(expected_int8(engine, variant), "int8")
+        work = work_of(source.model.net, source.info.imgsz)
+        if latency is None or (least := floor_ms(work, kinds, limits, latency["threads"])) is None:
+            continue
+        least *= latency["batch"]
+        found[variant.key] = {"floor_ms": least, "over": latency["p50"] / least}
+    if found:
+        each = ", ".join(f"{key} {item['over']:.1f}" for key, item in found.items())
+        say(f"{engine.name}: measured over the least time of the convolutions here: {each}")
+    return found
 
 
 def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:

@@ -71,13 +71,16 @@ def run(config: EngineConfig) -> StageResult:
     gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
     timed = (inputs, config, measured, predictors)
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
+    ruled = (engine, variants, predictors, measured)
+    floors = or_warn("least times", layers.over_floor, *ruled) or {}
+    notes = {"gate": gated, "int8": formed, "floors": floors}
     result = inputs.result(
         stage,
         key,
         measured + larger,
         artifacts=files,
         seconds={"total": time.perf_counter() - began},
-        notes=what_was_built(models[-1], sources) | {"gate": gated, "int8": formed},
+        notes=what_was_built(models[-1], sources) | notes,
     )
     result.write(config.folder / f"{stage}.json")
     compared = (engine, variants, built, measured, config.device, config.cores)

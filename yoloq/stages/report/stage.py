@@ -29,12 +29,13 @@ def run(config: ReportConfig) -> list[dict[str, Any]]:
         RunError: a folder holds no results.
     """
     folders = [Path(name) for name in config.runs] or [config.folder]
-    lines, notes = [], []
+    lines, notes, limits = [], list[str](), list[str]()
     for folder in folders:
         results = without_stale(folder, read_results(folder))
         lines += [line(folder.name, row, result) for result in results for row in result.rows]
         notes += [note(folder.name, result) for result in results]
-    table = rendered(lines)
+        limits += [limit for result in results if (limit := over_floor(folder.name, result))]
+    table, notes = rendered(lines), notes + limits
     target = folders[0]
     write_text(target / "report.md", text(table, notes))
     write_text(target / "report.html", page(table, LEGEND, notes))
@@ -105,6 +106,16 @@ def note(run: str, result: StageResult) -> str:
         )
         text += ", between events on the GPU" if timed.get("clock") == "gpu" else ""
     return "; ".join([text, *result.notes.get("remarks", ())])
+
+
+def over_floor(run: str, result: StageResult) -> str:
+    """Latency over the least time that the machine allows, by precision; empty: not known."""
+    floors = result.notes.get("floors") or {}
+    each = ", ".join(
+        f"{key} {item['over']:.1f} (least {item['floor_ms']:.2f} ms)"
+        for key, item in floors.items()
+    )
+    return each and f"{run} {result.stage}: measured over what the machine allows: {each}"
 
 
 def text(table: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
