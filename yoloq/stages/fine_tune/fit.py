@@ -1,73 +1,40 @@
-"""The training inside `make qat`: state, plan, objective and batches."""
+"""The training inside `make qat` and `make swap`: state, plan, batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
-from itertools import islice
+
+from torch import nn
 
 from yoloq.base.say import say
-from yoloq.stages.qat.epochs import measure_epoch, measure_start
-from yoloq.stages.qat.losses import make_terms
-from yoloq.stages.qat.setup import QatSetup
+from yoloq.stages.fine_tune.tuned import Tuned
 from yoloq.stages.run import NOT_INPUTS, existing, package_versions
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
-from yoloq.train.loop import Plan, fit
+from yoloq.train.loop import Plan
 from yoloq.train.optimizer import Schedule, make_optimizer
-from yoloq.train.qat.objective import QatObjective
-from yoloq.train.qat.oscillation import Oscillations
-from yoloq.train.qat.ranges import learned_steps
 from yoloq.train.samples import Sizes, TrainBatch, batches, steps
-from yoloq.train.state import Epoch, RunState
-
-STATE = "qat-state.pt"
+from yoloq.train.state import RunState
 
 
-def train(setup: QatSetup) -> RunState:
-    """Fine-tune, or go on where an interrupted run was; the state holds the best epoch.
+def start_state(
+    setup: Tuned, scales: Sequence[nn.Parameter] = (), scale_rate: float = 1.0
+) -> RunState:
+    """The run's state: fresh, or that of an interrupted run with the same settings.
+
+    Args:
+        scales, scale_rate: as of `make_optimizer`.
 
     Raises:
-        UserError: an interrupted run had another configuration, or the training diverges.
+        UserError: an interrupted run had another configuration.
     """
-    config, state = setup.config, start_state(setup)
-    measure_start(setup, state)
-    watched = watch_oscillations(setup, state)
-    plan = make_plan(setup, watched)
-
-    def validate(epoch: int) -> Epoch:
-        shares = {}
-        if watched is not None:
-            state.extra["oscillations"] = watched.state_dict()
-            shares = watched.share()
-        some = islice(epoch_batches(setup, epoch), config.bn_reestimate)
-        return shares | measure_epoch(setup, state, epoch, some)
-
-    terms = make_terms(setup, state, plan.epochs * plan.steps)
-    with QatObjective(setup.student, setup.processes, terms) as objective:
-        fit(state, objective, lambda epoch: epoch_batches(setup, epoch), plan, validate)
-    return state
-
-
-def watch_oscillations(setup: QatSetup, state: RunState) -> Oscillations | None:
-    """Counts of weights that jump between two integers, where something is done about them."""
-    config = setup.config
-    if not (config.dampen or config.freeze_oscillating):
-        return None
-    watched = Oscillations(setup.student, config.freeze_oscillating)
-    watched.load_state_dict(state.extra.get("oscillations", {}))
-    return watched
-
-
-def start_state(setup: QatSetup) -> RunState:
-    """The run's state: fresh, or that of an interrupted run with the same settings."""
     config, net = setup.config, setup.student
     rate, decay = config.learning_rate, config.weight_decay
-    scales = learned_steps(net)
     optimizer = make_optimizer(
-        net, config.optimizer, rate, decay, scales, config.range_lr, relative=True
+        net, config.optimizer, rate, decay, scales, scale_rate, relative=True
     )
     total = config.epochs * steps(len(setup.pictures), config.batch_size)
     state = RunState(
-        config.folder / STATE,
+        config.folder / f"{setup.stage}-state.pt",
         setup.key,
         net,
         WeightAverage.over(net, config.average * total),
@@ -79,14 +46,14 @@ def start_state(setup: QatSetup) -> RunState:
         if state.writes:
             state.remove()
         return state
-    finished = existing(setup.inputs, "qat")
+    finished = existing(setup.inputs, setup.stage)
     state.refuse_other_settings(finished.key if finished else "")
     if state.restore():
         say(f"{state.file}: going on after epoch {len(state.history)}")
     return state
 
 
-def settings(setup: QatSetup) -> dict[str, str]:
+def settings(setup: Tuned) -> dict[str, str]:
     """What must not change while a run is interrupted, readable."""
     flags = {f"--{field.name.replace('_', '-')}": field.name for field in fields(setup.config)}
     values = asdict(setup.config)
@@ -100,7 +67,7 @@ def settings(setup: QatSetup) -> dict[str, str]:
     return given | versions | own | setup.hashes
 
 
-def make_plan(setup: QatSetup, watched: Oscillations | None) -> Plan:
+def make_plan(setup: Tuned, after_step: Callable[[], object] = lambda: None) -> Plan:
     """What the loop needs to know, from the flags."""
     config = setup.config
     return Plan(
@@ -111,11 +78,11 @@ def make_plan(setup: QatSetup, watched: Oscillations | None) -> Plan:
         device=setup.device,
         clip=config.clip,
         prepare=lambda net, epoch: net.eval(),  # a norm that cannot be folded keeps its statistics
-        after_step=watched.update if watched is not None else lambda: None,
+        after_step=after_step,
     )
 
 
-def epoch_batches(setup: QatSetup, epoch: int) -> Iterator[TrainBatch]:
+def epoch_batches(setup: Tuned, epoch: int) -> Iterator[TrainBatch]:
     """The augmented batches of an epoch, at the size in use."""
     config, size = setup.config, setup.inputs.imgsz
     hue, saturation, value = config.hsv
@@ -123,7 +90,7 @@ def epoch_batches(setup: QatSetup, epoch: int) -> Iterator[TrainBatch]:
         scale=config.scale,
         fliplr=config.fliplr,
         flipud=config.flipud,
-        mosaic=config.mosaic,
+        mosaic=setup.mosaic,
         hue=hue,
         saturation=saturation,
         value=value,
