@@ -20,6 +20,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "sensitivity": "SensitivityConfig",
     "diagnose": "DiagnoseConfig",
     "qat": "QatConfig",
+    "swap": "SwapConfig",
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",
