@@ -47,7 +47,7 @@ def start_state(
             state.remove()
         return state
     finished = existing(setup.inputs, setup.stage)
-    state.refuse_other_settings(finished.key if finished else "")
+    state.refuse_other_settings(finished.notes.get("training", finished.key) if finished else "")
     if state.restore():
         say(f"{state.file}: going on after epoch {len(state.history)}")
     return state

@@ -40,6 +40,7 @@ class Tuned:
     hashes: dict[str, str]
 
     stage = ""  # its name
+    use = ""  # what an error calls it
     before = ""  # what an epoch 0 is called
     precision = "fp32"
     labels = False  # whether the loss needs them
@@ -62,7 +63,7 @@ class Tuned:
     @cached_property
     def pictures(self) -> Pictures:
         """The images that are trained on."""
-        files = train_files(self.inputs, self.config, self.stage.upper())
+        files = train_files(self.inputs, self.config, self.use)
         return read_pictures(self.inputs, files, self.labels)
 
 

@@ -28,6 +28,7 @@ class QatSetup(Tuned):
     unfused: nn.Module | None
 
     stage = "qat"
+    use = "QAT"
     before = "PTQ"
     precision = "int8"
 

@@ -67,7 +67,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         raise PolicyError(f"--only: {error}") from None
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
-    train_files(inputs, config, "QAT")
+    train_files(inputs, config, QatSetup.use)
     if config.needs_labels:
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)

@@ -19,6 +19,8 @@ class SwapConfig(TuneConfig):
     layers: tuple[str, ...] = option(
         ("*",), "where: names or patterns, such as model.[0-5]; auto: by gain for loss"
     )
+    lr: float = option(6e-3, "largest learning rate, as a share of a layer's size")
+    optimizer: str = option("adamw", "optimizer", ("adamw",))
     share: float = option(0.5, "--layers auto: part of the time that all layers would gain")
     screen: int = option(32, "--layers auto: images of train on which a block's loss is measured")
     engine: str = option("auto", "engine that is timed", ("auto", *ENGINES))
@@ -27,6 +29,7 @@ class SwapConfig(TuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self.lr > 0, "--lr", self.lr, "above 0")
         require(0 < self.share <= 1, "--share", self.share, "above 0, at most 1")
         require(self.screen >= 1, "--screen", self.screen, "1 or more")
         require(self.threads >= 0, "--threads", self.threads, "0 (all cores) or more")

@@ -3,13 +3,14 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from yoloq.base.config import StageConfig
 from yoloq.base.errors import EngineError
 from yoloq.base.files import write_text
 from yoloq.base.machine import affinity
@@ -23,9 +24,11 @@ from yoloq.models.swap import silu_layers, swapped
 from yoloq.models.to_input import to_input
 from yoloq.quant.policy import block_of, matches
 from yoloq.report.tables import show
+from yoloq.stages.fine_tune import TuneConfig
 from yoloq.stages.fine_tune.tuned import train_files
 from yoloq.stages.run import Inputs
 from yoloq.stages.swap import SwapConfig
+from yoloq.stages.swap.origin import SwapSetup
 from yoloq.stages.swap.speed import make_source
 from yoloq.train.terms.distill import relative_error
 
@@ -52,16 +55,18 @@ class BlockGain:
         return self.silu_ms - self.swapped_ms
 
 
-def choose_by_gain(inputs: Inputs, config: SwapConfig, engine: Engine, key: str) -> list[BlockGain]:
+def choose_by_gain(inputs: Inputs, config: SwapConfig, engine: Engine) -> list[BlockGain]:
     """Measure all blocks with a SiLU, mark those to swap, print and keep the table.
 
-    A choice that was made for the same key is taken as it is, so that an interrupted run goes on
-    with the same network.
+    A choice that was made for the same subject is taken as it is, so that an interrupted run goes
+    on with the same network, and one with another learning rate has it too.
 
     Raises:
         EngineError: the engine has no profile, or no block gets faster.
     """
-    file = config.folder / CHOICE
+    file, training = config.folder / CHOICE, {field.name for field in fields(TuneConfig)}
+    without = training - {field.name for field in fields(StageConfig)}
+    key = inputs.key("swap-layers", sorted(without), timed=True, engine=engine.name)
     kept = None if config.force else _read(file, key)
     if kept is not None:
         say(f"{file}: the layers were chosen before")
@@ -128,7 +133,7 @@ def measured(inputs: Inputs, config: SwapConfig, engine: Engine) -> list[BlockGa
 
 def _screened(inputs: Inputs, config: SwapConfig) -> Iterator[Tensor]:
     """Images of train as the network takes them."""
-    files = sample(tuple(train_files(inputs, config, "SWAP")), config.screen, config.seed)
+    files = sample(tuple(train_files(inputs, config, SwapSetup.use)), config.screen, config.seed)
     with progress("loss by block", len(files)) as advance:
         for batch in iterate(files, inputs.imgsz, config.batch_size, config.workers, []):
             yield to_input(batch.images, torch.device("cpu"))

@@ -28,6 +28,7 @@ class SwapSetup(Tuned):
     result_key: str
 
     stage = "swap"
+    use = "make swap"
     before = "untrained"
 
     @cached_property

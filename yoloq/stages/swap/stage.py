@@ -61,7 +61,7 @@ def open_setup(config: SwapConfig, group: Processes) -> SwapSetup | StageResult:
     inputs = open_inputs(config)
     patterns = ("*",) if config.by_gain else config.layers
     layers = chosen_layers(inputs.model.net, patterns, str(config.weights))
-    train_files(inputs, config, "SWAP")
+    train_files(inputs, config, SwapSetup.use)
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     key = inputs.key("swap", timed=True, engine=engine.name, processes=group.world)
     done = finished(config.folder, "swap", key, config.force)
@@ -69,7 +69,7 @@ def open_setup(config: SwapConfig, group: Processes) -> SwapSetup | StageResult:
         told(done, config.folder)
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
-    blocks = choose_by_gain(inputs, config, engine, key) if config.by_gain else []
+    blocks = choose_by_gain(inputs, config, engine) if config.by_gain else []
     chosen = {block.name for block in blocks if block.chosen}
     layers = tuple(name for name in layers if not blocks or block_of(name) in chosen)
     say(f"swap: {config.activation} for SiLU in {len(layers)} of {total(inputs)} layers")
@@ -133,6 +133,7 @@ def finish(setup: SwapSetup, state: RunState, began: float) -> StageResult:
             "total": time.perf_counter() - began,
         },
         notes={
+            "training": setup.key,
             "layers": setup.layers,
             "blocks": setup.blocks,
             "best": {key: best[key] for key in ("epoch", "value")},
