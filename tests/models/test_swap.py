@@ -8,8 +8,9 @@ from tiny_quant import as_input, pictures, tiny_model
 from torch import nn
 from torch.nn import functional as F
 
-from yoloq.models.load import LoadedModel, load_model, save_model
+from yoloq.models.load import LoadedModel, load_model, new_model, save_model
 from yoloq.models.swap import silu_layers, swapped
+from yoloq.models.yolov5.layout import v6_spec
 
 FUNCTIONS = {"hardswish": F.hardswish, "relu": F.relu}
 CLASSES = {"hardswish": nn.Hardswish, "relu": nn.ReLU}
@@ -52,21 +53,29 @@ def test_what_the_network_computes(
         assert torch.equal(ours, wanted)
 
 
-@pytest.mark.parametrize("fuse", [True, False])
-def test_it_is_a_checkpoint_like_any_other(tmp_path: Path, fuse: bool) -> None:
-    save_model(tmp_path / "own.pt", tiny_model())
-    own = load_model(tmp_path / "own.pt", fuse=fuse)
-    other = swapped(own, ["model.1.act", "model.9.cv2.act"], "hardswish")
+@pytest.mark.parametrize("family", ["yolov5", "ultralytics"])
+def test_it_is_a_checkpoint_like_any_other(tmp_path: Path, family: str) -> None:
+    own = tiny_model(family)
+    names = ["model.1.act", "model.9.cv2.act"]
+    other = swapped(own, names, "hardswish")
     save_model(tmp_path / "swap.pt", other, note=1)
-    again = load_model(tmp_path / "swap.pt", fuse=fuse)
-    assert [n for n, m in again.net.named_modules() if isinstance(m, nn.Hardswish)] == [
-        "model.1.act",
-        "model.9.cv2.act",
-    ]
+    again = load_model(tmp_path / "swap.pt")
+    found = [name for name, module in again.net.named_modules() if type(module) is nn.Hardswish]
+    assert found == names
     x = as_input(pictures(1))
     for ours, wanted in zip(again.net(x), other.net(x), strict=True):
         assert torch.equal(ours, wanted)
-    assert (again.names, again.head, again.extra) == (own.names, own.head, {"note": 1})
+    assert (again.names, again.head, again.fused) == (own.names, own.head, True)
+    assert again.extra["note"] == 1
+
+
+def test_batch_norm_that_is_not_folded_stays(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    own = new_model("yolov5", v6_spec("n", 2) | {"width_multiple": 0.125}, ("a", "b"))
+    save_model(tmp_path / "swap.pt", swapped(own, ["model.1.act"], "relu"))
+    again = load_model(tmp_path / "swap.pt", fuse=False)
+    assert isinstance(again.net.get_submodule("model.1.bn"), nn.BatchNorm2d)
+    assert isinstance(again.net.get_submodule("model.1.act"), nn.ReLU)
 
 
 @pytest.mark.parametrize("name", ["model.0", "model.0.conv", "model.2.none.act", "model.24.m.0"])

@@ -143,6 +143,16 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert all(torch.equal(one[name], other[name]) for name in other)
 
 
+def test_the_state_of_a_finished_run_is_not_in_the_way(
+    tiny: TinySet, tmp_path: Path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:  # killed between its result and its end
+        patch.setattr("yoloq.train.state.RunState.remove", lambda self: None)
+        assert run(tiny, tmp_path, "--epochs", "1") == 0
+    assert (tmp_path / "run" / "swap-state.pt").exists()
+    assert run(tiny, tmp_path, "--epochs", "1", "--lr", "1e-3") == 0
+
+
 MISTAKES = {
     "nothing near": (["--layers", "modle.3"], "matches no layer; near names: model.3"),
     "no SiLU": (["--layers", "model.24"], "model.24 has no SiLU to swap"),
