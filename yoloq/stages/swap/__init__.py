@@ -19,7 +19,7 @@ class SwapConfig(TuneConfig):
     layers: tuple[str, ...] = option(
         ("*",), "where: names or patterns, such as model.[0-5]; auto: by gain for loss"
     )
-    lr: float = option(6e-3, "largest learning rate, as a share of a layer's size")
+    lr: float = option(2e-3, "largest learning rate, as a share of a layer's size")
     optimizer: str = option("adamw", "optimizer", ("adamw",))
     share: float = option(0.5, "--layers auto: part of the time that all layers would gain")
     screen: int = option(32, "--layers auto: images of train on which a block's loss is measured")

@@ -25,7 +25,6 @@ from yoloq.models.to_input import to_input
 from yoloq.quant.policy import block_of, matches
 from yoloq.report.tables import show
 from yoloq.stages.fine_tune import TuneConfig
-from yoloq.stages.fine_tune.tuned import train_files
 from yoloq.stages.run import Inputs
 from yoloq.stages.swap import SwapConfig
 from yoloq.stages.swap.origin import SwapSetup
@@ -133,7 +132,7 @@ def measured(inputs: Inputs, config: SwapConfig, engine: Engine) -> list[BlockGa
 
 def _screened(inputs: Inputs, config: SwapConfig) -> Iterator[Tensor]:
     """Images of train as the network takes them."""
-    files = sample(tuple(train_files(inputs, config, SwapSetup.use)), config.screen, config.seed)
+    files = sample(inputs.dataset.train_alone(SwapSetup.use), config.screen, config.seed)
     with progress("loss by block", len(files)) as advance:
         for batch in iterate(files, inputs.imgsz, config.batch_size, config.workers, []):
             yield to_input(batch.images, torch.device("cpu"))
