@@ -13,7 +13,7 @@ FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IM
 	$(call flag,name,NAME) $(call flag,device,DEVICE)
 STAGES := data train baseline diagnose qat report
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity search auto table demo lint-onnx test check bench clean \
+.PHONY: help setup $(STAGES) ptq engine sensitivity search swap auto table demo lint-onnx test check bench clean \
 	fuzz-inputs
 .DEFAULT_GOAL := help
 
@@ -26,6 +26,7 @@ help:
 	@echo "make search     the fastest placement at the accuracy asked for, on real engines"
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
+	@echo "make swap       a faster activation in the place of SiLU, taught by the original"
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, torch; auto)"
 	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "make table      FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
@@ -52,7 +53,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-ptq engine sensitivity search auto table: $(READY)
+ptq engine sensitivity search swap auto table: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(call flag,engine,ENGINE) $(ARGS)
 
 lint-onnx: $(READY)

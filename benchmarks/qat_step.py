@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -15,23 +15,23 @@ from torch import nn
 
 from yoloq.base.machine import keep_freed_memory
 from yoloq.models.load import load_model
+from yoloq.stages.fine_tune.tuned import read_pictures, train_files
 from yoloq.stages.qat import QatConfig
-from yoloq.stages.qat.setup import read_pictures
 from yoloq.train.augment import Augment
 from yoloq.train.ema import WeightAverage
 from yoloq.train.label_loss import loss_for
 from yoloq.train.loop import Health, Objective, Plan, supervised, take_step
 from yoloq.train.optimizer import Schedule, make_optimizer
 from yoloq.train.parallel import Processes
-from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.imitation import Imitation
-from yoloq.train.qat.objective import QatObjective, Term
-from yoloq.train.qat.ranges import Mode
+from yoloq.train.qat.ranges import Mode, forget
 from yoloq.train.qat.student import make_student
-from yoloq.train.qat.task import TaskLoss
-from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import Sizes, TrainBatch, batches
 from yoloq.train.state import RunState
+from yoloq.train.terms.distill import Distillation
+from yoloq.train.terms.imitation import Imitation
+from yoloq.train.terms.objective import Term, TermSum
+from yoloq.train.terms.task import TaskLoss
+from yoloq.train.terms.teacher import common_blocks
 
 BATCH, REPETITIONS, RATE = 8, 9, 1e-9  # the rate leaves all steps alike
 LIMIT = 1.6
@@ -98,7 +98,7 @@ def one_batch(subject: Subject) -> TrainBatch:
     inputs = subject.inputs
     config = subject.config(QatConfig, loss="task", train_images=BATCH)
     size = inputs.imgsz
-    pictures = read_pictures(replace(inputs, config=config), config)
+    pictures = read_pictures(inputs, train_files(inputs, config, "QAT"), True)
     return next(batches(pictures, 0, 0, BATCH, Augment(), Sizes(size, size, size), True))
 
 
@@ -124,7 +124,7 @@ def qat_step(
         term = Imitation(net, frozen, blocks, Distillation(inputs.model.head))
     else:
         term = TaskLoss(loss_for(inputs.model.head, inputs.imgsz, CPU))
-    objective = QatObjective(net, Processes(0, 1, CPU), [term])
+    objective = TermSum(net, Processes(0, 1, CPU), [term], partial(forget, net))
     return step_of(net, objective, batch, folder)
 
 

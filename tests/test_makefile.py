@@ -31,6 +31,11 @@ def test_a_variable_is_one_word(value: str) -> None:
     ("target", "variables", "want"),
     [
         ("ptq", {"ENGINE": "openvino"}, ["--engine", "openvino"]),
+        (
+            "swap",
+            {"ENGINE": "openvino", "ARGS": "--layers 'model.[0-5]'"},
+            ["--engine", "openvino", "--layers", "model.[0-5]"],
+        ),
         ("report", {"ARGS": "--runs 'a b' c"}, ["--runs", "a b", "c"]),
         (
             "lint-onnx",

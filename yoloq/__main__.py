@@ -21,6 +21,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "search": "SearchConfig",
     "diagnose": "DiagnoseConfig",
     "qat": "QatConfig",
+    "swap": "SwapConfig",
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",

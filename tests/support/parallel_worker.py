@@ -9,13 +9,13 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 from yoloq.train.loss_classic import ClassicLoss
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.qat.dampen import Dampening
-from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.imitation import Imitation
-from yoloq.train.qat.objective import QatObjective, Term
 from yoloq.train.qat.student import make_student
-from yoloq.train.qat.task import TaskLoss
-from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.samples import TrainBatch
+from yoloq.train.terms.distill import Distillation
+from yoloq.train.terms.imitation import Imitation
+from yoloq.train.terms.objective import Term, TermSum
+from yoloq.train.terms.task import TaskLoss
+from yoloq.train.terms.teacher import common_blocks
 
 BATCH = 4
 
@@ -44,7 +44,7 @@ def step(group: Processes, loss: str, images: TrainBatch | None = None) -> tuple
         terms.append(TaskLoss(ClassicLoss(teacher.head, 64)))
     if loss == "both":
         terms.append(Dampening(net, 0.01, lambda: 1.0))
-    objective = QatObjective(net, group, terms)
+    objective = TermSum(net, group, terms)
     value, _ = objective(images or batch())
     value.backward()
     gradients = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}

@@ -160,16 +160,44 @@ def measure_layer_times(
     if engine.profile is None:
         return None
     float_type = float_precisions(engine.precisions(device))[-1]
-    layers, readers = source.quantized.placement.layers, tensor_readers(source)
-    rounds: dict[str, list[LayerTimes]] = {"int8": [], float_type: []}
-    image, each = any_image(source.info.imgsz), -(-runs // ROUNDS)
+    subjects = {name: (source, name) for name in ("int8", float_type)}
+    return times_in_turn(engine, subjects, folder, device, threads, runs)
+
+
+def times_in_turn(
+    engine: Engine,
+    subjects: Mapping[str, tuple[Source, str]],
+    folder: Path,
+    device: str,
+    threads: int,
+    runs: int,
+) -> dict[str, LayerTimes]:
+    """Profile several builds of an engine that has a profile in turn: medians over the rounds.
+
+    Args:
+        subjects: by name what is built, and in which precision.
+        folder, device, threads, runs: as of `measure_layer_times`.
+
+    Raises:
+        UserError: an engine cannot be built.
+    """
+    assert engine.profile is not None
+    rounds: dict[str, list[LayerTimes]] = {name: [] for name in subjects}
+    each = -(-runs // ROUNDS)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        files = {name: engine.make(source, name, Path(temporary)) for name in rounds}
-        for name, file in [*files.items()] * ROUNDS:
-            times = layer_times(engine.profile(file, name, device, threads, each), layers, readers)
+        files = {}
+        for name, (source, precision) in subjects.items():
+            own = Path(temporary) / name  # an engine names its file after the precision
+            own.mkdir()
+            files[name] = engine.make(source, precision, own)
+        for name, (source, precision) in [*subjects.items()] * ROUNDS:
+            layers, readers = source.quantized.placement.layers, tensor_readers(source)
+            nodes = engine.profile(files[name], precision, device, threads, each)
             # one engine at a time: idle threads of another would go on spinning for a while
-            loaded = {name: engine.load(file, name, device, threads)}
+            loaded = {name: engine.load(files[name], precision, device, threads)}
+            image = any_image(source.info.imgsz)
             latency = measure_predictors(loaded, image, each, threads=threads)[name]
+            times = layer_times(nodes, layers, readers)
             rounds[name].append(replace(times, latency_ms=latency.p50))
     return {name: median_times(times) for name, times in rounds.items()}
 

@@ -4,3 +4,4 @@ FAMILIES = {  # name -> module; imported when used
     "yolov5": "yoloq.models.yolov5",
     "ultralytics": "yoloq.models.ultralytics",
 }
+SWAPS = {"hardswish": "Hardswish", "relu": "ReLU"}  # what `make swap` puts for SiLU -> its class

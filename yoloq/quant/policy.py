@@ -232,21 +232,23 @@ def _last_match(rules: Iterable[Rule], name: str) -> Rule | None:
     return found
 
 
-def check_patterns(patterns: Iterable[str], names: Sequence[str]) -> None:
-    """Find slips in patterns of convolutions.
+def check_patterns(
+    patterns: Iterable[str], names: Sequence[str], what: str = "convolution"
+) -> None:
+    """Find slips in patterns of names; `what` is what they name.
 
     Raises:
         PolicyError: one matches none of the names; near names are listed.
     """
     for pattern in patterns:
         if not any(matches(name, pattern) for name in names):
-            raise PolicyError(_unmatched(pattern, names))
+            raise PolicyError(_unmatched(pattern, names, what))
 
 
-def _unmatched(pattern: str, names: Sequence[str]) -> str:
+def _unmatched(pattern: str, names: Sequence[str], what: str) -> str:
     known = sorted({".".join(n.split(".")[:end]) for n in names for end in range(2, 9)})
     near = difflib.get_close_matches(pattern, known, n=5, cutoff=0.3)
-    return f"pattern {pattern!r} matches no convolution; near names: {', '.join(near or known[:5])}"
+    return f"pattern {pattern!r} matches no {what}; near names: {', '.join(near or known[:5])}"
 
 
 def _merge(groups: list[list[str]], wider: list[list[str]]) -> list[list[str]]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tiny_set import TinySet
 from yoloq.__main__ import main
 from yoloq.base.errors import EngineError
 from yoloq.base.result import Row, read_result
-from yoloq.engines.base import Compiler, Engine, NodeTime
+from yoloq.engines.base import Compiler, Defaults, Engine, NodeTime
 from yoloq.engines.openvino import lower as openvino_graph
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import ModelInfo
@@ -254,7 +255,8 @@ def test_a_placement_for_another_engine_is_said(
     linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     linted["openvino"] = [finding("warning")]
-    row = fake_engine(lower=openvino_graph, target="openvino", sharing="concat")
+    usual = partial(Defaults, sharing="concat")
+    row = fake_engine(lower=openvino_graph, target="openvino", defaults=usual)
     linting(row, tmp_path, "int8")
     assert "make ptq ENGINE=fake places quantizers" in capsys.readouterr().err
 

@@ -30,13 +30,13 @@ from yoloq.models.load import load_model, save_model
 from yoloq.models.yolov5.layout import v6_spec
 from yoloq.quant.observer import collect
 from yoloq.quant.quantized import load_quantized
-from yoloq.stages.qat import epochs as qat_epochs
-from yoloq.stages.qat import fit
+from yoloq.stages.fine_tune import epochs as qat_epochs
+from yoloq.stages.qat import course
 from yoloq.stages.qat import stage as qat
 from yoloq.train.label_loss import LOSSES
-from yoloq.train.qat.objective import QatObjective
 from yoloq.train.qat.ranges import forget
 from yoloq.train.qat.student import make_student, settled
+from yoloq.train.terms.objective import TermSum
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,7 +82,7 @@ def calibrated(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as everything else; the first test looks at a picture."""
-    monkeypatch.setattr(qat, "draw_curves", lambda file, rows, best: file.write_bytes(b""))
+    monkeypatch.setattr(qat, "draw_curves", lambda file, *more: file.write_bytes(b""))
 
 
 @pytest.fixture
@@ -320,14 +320,14 @@ def test_everything_that_has_a_state_survives_a_kill(
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fit.epoch_batches
+    real = course.epoch_batches
 
     def stops(setup, epoch):
         if epoch == epochs:
             raise KeyboardInterrupt
         return real(setup, epoch)
 
-    monkeypatch.setattr(fit, "epoch_batches", stops)
+    monkeypatch.setattr(course, "epoch_batches", stops)
 
 
 def test_another_configuration_is_refused_with_the_difference(
@@ -349,7 +349,7 @@ def test_a_loss_that_is_no_number_names_step_and_layer(
     start: Path, whole: Path, tiny: TinySet, monkeypatch, capsys
 ) -> None:
     calls = 0
-    real = QatObjective.__call__
+    real = TermSum.__call__
 
     def breaks(self, batch):
         nonlocal calls
@@ -359,7 +359,7 @@ def test_a_loss_that_is_no_number_names_step_and_layer(
         return real(self, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(QatObjective, "__call__", breaks)
+        patch.setattr(TermSum, "__call__", breaks)
         assert run(tiny, start) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the weights of model.3.conv are not finite in epoch 2, step 2; lower --lr" in error
@@ -473,12 +473,12 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, capsys) -> Non
 def test_a_state_left_behind_by_a_finished_run_refuses_nothing(
     start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = fit.RunState.remove
-    fit.RunState.remove = lambda self: None  # type: ignore[method-assign]
+    real = course.RunState.remove
+    course.RunState.remove = lambda self: None  # type: ignore[method-assign]
     try:
         assert run(tiny, start) == 0
     finally:
-        fit.RunState.remove = real  # type: ignore[method-assign]
+        course.RunState.remove = real  # type: ignore[method-assign]
     assert (start / "run" / "qat-state.pt").exists()
     assert run(tiny, start, "--epochs", "1") == 0
     assert "going on" not in capsys.readouterr().err

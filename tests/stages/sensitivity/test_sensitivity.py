@@ -276,7 +276,7 @@ def test_search_prefers_the_cheap_layer() -> None:
 
 def test_journal_lines_are_json(tmp_path: Path) -> None:
     file = tmp_path / "sensitivity.jsonl"
-    Journal(file, SUBJECT, LINES).append(Screened("model.2", 31.5, 0.99))
+    Journal(file, SUBJECT, LINES).append(Screened("model.2", 31.5, 0.99, 0.002))
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert lines == [
         {"subject": SUBJECT},

@@ -70,9 +70,9 @@ def test_the_result(swept: Path) -> None:
         assert layer["int8_ms"] > 0 and layer["float_ms"] > 0
         lost = max(layer["float_ms"] - layer["int8_ms"], 0.01)
         assert layer["worth"] == pytest.approx(delta / lost)
-    first_pass = [layer["snr_gain"] for layer in layers[5:]]
+    first_pass = [layer["places_gain"] for layer in layers[5:]]
     assert first_pass == sorted(first_pass, reverse=True)
-    assert min(layer["snr_gain"] for layer in scored) >= max(first_pass)
+    assert min(layer["places_gain"] for layer in scored) >= max(first_pass)
     assert -1 <= notes["rank_correlation"] <= 1
     assert notes["search"]["reached"] and notes["search"]["drop"] <= 0.5
 

@@ -2,27 +2,18 @@
 
 from collections.abc import Callable
 
+from yoloq.stages.fine_tune.tuned import imitation
 from yoloq.stages.qat.setup import QatSetup
 from yoloq.train.label_loss import loss_for
 from yoloq.train.qat.dampen import Dampening, growth
-from yoloq.train.qat.distill import Distillation
-from yoloq.train.qat.imitation import Imitation
-from yoloq.train.qat.objective import Term
-from yoloq.train.qat.task import TaskLoss
-from yoloq.train.qat.teacher import common_blocks
 from yoloq.train.state import RunState
+from yoloq.train.terms.objective import Term
+from yoloq.train.terms.task import TaskLoss
 
 
 def distillation(setup: QatSetup, state: RunState, steps: int) -> Term | None:
     """Distance to the teacher's blocks, raw head and boxes."""
-    config = setup.config
-    if not config.distils:
-        return None
-    teacher = setup.teacher.net.to(setup.device).requires_grad_(False)
-    weights = (config.feature_weight, config.head_weight, config.temperature)
-    distance = Distillation(setup.inputs.model.head, *weights, config.detection_weight)
-    blocks = common_blocks(setup.student, teacher) if config.feature_weight else []
-    return Imitation(setup.student, teacher, blocks, distance)
+    return imitation(setup) if setup.config.distils else None
 
 
 def task(setup: QatSetup, state: RunState, steps: int) -> Term | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError, UserError
 from yoloq.base.files import write_text
-from yoloq.base.result import StageResult, read_result
+from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
 from yoloq.models.load import load_model
@@ -21,20 +22,22 @@ from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
 from yoloq.quant.trace import conv_inputs
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.fine_tune.chart import draw_curves
+from yoloq.stages.fine_tune.epochs import FIGURE
+from yoloq.stages.fine_tune.together import run_together
+from yoloq.stages.fine_tune.tuned import train_files
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
-from yoloq.stages.qat.chart import draw_curves
-from yoloq.stages.qat.epochs import FIGURE
-from yoloq.stages.qat.fit import train
-from yoloq.stages.qat.setup import QatSetup, train_files
+from yoloq.stages.qat.course import train
+from yoloq.stages.qat.setup import QatSetup
 from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.train.label_loss import loss_for
-from yoloq.train.parallel import Processes, processes
+from yoloq.train.parallel import Processes
 from yoloq.train.qat.student import settled
-from yoloq.train.qat.teacher import load_teacher
 from yoloq.train.state import RunState, table
+from yoloq.train.terms.teacher import load_teacher
 
 WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
 OBSERVED = 128  # images on which the ranges of outputs are observed
@@ -50,19 +53,8 @@ def run(config: QatConfig) -> StageResult:
         UserError: an input cannot be used, an interrupted run had another configuration, or the
             training diverges.
     """
-    began = time.perf_counter()
-    with processes(config.device, config.batch_size) as group:
-        with group.first_before_others():
-            opened = open_setup(config, group)
-        if not isinstance(opened, QatSetup):
-            return opened
-        state = train(opened)
-        with group.first_before_others():
-            if group.first:
-                return finish(opened, state, began)
-            result = read_result(config.folder / "qat.json")
-            assert result is not None
-            return result
+    finisher = partial(finish, began=time.perf_counter())
+    return run_together(config, config.folder / "qat.json", open_setup, train, finisher)
 
 
 def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
@@ -75,7 +67,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         raise PolicyError(f"--only: {error}") from None
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
-    train_files(inputs, config)
+    train_files(inputs, config, QatSetup.use)
     if config.needs_labels:
         check_labels(inputs, config)
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
@@ -92,15 +84,15 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     if done is not None:
         return done
     return QatSetup(
-        inputs.without([Path(name) for name in baseline.notes["skipped"]]),
-        config,
-        group,
-        load_quantized(config.folder / "ptq.pt", inputs.ops),
-        ptq,
-        teacher,
-        unfused,
-        key,
-        {name: digest[:12] for name, digest in read.items()},
+        inputs=inputs.without([Path(name) for name in baseline.notes["skipped"]]),
+        config=config,
+        processes=group,
+        teacher=teacher,
+        key=key,
+        hashes={name: digest[:12] for name, digest in read.items()},
+        calibrated=load_quantized(config.folder / "ptq.pt", inputs.ops),
+        ptq=ptq,
+        unfused=unfused,
     )
 
 
@@ -144,7 +136,7 @@ def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
     save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
     rows = state.rows()
     write_text(folder / TABLE, table(rows))
-    draw_curves(folder / CURVE, rows, best["epoch"])
+    draw_curves(folder / CURVE, rows, best["epoch"], "QAT", setup.before)
     row = simulated_int8(inputs, load_quantized(folder / WEIGHTS, inputs.ops), "INT8 QAT")
     say(describe(row))
     say(verdict(decides, start, best))

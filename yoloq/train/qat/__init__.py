@@ -1,1 +1,1 @@
-"""Quantization-aware training: quantizers that learn, teacher, student, objective."""
+"""Quantization-aware training: quantizers that learn, the student, oscillation."""

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.train.loop import Parts
-from yoloq.train.qat.distill import Distillation, Taps
-from yoloq.train.qat.objective import Seen
+from yoloq.train.terms.distill import Distillation, Taps
+from yoloq.train.terms.objective import Seen
 
 
 class Imitation:

@@ -1,10 +1,9 @@
-"""The float model that a quantized one imitates."""
+"""The float model that a student imitates."""
 
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.models.load import LoadedModel, load_model
-from yoloq.quant.modules import QuantConv2d
 
 
 def load_teacher(file: str, student: LoadedModel) -> LoadedModel:
@@ -28,24 +27,27 @@ def load_teacher(file: str, student: LoadedModel) -> LoadedModel:
 
 
 def common_blocks(student: nn.Module, teacher: nn.Module) -> list[str]:
-    """Numbered layers to compare: with convolutions, from the first quantized one to the head.
+    """Numbered layers to compare: with convolutions, from the first that differs to the head.
 
-    Layers before the first quantized one differ only by what training changes; the head is
-    compared as raw maps. A teacher of another structure has none in common.
+    A layer differs where its modules are of other classes, such as quantized convolutions. Those
+    before it differ only by what training changes; the head is compared as raw maps. A teacher of
+    another structure has none in common.
     """
-    blocks = list(student.get_submodule("model").named_children())[:-1]
-    counts = [_convolutions(net.get_submodule("model")) for net in (student, teacher)]
-    if counts[0] != counts[1]:
+    ours, theirs = (net.get_submodule("model") for net in (student, teacher))
+    if _convolutions(ours) != _convolutions(theirs):
         return []
-    quantized = [
-        any(isinstance(module, QuantConv2d) for module in block.modules()) for _, block in blocks
-    ]
-    first = quantized.index(True) if any(quantized) else len(blocks)
+    pairs = zip(list(ours.named_children())[:-1], theirs.children(), strict=False)
+    blocks = [(name, block, _classes(block) != _classes(other)) for (name, block), other in pairs]
+    first = next((i for i, (_, _, differs) in enumerate(blocks) if differs), len(blocks))
     return [
         f"model.{name}"
-        for name, block in blocks[first:]
+        for name, block, _ in blocks[first:]
         if any(isinstance(module, nn.Conv2d) for module in block.modules())
     ]
+
+
+def _classes(block: nn.Module) -> list[type[nn.Module]]:
+    return [type(module) for module in block.modules()]
 
 
 def _convolutions(layers: nn.Module) -> list[tuple[str, tuple[int, ...]]]:

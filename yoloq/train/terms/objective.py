@@ -1,6 +1,6 @@
-"""What a step of QAT minimises: a sum of terms, each in a file of its own."""
+"""What a step minimises: a sum of terms, each in a file of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from yoloq.models.to_input import scaled
 from yoloq.train.loop import Parts
 from yoloq.train.parallel import Processes
-from yoloq.train.qat.ranges import forget
 from yoloq.train.samples import TrainBatch
 
 
@@ -37,7 +36,7 @@ class Term(Protocol):
         """Leave the networks as they were before it."""
 
 
-class QatObjective:
+class TermSum:
     """Sum of terms on a batch, with their named parts.
 
     As a context manager it closes its terms at the end, whatever happened.
@@ -46,10 +45,18 @@ class QatObjective:
         net: the student.
         processes: among which a batch is split.
         terms: one at least.
+        after_pass: called behind each forward pass, before the terms.
     """
 
-    def __init__(self, net: nn.Module, processes: Processes, terms: Sequence[Term]) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        processes: Processes,
+        terms: Sequence[Term],
+        after_pass: Callable[[], object] = lambda: None,
+    ) -> None:
         self.net, self.processes, self.terms = net, processes, terms
+        self.after_pass = after_pass
         self._called = processes.replicate(net)
 
     def __enter__(self) -> Self:
@@ -63,7 +70,7 @@ class QatObjective:
         mine, device = self.processes.share(batch), self.processes.device
         x = scaled(mine.images, device)
         raws = self._called(x)
-        forget(self.net)
+        self.after_pass()
         seen = Seen(x, raws, mine.targets.to(device))
         values: list[Tensor] = []
         parts: Parts = {}

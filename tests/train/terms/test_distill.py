@@ -13,9 +13,9 @@ from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.heads.dfl import DflHead
 from yoloq.models.load import save_model
 from yoloq.train.label_loss import loss_for
-from yoloq.train.qat.box_distance import detection_distance
-from yoloq.train.qat.distill import Distillation, Taps, relative_error
-from yoloq.train.qat.teacher import common_blocks, load_teacher
+from yoloq.train.terms.box_distance import detection_distance
+from yoloq.train.terms.distill import Distillation, Taps, relative_error
+from yoloq.train.terms.teacher import common_blocks, load_teacher
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from yoloq.train.loop import Loss, Parts
-from yoloq.train.qat.objective import Seen
+from yoloq.train.terms.objective import Seen
 
 
 class TaskLoss:

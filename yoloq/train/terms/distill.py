@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from yoloq.models.heads import Head
-from yoloq.train.qat.box_distance import detection_distance
+from yoloq.train.terms.box_distance import detection_distance
 
 LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros divides nothing
 

@@ -6,7 +6,7 @@ import torch
 
 from yoloq.models.heads.anchor import AnchorHead
 from yoloq.models.heads.dfl import DflHead
-from yoloq.train.qat.box_distance import detection_distance
+from yoloq.train.terms.box_distance import detection_distance
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

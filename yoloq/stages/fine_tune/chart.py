@@ -10,12 +10,14 @@ FIGURES = ("fidelity", "map50_95", "map50")
 OTHERS = ("epoch", "lr", "seconds", *FIGURES)
 
 
-def draw_curves(file: Path, rows: Sequence[Epoch], best: int) -> None:
+def draw_curves(file: Path, rows: Sequence[Epoch], best: int, name: str, before: str) -> None:
     """Loss parts, accuracy and learning rate by epoch; the epoch that is kept is marked.
 
     Args:
         rows: the table of epochs; figures that an epoch has not are left out.
         best: number of the epoch that is kept.
+        name: of the stage, for the title.
+        before: what epoch 0 is.
     """
     losses = [name for name in dict.fromkeys(n for row in rows for n in row) if name not in OTHERS]
     panes = {"loss": losses, "accuracy on val": list(FIGURES), "learning rate": ["lr"]}
@@ -31,7 +33,7 @@ def draw_curves(file: Path, rows: Sequence[Epoch], best: int) -> None:
         pane.set_ylabel(title)
         pane.grid(alpha=0.3)
         pane.legend(fontsize=8)
-    axes[0].set_title(f"QAT by epoch; epoch {best} is kept{' (PTQ)' * (best == 0)}")
+    axes[0].set_title(f"{name} by epoch; epoch {best} is kept{f' ({before})' * (best == 0)}")
     axes[0].set_yscale("log")
     axes[-1].set_xlabel("epoch")
     save_figure(figure, file)

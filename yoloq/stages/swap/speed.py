@@ -1,0 +1,72 @@
+"""What the swap is worth: FP32 and INT8 engines of both networks, measured and timed in turn."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from yoloq.base.machine import torch_device
+from yoloq.base.result import Row
+from yoloq.engines.base import Engine
+from yoloq.engines.source import Source
+from yoloq.quant.ptq import calibrate_model, collect_from_images
+from yoloq.quant.trace import sibling_groups
+from yoloq.stages.engine import EngineConfig, build, rows
+from yoloq.stages.engine.build import EngineVariant
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.stage import calibration_images, read_policy
+from yoloq.stages.run import Inputs, as_config
+from yoloq.stages.swap import SwapConfig
+
+PRECISIONS = ("fp32", "int8")
+
+
+def make_source(inputs: Inputs, config: SwapConfig, engine: Engine) -> Source:
+    """What an engine is built from: the inputs' model and its int8 with the default placement."""
+    ptq = as_config(config, PtqConfig, engine=engine.name)
+    policy, placement = read_policy(ptq, inputs)
+    inputs.model.net.to(torch_device(config.device))
+    collected = collect_from_images(
+        inputs.model,
+        calibration_images(inputs, ptq),
+        inputs.imgsz,
+        groups=sibling_groups(inputs.ops),
+        batch_size=config.batch_size,
+        workers=config.workers,
+        seed=config.seed,
+        named=str(config.weights),
+    )
+    inputs.model.net.cpu()
+    made = calibrate_model(inputs.model, policy, collected, ptq.calibrator, inputs.ops, placement)
+    return Source(inputs.info, inputs.model, made[0], device=config.device, caches=config.folder)
+
+
+def engine_rows(before: Inputs, after: Inputs, config: SwapConfig, engine: Engine) -> list[Row]:
+    """Rows of the engines of the original and of the trained network, timed in turn.
+
+    Args:
+        before, after: the stage's inputs with the one and the other model.
+    """
+    variants = []
+    for name, inputs in {"original": before, "swapped": after}.items():
+        source = make_source(inputs, config, engine)
+        variants += [
+            EngineVariant(f"{each}-{name}", each, source, f"{each.upper()} {name}")
+            for each in PRECISIONS
+        ]
+    settings = as_config(config, EngineConfig, engine=engine.name)
+    graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
+    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
+        made = build.build(engine, graphs, Path(folder), config.device, settings.cores)
+        found = rows.at_batch(before, settings, engine, variants, *made)
+    pairs = zip(found, variants, strict=True)
+    return [replace(row, precision=each.precision) for row, each in pairs]
+
+
+def ratio(found: Sequence[Row], precision: str) -> float | None:
+    """Median time of the swapped engine over that of the original; None where it claims none."""
+    times = [row.latency_ms["p50"] for row in found if row.precision == precision if row.latency_ms]
+    if not times:
+        return None
+    original, swapped = times
+    return float(swapped / original)

@@ -1,0 +1,1 @@
+"""What a step of fine-tuning minimises: distances to a teacher, the loss on labels, their sum."""
