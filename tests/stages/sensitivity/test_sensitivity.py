@@ -280,5 +280,5 @@ def test_journal_lines_are_json(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert lines == [
         {"subject": SUBJECT},
-        {"part": "screen", "name": "model.2", "snr": 31.5, "cosine": 0.99},
+        {"part": "screen", "name": "model.2", "snr": 31.5, "cosine": 0.99, "apart": 0.002},
     ]
