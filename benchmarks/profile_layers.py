@@ -1,5 +1,6 @@
 """Where the time goes: OpenVINO's own profile, by kind of node and by layer, INT8 and 16 bits."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from record import Column, Figure, Found, Table
@@ -7,7 +8,9 @@ from subject import Subject, main
 
 from yoloq.base.machine import affinity
 from yoloq.engines import get_engine
+from yoloq.engines.source import Source
 from yoloq.measure.layer_times import ROUNDS, LayerTimes, int8_costs, measure_layer_times
+from yoloq.measure.limits import machine_limits, work_of
 
 RUNS = 100
 MS = "{:.3f}"
@@ -17,7 +20,8 @@ HOW = (
     "{threads} threads. A layer has its convolution with the activation, the quantization of its "
     "input where that is done apart, and the reordering of a result; other is what a block does "
     "for no one convolution (Concat, Add, MaxPool, Resize). Lost is what keeping the layer in "
-    "float costs, as far as each layer's time is its own."
+    "float costs, as far as each layer's time is its own. Least is what the machine allows: its "
+    "products at the rate of large matrix products, or its bytes at that of a copy in the cache."
 )
 
 
@@ -31,8 +35,22 @@ def measure(subject: Subject) -> Found:
     )
     assert times is not None
     int8, other = times.values()
+    floors = least_times(source, int8.precisions, threads)
     how = HOW.format(each=-(-runs // ROUNDS), rounds=ROUNDS, threads=threads)
-    return Found(tuple(figures(times)), (by_kind(times), by_layer(int8, other, times)), (how,))
+    rows = figures(times)
+    if int8.latency_ms and None not in floors.values():
+        least = sum(ms for ms in floors.values() if ms is not None)
+        over = int8.latency_ms / least
+        rows.append(Figure("INT8, latency / least time of its convolutions", over, "{:.2f}"))
+    return Found(tuple(rows), (by_kind(times), by_layer(int8, other, times, floors)), (how,))
+
+
+def least_times(
+    source: Source, precisions: Mapping[str, str], threads: int
+) -> dict[str, float | None]:
+    """The least milliseconds of each convolution here, in the type that it runs in."""
+    work, limits = work_of(source.model.net, source.info.imgsz), machine_limits()
+    return {name: work[name].floor_ms(kind, limits, threads) for name, kind in precisions.items()}
 
 
 def figures(times: dict[str, LayerTimes]) -> list[Figure]:
@@ -61,11 +79,16 @@ def by_kind(times: dict[str, LayerTimes]) -> Table:
     return Table("By kind of node, ms", (Column("Kind"), *_columns(times)), tuple(rows))
 
 
-def by_layer(int8: LayerTimes, other: LayerTimes, times: dict[str, LayerTimes]) -> Table:
+def by_layer(
+    int8: LayerTimes,
+    other: LayerTimes,
+    times: dict[str, LayerTimes],
+    floors: Mapping[str, float | None],
+) -> Table:
     """Milliseconds of each convolution, of what else the blocks do, and of the rest."""
     costs = int8_costs(times)
     rows: list[tuple[Any, ...]] = [
-        (name, int8.precisions[name], cost.int8_ms, cost.float_ms, cost.lost_ms)
+        (name, int8.precisions[name], cost.int8_ms, cost.float_ms, cost.lost_ms, floors[name])
         for name, cost in costs.items()
     ]
     blocks = [
@@ -73,8 +96,11 @@ def by_layer(int8: LayerTimes, other: LayerTimes, times: dict[str, LayerTimes]) 
         for name in dict.fromkeys([*int8.others, *other.others])
     ]
     for name, mine, theirs in [*blocks, ("rest", int8.rest, other.rest)]:
-        rows.append((name, None, mine, theirs, theirs - mine))
-    columns = (Column("Layer"), Column("Runs in"), *_columns(times), Column("Lost", "{:+.3f}"))
+        rows.append((name, None, mine, theirs, theirs - mine, None))
+    columns = (
+        *(Column("Layer"), Column("Runs in"), *_columns(times)),
+        *(Column("Lost", "{:+.3f}"), Column("Least", MS)),
+    )
     return Table("By layer, ms", columns, tuple(rows))
 
 
