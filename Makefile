@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+RTX := $(VENV)/tensorrt-rtx/1.7.1.116
 BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
 # a flag with the value of a variable as one word of the shell, whatever is in it; nothing without
@@ -62,7 +63,7 @@ lint-onnx: $(READY)
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)
 
-test: $(READY) $(BINDINGS)
+test: $(READY) $(BINDINGS) $(RTX)
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # new random inputs each time; a failure prints the line that repeats it
@@ -72,6 +73,11 @@ fuzz-inputs: $(READY)
 # TensorRT's bindings alone, without its libraries; where they cannot be had their tests skip
 $(BINDINGS): | $(READY)
 	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ tensorrt-cu13-bindings==$(@F) || true
+
+# TensorRT for RTX, whose parser and builder need no GPU; where it cannot be had its tests skip
+$(RTX): | $(READY)
+	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ \
+		tensorrt-rtx-cu13-bindings==$(@F) tensorrt-rtx-cu13-libs==$(@F) || true
 
 check: $(READY)
 	@$(PY) -m ruff check .

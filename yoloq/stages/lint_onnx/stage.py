@@ -8,6 +8,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import EngineError, UserError
+from yoloq.engines.tensorrt.onnx_parser import VERSION, is_installed, refusals
 from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lint.valid import READ_WHOLE, size
 from yoloq.stages.lint_onnx import LintConfig
@@ -26,6 +27,10 @@ def run(config: LintConfig) -> int:
         raise UserError("no ONNX file is given: make lint-onnx ONNX=model.onnx TARGET=tensorrt")
     file = Path(config.onnx)
     findings = lint(read_model(file), config.target)
+    if wants_parser(config):
+        refused = refusals(file)
+        findings = [*refused, *findings]
+        print(f"asked TensorRT's own parser (for RTX, {VERSION}): {parsed(refused)}")
     if config.run:
         try:
             findings = [*dead_outputs(file, config.data, config.run), *findings]
@@ -35,6 +40,18 @@ def run(config: LintConfig) -> int:
         print(describe(finding, len(finding.nodes) if config.all else SHOWN))
     print(summary(file, config.target, findings))
     return int(any(finding.level == "error" for finding in findings))
+
+
+def wants_parser(config: LintConfig) -> bool:
+    """Whether TensorRT's own parser is to be asked."""
+    here = config.parse == "auto" and is_installed()
+    return config.target == "tensorrt" and (config.parse == "on" or here)
+
+
+def parsed(refused: Sequence[LintFinding]) -> str:
+    """What it said, in words."""
+    count = sum(len(finding.nodes) for finding in refused)
+    return f"it refuses {_count(count, 'node')}" if refused else "it reads the file"
 
 
 def read_model(file: Path) -> onnx.ModelProto:

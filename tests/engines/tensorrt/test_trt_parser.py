@@ -1,0 +1,122 @@
+"""Own exports in TensorRT's real parser and builder (of TensorRT for RTX): no GPU is needed."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from tiny_quant import tiny_quantized
+from trt_rtx import RtxLayer, built, library, parsed
+from trt_source import source
+
+from yoloq.engines.source import Source
+from yoloq.engines.tensorrt import onnx_parser
+from yoloq.engines.tensorrt.onnx import tensorrt_onnx
+from yoloq.graph.names import convolution_of
+from yoloq.models import FAMILIES
+from yoloq.stages.lint_onnx import LintConfig
+from yoloq.stages.lint_onnx import stage as lint_onnx
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MATRIX = ("correlation", "runtime_fusion")  # a convolution, alone or with its activation
+# kernels of the small yolov5: the same for every placement, which is written down so that a change
+# is seen. In FP16 SiLU is a part of the convolution; an int8 one writes floats, which one kernel
+# more scales, activates and rounds for the next.
+FP16, INT8 = 73, 119
+PACKAGE = ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
+DYNAMIC = {"static": {}, "dynamic": {"batch": 2, "max_batch": 4}}
+
+
+def convolutions(layers: list[RtxLayer], made: Source) -> dict[str, RtxLayer]:
+    """Kernels by the convolution that they compute."""
+    names = made.quantized.placement.layers
+    found = {}
+    for layer in layers:
+        own = [node for node in layer.nodes if node.rpartition("/")[2] == "Conv"]
+        if layer.kind in MATRIX:
+            found |= {name: layer for node in own if (name := convolution_of(node, names))}
+    return found
+
+
+@pytest.mark.parametrize("shape", DYNAMIC)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_own_exports_are_parsed_and_built(family: str, precision: str, shape: str) -> None:
+    library()
+    made = source(family, **DYNAMIC[shape])
+    kernels = convolutions(built(tensorrt_onnx(made, precision)), made)
+    plans = made.quantized.placement.layers
+    assert kernels.keys() == plans.keys()
+    for name, layer in kernels.items():
+        planned = precision == "int8" and plans[name].quantized
+        assert (layer.inputs[0] == "Int8") == planned, name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", PACKAGE)
+def test_the_package_s_other_models_are_parsed(name: str, precision: str) -> None:
+    library()
+    assert parsed(tensorrt_onnx(source(name), precision)).num_outputs == 3
+
+
+@pytest.mark.parametrize("sharing", ["siblings", "concat"])
+@pytest.mark.parametrize("residual", ["none", "input", "both"])
+def test_what_follows_an_int8_convolution_is_one_kernel(sharing: str, residual: str) -> None:
+    """Scaling, SiLU, the residual addition, Concat and the next rounding: none stands alone."""
+    library()
+    usual = source("yolov5")
+    quantized = tiny_quantized("yolov5", sharing=sharing, residual=residual)
+    layers = built(tensorrt_onnx(Source(usual.info, usual.model, quantized), "int8"))
+    assert len(layers) == INT8
+    assert {layer.kind for layer in layers} == {*MATRIX, "kgen", "maxpool"}
+    written = {layer.outputs for layer in layers if layer.kind == "correlation"}
+    assert written == {("Float",), ("Half",)}
+    pointwise = [layer.nodes for layer in layers if layer.kind == "kgen"]
+    for operator in ("Add", "Concat"):
+        holders = [nodes for nodes in pointwise if any(n.endswith(operator) for n in nodes)]
+        assert holders
+        for nodes in holders:
+            assert any(n.endswith(("/act/Mul", "_Q", "_DQ", "/Resize")) for n in nodes), nodes
+
+
+def test_fp16_has_fewer_kernels_than_int8() -> None:
+    library()
+    layers = built(tensorrt_onnx(source("yolov5"), "fp16"))
+    assert len(layers) == FP16
+    assert sum(layer.kind == "runtime_fusion" for layer in layers) == 57
+
+
+def test_the_parser_refuses_by_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library()
+    made = source("yolov5")
+    model = tensorrt_onnx(made, "fp32")
+    model.graph.node[3].op_type, model.graph.node[3].domain = "Unheard", "someone"
+    name = model.graph.node[3].name
+    file = tmp_path / "model.onnx"
+    onnx.save(model, file)
+    [found] = onnx_parser.refusals(file)
+    assert (found.level, found.rule, found.nodes) == ("error", "parser", (name,))
+    assert found.message.startswith("Unheard: ")
+    assert lint_onnx.run(LintConfig(onnx=str(file))) == 1
+    printed = capsys.readouterr().out
+    assert "it refuses 1 node\n" in printed and f"parser: Unheard: {found.message[9:20]}" in printed
+    onnx.save(tensorrt_onnx(made, "int8"), file)
+    assert lint_onnx.run(LintConfig(onnx=str(file), parse="on")) == 0
+    assert "it reads the file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("parse", "target", "asked"),
+    [
+        ("auto", "tensorrt", True),
+        ("on", "tensorrt", True),
+        ("off", "tensorrt", False),
+        ("auto", "openvino", False),
+    ],
+)
+def test_when_it_is_asked(parse: str, target: str, asked: bool, monkeypatch) -> None:
+    monkeypatch.setattr(lint_onnx, "is_installed", lambda: True)
+    assert lint_onnx.wants_parser(LintConfig(onnx="x", parse=parse, target=target)) == asked
+    monkeypatch.setattr(lint_onnx, "is_installed", lambda: False)
+    wanted = asked and parse == "on"
+    assert lint_onnx.wants_parser(LintConfig(onnx="x", parse=parse, target=target)) == wanted
