@@ -166,6 +166,20 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
     return _open(file, precision, threads)
 
 
+def streams(
+    file: Path, precision: str, device: str, threads: int, count: int
+) -> list[OpenVINOPredictor]:
+    """Requests of one compiled model, each with its share of the threads.
+
+    Raises:
+        EngineError: as for `load`.
+    """
+    first = _open(file, precision, threads, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=count)
+    compiled = first.request.get_compiled_model()
+    more = range(count - 1)
+    return [first, *(OpenVINOPredictor(compiled, first.model, first.float_type) for _ in more)]
+
+
 def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
     model = core().read_model(file)
     info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
@@ -277,4 +291,5 @@ ENGINE = Engine(
     types=types,
     intermediates=intermediates,
     defaults=defaults,
+    streams=streams,
 )
