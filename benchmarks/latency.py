@@ -89,27 +89,31 @@ class Timed:
         )
 
 
-def time_models(groups: Sequence[Mapping[str, Load]], limited: bool) -> Timed:
+def time_models(
+    groups: Sequence[Mapping[str, Load]], limited: bool, runs: int = RUNS, warmup: int = WARMUP
+) -> Timed:
     """Time models in fresh processes; `limited` for a short try.
 
     Within a process the models of a group run in turn. Groups run one after the other: threads of
     one runtime go on spinning for a while and would slow the call of another.
     """
-    repetitions, runs = (2, 10) if limited else (REPETITIONS, RUNS)
+    repetitions, runs = (2, min(runs, 10)) if limited else (REPETITIONS, runs)
     context = multiprocessing.get_context("spawn")
     medians = []
     for _ in range(repetitions):
         with context.Pool(1) as pool:
-            medians.append(pool.apply(time_groups, (groups, runs)))
+            medians.append(pool.apply(time_groups, (groups, runs, warmup)))
     return Timed(tuple(medians), runs)
 
 
-def time_groups(groups: Sequence[Mapping[str, Load]], runs: int) -> dict[str, float]:
+def time_groups(
+    groups: Sequence[Mapping[str, Load]], runs: int, warmup: int = WARMUP
+) -> dict[str, float]:
     """One repetition, in this process."""
     medians: dict[str, float] = {}
     for group in groups:
         calls = {name: load() for name, load in group.items()}
-        timed = measure(calls, runs, WARMUP)
+        timed = measure(calls, runs, warmup)
         medians |= {name: latency.p50 for name, latency in timed.items()}
     return medians
 

@@ -84,6 +84,26 @@ def test_an_engine_gives_named_boxes(
     assert yoloq.evaluate(detectors[1], tiny.data, limit=2).images == 2
 
 
+def test_streams_share_the_work_of_a_list(
+    model: LoadedModel, train: tuple[Path, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    one, two = (
+        yoloq.build(model, "onnxruntime", tmp_path, threads=2, streams=streams, imgsz=64)
+        for streams in (1, 2)
+    )
+    for detector in (one, two):
+        detector.predictor.model = replaced_conf(detector)
+    assert [len(each.path.predictors) for each in (one, two)] == [1, 2]
+    assert two(list(train)) == [one(file) for file in train]
+    for engine, streams, words in (
+        ("onnxruntime", 3, "--streams 3: must be 1 to 2, the threads"),
+        ("torch", 2, "--streams 2: the torch engine runs one image at a time"),
+    ):
+        with pytest.raises(UserError, match=words):
+            yoloq.build(model, engine, tmp_path, threads=2, streams=streams, imgsz=64)
+
+
 def replaced_conf(detector: Detector):
     from dataclasses import replace
 

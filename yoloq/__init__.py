@@ -154,17 +154,24 @@ def build(
     *,
     device: str = "auto",
     threads: int = 0,
+    streams: int = 1,
     imgsz: int = 0,
 ) -> "Detector":
     """Build an engine into a folder and open it; called with images it gives named boxes.
 
+    A list of images is read and its boxes found while the engine runs. More streams give more
+    images a second and take longer for one: each has its share of the threads.
+
     Args:
         precision: as the engine calls it; empty: int8 of a calibrated model, else fp32.
         threads: of the engine; 0: as many as cores.
+        streams: images in the engine at once; at most the threads.
 
     Raises:
-        UserError: the engine's package or the device is missing, or it does not run the model.
+        UserError: the engine's package or the device is missing, or it does not run the model or
+            so many images at once.
     """
+    from yoloq.base.config import require
     from yoloq.base.errors import EngineError
     from yoloq.base.machine import affinity
     from yoloq.engines import get_engine
@@ -175,10 +182,13 @@ def build(
     source, usual = Source.of(model, imgsz, device)
     precision = precision or usual
     row.check_precision(precision, device)
+    cores = threads or len(affinity())
+    require(1 <= streams <= cores, "--streams", streams, f"1 to {cores}, the threads")
+    row.check_streams(streams)
     if precision == "int8" != usual:
         raise EngineError("--precisions int8: this model is float; yoloq.calibrate it first")
     if row.calibrates(precision):
         raise EngineError(f"--precisions {precision}: needs images; make engine calibrates it")
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = row.make(source, precision, Path(folder))
-    return Detector(row.load(file, precision, device, threads or len(affinity())))
+    return Detector(*row.load_streams(file, precision, device, cores, streams))

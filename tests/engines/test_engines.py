@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from yoloq.engines import ENGINES, engine_row, get_engine
 from yoloq.engines.base import engine_files
 from yoloq.engines.predictor import ModelInfo, Predictor
 from yoloq.engines.source import Source
+from yoloq.measure.image_path import ImagePath
 from yoloq.models import FAMILIES
 from yoloq.quant.policy import Policy, Rule
 from yoloq.quant.spec import ACTIVATION, WEIGHT, QuantSpec
@@ -52,15 +54,22 @@ def device(engine_name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def predictors(
+def files(
     engine_name: str, device: str, family_source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Predictor]:
-    """Every precision, built and loaded."""
+) -> dict[str, Path]:
+    """Every precision, built."""
     engine, folder = get_engine(engine_name), tmp_path_factory.mktemp(engine_name)
     files = {p: engine.make(family_source, p, folder) for p in engine.precisions(device)}
     assert not [item for item in folder.iterdir() if item.name.startswith((".", "tmp"))]
     for file in files.values():
         assert sum(part.stat().st_size for part in engine_files(file)) > 100_000
+    return files
+
+
+@pytest.fixture(scope="module")
+def predictors(engine_name: str, device: str, files: dict[str, Path]) -> dict[str, Predictor]:
+    """Every precision, loaded."""
+    engine = get_engine(engine_name)
     return {p: engine.load(file, p, device, 1) for p, file in files.items()}
 
 
@@ -135,6 +144,42 @@ def test_results_outlive_the_next_call(predictors: dict[str, Predictor]) -> None
         kept = [raw.copy() for raw in first]
         predictor(IMAGES[1:2])
         assert all(map(np.array_equal, first, kept))
+
+
+def test_several_images_at_once_have_the_boxes_of_each_alone(
+    engine_name: str,
+    device: str,
+    predictors: dict[str, Predictor],
+    files: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, pictures = get_engine(engine_name), list(IMAGES) * 2
+    count = 2 if engine.streams else 1
+    for precision, predictor in predictors.items():
+        streams = engine.load_streams(files[precision], precision, device, 2, count)
+        assert len(streams) == count
+        assert {each.model for each in streams} == {predictor.model}
+        assert {each.float_type for each in streams} == {predictor.float_type}
+        for each in {predictor, *streams}:  # random weights are sure of nothing
+            monkeypatch.setattr(each, "model", replace(each.model, conf=0.01))
+        alone = [ImagePath([predictor])(picture) for picture in pictures]
+        together = ImagePath(streams).all(pictures)
+        assert sum(len(found.scores) for found in alone)
+        for one, other in zip(alone, together, strict=True):
+            for name in ("boxes", "scores", "classes"):
+                assert np.array_equal(getattr(one, name), getattr(other, name)), (precision, name)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_without_streams_says_so(name: str) -> None:
+    engine = engine_row(name)
+    for count in (0, 1):
+        engine.check_streams(count)
+    if engine.streams is None:
+        with pytest.raises(EngineError, match=f"^--streams 2: the {name} engine runs one image"):
+            engine.check_streams(2)
+    else:
+        engine.check_streams(2)
 
 
 @pytest.mark.parametrize("engine_name", ["openvino", "onnxruntime"])

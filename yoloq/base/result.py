@@ -19,9 +19,10 @@ class Row:
 
     mAP, delta and fidelity are fractions; `delta` is against the FP32 baseline on the same images
     and `delta_ci95` its paired bootstrap interval. `latency_ms` is of the model alone, `path_ms`
-    from the image file to its boxes, both with how they were taken, such as the batch. `float_type`
-    is the type of what is not int8; `float_layers` names the convolutions that an int8 model keeps
-    in it. `simulated` says that int8 was computed in float, so that the row claims no speed.
+    from the image file to its boxes, `throughput` (images a second) the same with several images
+    under way; each has how it was taken, such as the batch. `float_type` is the type of what is not
+    int8; `float_layers` names the convolutions that an int8 model keeps in it. `simulated` says
+    that int8 was computed in float, so that the row claims no speed.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Row:
     fidelity: float = 1.0
     latency_ms: dict[str, Any] | None = None
     path_ms: dict[str, Any] | None = None
+    throughput: dict[str, Any] | None = None
     fps: float | None = None
     size_bytes: int | None = None
     float_type: str = "fp32"

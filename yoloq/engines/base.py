@@ -102,6 +102,8 @@ class Engine:
         intermediates: (source, precision, layers, threads) -> a function that, called with uint8
             (1, imgsz, imgsz, 3), gives the outputs (1, C, H, W) of the named convolutions before
             their activation; None: it cannot.
+        streams: (file, precision, device, threads, count) -> so many predictors that can run at
+            once and share the threads; None: it runs one image, or batch, at a time.
         defaults: the placement that it runs fastest at little loss, on this machine.
         devices: where it runs: cpu, cuda.
         install: how to get its package, where its name alone does not say.
@@ -120,6 +122,7 @@ class Engine:
     profile: Profile | None = None
     types: Types | None = None
     intermediates: Callable[[Source, str, Sequence[str], int], Watch] | None = None
+    streams: Callable[[Path, str, str, int, int], Sequence[Predictor]] | None = None
     defaults: Callable[[], Defaults] = Defaults
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
@@ -145,6 +148,30 @@ class Engine:
             raise EngineError(
                 f"--precisions {precision}: {self.name} runs {', '.join(native)} here"
             )
+
+    def check_streams(self, count: int) -> None:
+        """Find that it runs one image at a time where several are asked for; 0 asks for none.
+
+        Raises:
+            EngineError: so it is.
+        """
+        if count > 1 and self.streams is None:
+            raise EngineError(
+                f"--streams {count}: the {self.name} engine runs one image at a time; leave it out"
+            )
+
+    def load_streams(
+        self, file: Path, precision: str, device: str, threads: int, count: int
+    ) -> Sequence[Predictor]:
+        """Predictors that can run at once; one is what `load` gives.
+
+        Raises:
+            EngineError: as of `check_streams` and of `load`.
+        """
+        self.check_streams(count)
+        if count <= 1 or self.streams is None:
+            return [self.load(file, precision, device, threads)]
+        return self.streams(file, precision, device, threads, count)
 
     def make(self, source: Source, precision: str, folder: Path) -> Path:
         """Lower and build."""

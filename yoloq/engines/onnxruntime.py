@@ -94,6 +94,16 @@ def load(file: Path, precision: str, device: str, threads: int) -> OnnxRuntimePr
     return _open(file, threads)
 
 
+def streams(
+    file: Path, precision: str, device: str, threads: int, count: int
+) -> list[OnnxRuntimePredictor]:
+    """One session, which several threads may call at once: each works itself.
+
+    What is left of the threads helps all of them.
+    """
+    return [_open(file, max(1, threads - count + 1))] * count
+
+
 def _open(file: Path | bytes, threads: int, **more: Any) -> OnnxRuntimePredictor:
     onnxruntime = packages.onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -220,4 +230,5 @@ ENGINE = Engine(
     profile=profile,
     types=types,
     intermediates=intermediates,
+    streams=streams,
 )

@@ -18,7 +18,7 @@ from yoloq.base.files import replace_when_whole, writing
 from yoloq.base.machine import isa_flags
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch
-from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
+from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image
 from yoloq.engines.source import Graph, Source, tensors_of, with_outputs
 from yoloq.graph.lower import lower_minimal
 from yoloq.graph.names import convolution_of
@@ -132,15 +132,27 @@ class OpenVINOPredictor:
 
     def __init__(self, compiled: Any, model: ModelInfo, float_type: str) -> None:
         self.request = compiled.create_infer_request()
+        self.shapes = [tuple(output.shape) for output in compiled.outputs]
         self.model = model
         self.float_type = float_type
+        self._written: list[NDArray[np.float32]] = []
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        return by_one(self._run, images)
+        maps = [np.empty((len(images), *shape[1:]), np.float32) for shape in self.shapes]
+        for index in range(len(images)):
+            self._run(images[index : index + 1], [level[index : index + 1] for level in maps])
+        return [level.transpose(0, 3, 1, 2) for level in maps]
 
-    def _run(self, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        result = self.request.infer(image, share_inputs=True, share_outputs=True)
-        return list(result.values())
+    def _run(self, image: NDArray[np.uint8], outputs: list[NDArray[np.float32]]) -> None:
+        """Let OpenVINO write into the outputs themselves.
+
+        To copy them from its own memory took 0.7 of 12 ms at 640 pixels on one core.
+        """
+        tensor = packages.openvino().Tensor
+        for number, output in enumerate(outputs):
+            self.request.set_output_tensor(number, tensor(output, shared_memory=True))
+        self._written = outputs  # the request knows only where they are
+        self.request.infer(image, share_inputs=True, share_outputs=True)
 
 
 def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredictor:
@@ -152,6 +164,20 @@ def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredi
         EngineError: the file was built for CPUs on which int8 is computed in another way.
     """
     return _open(file, precision, threads)
+
+
+def streams(
+    file: Path, precision: str, device: str, threads: int, count: int
+) -> list[OpenVINOPredictor]:
+    """Requests of one compiled model, each with its share of the threads.
+
+    Raises:
+        EngineError: as for `load`.
+    """
+    first = _open(file, precision, threads, PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=count)
+    compiled = first.request.get_compiled_model()
+    more = range(count - 1)
+    return [first, *(OpenVINOPredictor(compiled, first.model, first.float_type) for _ in more)]
 
 
 def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
@@ -265,4 +291,5 @@ ENGINE = Engine(
     types=types,
     intermediates=intermediates,
     defaults=defaults,
+    streams=streams,
 )

@@ -76,8 +76,10 @@ def by_one(
 ) -> list[NDArray[np.float32]]:
     """Run a batch-1 graph on each image; its outputs have channels last, the result first.
 
-    The engine's own output is copied once: its memory is the next image's.
+    Those of a single image are not copied: `run` gives arrays that nothing writes into again.
     """
+    if len(images) == 1:
+        return [np.asarray(output).transpose(0, 3, 1, 2) for output in run(images)]
     maps: list[NDArray[np.float32]] = []
     for index in range(len(images)):
         outputs = run(images[index : index + 1])

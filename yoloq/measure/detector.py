@@ -1,16 +1,10 @@
-"""From an image to named boxes: a loaded engine with letterbox, decoding and NMS around it."""
+"""From an image to named boxes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple, overload
 
-import numpy as np
-
-from yoloq.base.errors import DataError
-from yoloq.data.images import fault, read_image
 from yoloq.engines.predictor import Predictor
-from yoloq.geometry.boxes import Image, letterbox
-from yoloq.measure.evaluate import MAX_DET, find_boxes
+from yoloq.measure.image_path import ImagePath, Picture
 from yoloq.models.heads.decode import Candidates
 
 
@@ -25,18 +19,17 @@ class Box(NamedTuple):
     y2: float
 
 
-Picture = Image | str | Path
-
-
 class Detector:
     """Boxes of images, by an engine; the best first.
 
     Args:
         predictor: the engine; its model says names, image size and thresholds.
+        more: others of the same model that can run at once with it, on several images.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, *more: Predictor) -> None:
         self.predictor = predictor
+        self.path = ImagePath([predictor, *more])
 
     @overload
     def __call__(self, images: Picture) -> list[Box]: ...
@@ -47,7 +40,7 @@ class Detector:
     def __call__(
         self, images: Picture | list[Picture] | tuple[Picture, ...]
     ) -> list[Box] | list[list[Box]]:
-        """Boxes of an image, or of each of several.
+        """Boxes of an image, or of each of several, which are read while the engine runs.
 
         Args:
             images: uint8 (H, W, 3) RGB or an image file, or a sequence of these.
@@ -55,34 +48,13 @@ class Detector:
         Raises:
             DataError: a file cannot be read as an image, or an array is none.
         """
+        names = self.predictor.model.names
         if isinstance(images, list | tuple):
-            return [self._boxes(image) for image in images]
-        return self._boxes(images)
-
-    def _boxes(self, image: Picture) -> list[Box]:
-        info = self.predictor.model
-        square, geometry = letterbox(_pixels(image), info.imgsz)
-        raws = self.predictor(square[None])
-        [found] = find_boxes(raws, info.head, [geometry], info.conf, info.iou, MAX_DET)
-        return named(found, info.names)
+            return [named(found, names) for found in self.path.all(images)]
+        return named(self.path(images), names)
 
 
 def named(found: Candidates, names: Sequence[str]) -> list[Box]:
     """Boxes with their class names."""
     rows = zip(found.classes, found.scores, found.boxes, strict=True)
     return [Box(names[c], float(score), *map(float, box)) for c, score, box in rows]
-
-
-def _pixels(image: Picture) -> Image:
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise DataError(
-                f"an image is {image.dtype} {image.shape}: give uint8 (H, W, 3) in the order RGB"
-            )
-        return image
-    if not isinstance(image, str | Path):  # a notebook checks no types
-        raise DataError(f"an image is a {type(image).__name__}: give a file or a uint8 array")
-    pixels = read_image(Path(image))
-    if pixels is None:
-        raise DataError(f"{image}: {fault(Path(image))}; check the file")
-    return pixels

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from yoloq.base.errors import DataError
 from yoloq.base.machine import affinity
 from yoloq.base.say import progress
-from yoloq.data.images import read_image
 from yoloq.engines.predictor import Predictor
-from yoloq.geometry.boxes import letterbox
-from yoloq.measure.evaluate import find_boxes
+from yoloq.measure.image_path import ImagePath
 
 GPU_WARMUP = 50  # rounds
 
@@ -166,19 +164,9 @@ def end_to_end(
     """
     if not images:
         raise DataError("no image to time: the list of images is empty")
-    model = predictor.model
-    waiting = itertools.cycle(images)
-
-    def call() -> None:
-        file = next(waiting)
-        image = read_image(file)
-        if image is None:
-            raise DataError(f"{file}: cannot be read; remove it or mend it")
-        square, geometry = letterbox(image, imgsz or model.imgsz)
-        raws = predictor(square[None])
-        find_boxes(raws, model.head, [geometry], model.conf, model.iou, max_det)
-
-    return measure({"path": call}, runs, warmup, threads=threads, title=title)["path"]
+    path, waiting = ImagePath([predictor], imgsz, max_det), itertools.cycle(images)
+    calls = {"path": lambda: path(next(waiting))}
+    return measure(calls, runs, warmup, threads=threads, title=title)["path"]
 
 
 @contextlib.contextmanager

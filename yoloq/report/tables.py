@@ -24,13 +24,14 @@ COLUMNS = (  # field, title, format
     ("p99_ms", "p99 ms", "{:.2f}"),
     ("fps", "FPS", "{:.1f}"),
     ("path_fps", "FPS with image", "{:.1f}"),
+    ("images_s", "Images/s", "{:.1f}"),
     ("speed_up", "Speed-up", "{:.2f}x"),
     ("size_mb", "Size MB", "{:.2f}"),
     ("float_type", "Float type", ""),
     ("float_layers", "Float layers", "{}"),
 )
 FIRST_TO_GO = (
-    *("p99 ms", "Float type", "FPS with image", "AP50", "Size MB", "p50 ms"),
+    *("p99 ms", "Float type", "FPS with image", "Images/s", "AP50", "Size MB", "p50 ms"),
     *("Float layers", "FPS", "Speed-up"),
 )
 SIMULATED = " (simulated)"
@@ -55,6 +56,7 @@ def line(run: str, row: Row, result: StageResult) -> dict[str, Any]:
         "p99_ms": latency.get("p99"),
         "fps": row.fps,
         "path_fps": path.get("fps"),
+        "images_s": (row.throughput or {}).get("fps"),
         "speed_up": speed_up(row, result),
         "size_mb": None if size is None else size / 1e6,
         "float_type": row.float_type,

@@ -14,6 +14,7 @@ from yoloq.measure.ap import fidelity, score
 from yoloq.measure.bootstrap import paired_bootstrap
 from yoloq.measure.evaluate import detect
 from yoloq.measure.latency import Latency
+from yoloq.measure.throughput import Throughput
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.run import Inputs
 
@@ -81,13 +82,15 @@ def simulated_int8(inputs: Inputs, quantized: QuantizedModel, name: str) -> Row:
     )
 
 
-def timing(latency: Latency, path: Latency | None = None) -> dict[str, Any]:
-    """Latency fields of a `Row`; every one says how it was taken."""
+def timing(
+    latency: Latency | None, path: Latency | None = None, rate: Throughput | None = None
+) -> dict[str, Any]:
+    """Fields of a `Row` on its speed; every one says how it was taken, None that it was not."""
     how = {"affinity": affinity()}
+    found = {"latency_ms": latency, "path_ms": path, "throughput": rate}
     return {
-        "latency_ms": asdict(latency) | how,
-        "path_ms": None if path is None else asdict(path) | how,
-        "fps": latency.fps,
+        **{name: None if each is None else asdict(each) | how for name, each in found.items()},
+        "fps": None if latency is None else latency.fps,
     }
 
 
@@ -102,4 +105,6 @@ def describe(row: Row) -> str:
         text += f", fidelity {row.fidelity:.3f}"
     if row.latency_ms:
         text += f", p50 {row.latency_ms['p50']:.2f} ms"
+    if row.throughput:
+        text += f", {row.throughput['fps']:.1f} images/s"
     return text

@@ -110,6 +110,30 @@ def test_times_of_another_machine_are_not_up_to_date(
     assert inputs.key("ptq") == accuracy, "that has no times"
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        pytest.param(
+            ["--streams", "3", "--threads", "2"],
+            "--streams 3: must be 0 (one a thread) to 2, the threads of the engine",
+            id="more than threads",
+        ),
+        pytest.param(["--streams", "-1"], "--streams -1: must be 0", id="negative"),
+        pytest.param(
+            ["--streams", "2", "--threads", "2", "--engine", "torch"],
+            "--streams 2: the torch engine runs one image at a time",
+            id="not of this engine",
+        ),
+    ],
+)
+def test_streams_that_cannot_be_are_refused_before_any_stage_runs(
+    flags: list[str], words: str, tiny: TinySet, tmp_path: Path, the_error: Callable[[], str]
+) -> None:
+    assert run(tiny, tmp_path, *flags) == 2
+    assert words in the_error()
+    assert not (tmp_path / "run").exists()
+
+
 def raising(error: Exception) -> Any:
     def report(*_: Any) -> Any:
         raise error
@@ -123,7 +147,7 @@ def test_an_engine_of_any_number_of_images_is_timed_at_the_best_and_at_the_most(
     told = Compiler(("batch", "max_batch"), *[lambda *given: None] * 3)
     row = replace(engine_row("onnxruntime"), compiler=told, keeps_graph=True)
     monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
-    assert run(tiny, project, "--max-batch", "3") == 0
+    assert run(tiny, project, "--max-batch", "3", "--threads", "2", "--streams", "2") == 0
     found = result(project)
     assert [
         (row["name"], row["precision"], row["latency_ms"]["batch"]) for row in found["rows"]
@@ -134,6 +158,11 @@ def test_an_engine_of_any_number_of_images_is_timed_at_the_best_and_at_the_most(
         ("INT8 PTQ, batch 3", "int8", 3),
     ]
     assert [row["path_ms"] is None for row in found["rows"]] == [False, False, True, True]
+    rates = [row["throughput"] for row in found["rows"]]
+    assert [rate and (rate["streams"], rate["threads"], rate["images"]) for rate in rates] == [
+        *[(2, 2, 16)] * 2,
+        *[None] * 2,
+    ]
     for row in found["rows"]:
         assert row["fps"] == pytest.approx(
             1e3 * row["latency_ms"]["batch"] / row["latency_ms"]["p50"]

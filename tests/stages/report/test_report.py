@@ -59,6 +59,18 @@ def test_units_and_the_interval(tmp_path: Path) -> None:
     assert "<td>-1.20</td>" in (tmp_path / "a" / "report.html").read_text()
 
 
+def test_images_a_second_stand_beside_the_latency(tmp_path: Path) -> None:
+    rate = {"fps": 106.25, "streams": 2, "images": 50, "rounds": 3, "threads": 2, "affinity": [0]}
+    write(tmp_path / "a", "engine-x", row("fp32", 50.0), row("int8", 90.0, throughput=rate))
+    lines = run(ReportConfig(project=str(tmp_path), name="a"))
+    assert [line["images_s"] for line in lines] == [None, 106.25]
+    text = (tmp_path / "a" / "report.md").read_text()
+    assert "| Images/s |" in text and "| 106.2 |" in text
+    assert "images/s of 50 files, median of 3 rounds, with 2 in the engine at once" in text
+    table = list(csv.DictReader((tmp_path / "a" / "report.csv").open()))
+    assert [line["images_s"] for line in table] == ["", "106.25"]
+
+
 @pytest.mark.parametrize(("columns", "shown"), [("80", False), ("200", True)])
 def test_a_narrow_terminal_gets_whole_words_and_fewer_columns(
     columns: str,

@@ -11,7 +11,9 @@ from yoloq.base.say import say
 from yoloq.engines.base import Engine, engine_files
 from yoloq.engines.predictor import Predictor
 from yoloq.geometry.detections import Detections
+from yoloq.measure.image_path import ImagePath
 from yoloq.measure.latency import Latency, end_to_end, measure_predictors
+from yoloq.measure.throughput import Throughput, measure_throughput
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
@@ -34,8 +36,11 @@ def at_batch(
         key: find(inputs, predictor, title=f"detect, {engine.name} {key}")
         for key, predictor in predictors.items()
     }
-    alone = time_alone(predictors, inputs, config, config.batch)
-    paths = time_paths(predictors, inputs, config)
+    honest = [v for v in variants if not (engine.simulated and v.precision == "int8")]
+    timed = {variant.key: predictors[variant.key] for variant in honest}
+    alone = time_alone(timed, inputs, config, config.batch)
+    paths = time_paths(timed, inputs, config)
+    rates = time_streams(engine, honest, timed, files, inputs, config)
     rows = []
     for variant in variants:
         key, int8 = variant.key, variant.precision == "int8"
@@ -49,10 +54,8 @@ def at_batch(
             float_layers=tuple(placement.float_layers) if int8 else None,
             simulated=int8 and engine.simulated,
             **accuracy(inputs, found[key], baseline),
-            **timing(alone[key], paths.get(key)),
+            **timing(alone.get(key), paths.get(key), rates.get(key)),
         )
-        if row.simulated:
-            row = replace(row, latency_ms=None, path_ms=None, fps=None)
         say(describe(row))
         rows.append(row)
     return rows
@@ -96,7 +99,7 @@ def time_paths(
 
     An engine that takes several images at once and no fewer has no such path.
     """
-    if config.batch > 1 and config.max_batch <= config.batch:
+    if fixed_batch(config):
         return {}
     options = {"runs": config.runs, "threads": config.cores}
     return {
@@ -105,3 +108,31 @@ def time_paths(
         )
         for name, predictor in predictors.items()
     }
+
+
+def time_streams(
+    engine: Engine,
+    variants: Sequence[EngineVariant],
+    predictors: Mapping[str, Predictor],
+    files: Mapping[str, Path],
+    inputs: Inputs,
+    config: EngineConfig,
+) -> dict[str, Throughput]:
+    """Images a second with several under way: in the engine as many as it can run at once."""
+    if fixed_batch(config):
+        return {}
+    count = (config.streams or config.cores) if engine.streams else 1
+    paths = {}
+    for variant in variants:
+        key = variant.key
+        how = (files[key], variant.precision, config.device, config.cores, count)
+        streams = engine.load_streams(*how) if count > 1 else [predictors[key]]
+        paths[key] = ImagePath(streams)
+    title = f"time files to boxes, {count} in the engine at once"
+    options = {"runs": config.runs, "threads": config.cores}
+    return measure_throughput(paths, inputs.images, **options, title=title)
+
+
+def fixed_batch(config: EngineConfig) -> bool:
+    """Whether the engines take several images at once and no fewer."""
+    return config.batch > 1 and config.max_batch <= config.batch

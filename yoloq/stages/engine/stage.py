@@ -40,6 +40,7 @@ def run(config: EngineConfig) -> StageResult:
     engine = get_engine(config.engine, config.device)
     options = build.build_options(engine, config)
     precisions = chosen_precisions(engine, config)
+    engine.check_streams(config.streams)
     inputs = open_inputs(config)
     build.check_names(engine, options, inputs.ops)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig, engine=engine.name)

@@ -17,8 +17,9 @@ LEGEND = (
     "AP in points on the val split; Delta is AP50-95 against the FP32 baseline on the same "
     "images, with its paired bootstrap interval. Fidelity is the AP50-95 with the baseline's own "
     "detections as ground truth. p50, p99 and FPS are of the model alone, at batch 1 where nothing "
-    "else is said; FPS with image goes from the file to the boxes. Speed-up is against the same "
-    "engine's FP32 at the same batch."
+    "else is said; FPS with image goes from the file to the boxes, one image after another; "
+    "Images/s does with several under way at once. Speed-up is against the same engine's FP32 at "
+    "the same batch."
 )
 
 
@@ -105,6 +106,12 @@ def note(run: str, result: StageResult) -> str:
             f"{timed['warmup']} warm-up and {timed['runs']} timed runs"
         )
         text += ", between events on the GPU" if timed.get("clock") == "gpu" else ""
+    rate = next((row.throughput for row in result.rows if row.throughput), None)
+    if rate:
+        text += (
+            f"; images/s of {rate['images']} files, median of {rate['rounds']} rounds, with "
+            f"{rate['streams']} in the engine at once"
+        )
     return "; ".join([text, *result.notes.get("remarks", ())])
 
 

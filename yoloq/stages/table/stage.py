@@ -23,7 +23,17 @@ from yoloq.stages.report.stage import note
 from yoloq.stages.run import as_config
 from yoloq.stages.table import TableConfig
 
-SHOWN = ("name", "map50_95", "delta", "delta_ci95", "fidelity", "p50_ms", "fps", "speed_up")
+SHOWN = (
+    "name",
+    "map50_95",
+    "delta",
+    "delta_ci95",
+    "fidelity",
+    "p50_ms",
+    "fps",
+    "images_s",
+    "speed_up",
+)
 FILES = ("table.md", "table.csv")
 
 
