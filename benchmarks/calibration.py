@@ -42,7 +42,7 @@ def measure(subject: Subject) -> Found:
     collecting = [row["statistics"] / row["forward pass"] for row in rows]
     whole = [(row["statistics"] + row["ranges"]) / row["forward pass"] for row in rows]
     figures = (
-        _ratio("Calibrating / plain forward pass", whole, 1.5),
+        _ratio("Calibrating / plain forward pass", whole, 1.25),
         _ratio("Collecting statistics alone / plain forward pass", collecting, None),
     )
     table = [(name, *spread([row[name] for row in rows])) for name in steps]
