@@ -1,7 +1,7 @@
 """COCO's average precision of detections, and the label-free fidelity.
 
-The figures equal those of pycocotools to 1e-12; the tests compare the two. Only area range `all` and 100
-detections an image and class are evaluated, which is what COCO's AP and AP50 use.
+The figures equal those of pycocotools within 1e-12; the tests compare the two. Only area range
+`all` and 100 detections an image and class are evaluated, which is what COCO's AP and AP50 use.
 """
 
 from dataclasses import dataclass
