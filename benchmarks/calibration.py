@@ -41,9 +41,11 @@ def measure(subject: Subject) -> Found:
     rows = [{name: seconds(step) for name, step in steps.items()} for _ in range(REPETITIONS)]
     collecting = [row["statistics"] / row["forward pass"] for row in rows]
     whole = [(row["statistics"] + row["ranges"]) / row["forward pass"] for row in rows]
+    entropy = spread([row["entropy"] for row in rows])[0]
     figures = (
-        _ratio("Calibrating / plain forward pass", whole, 1.5),
+        _ratio("Calibrating / plain forward pass", whole, 1.25),
         _ratio("Collecting statistics alone / plain forward pass", collecting, None),
+        Figure("Ranges of all layers by entropy, seconds", entropy, "{:.2f}", high=2.0),
     )
     table = [(name, *spread([row[name] for row in rows])) for name in steps]
     return Found(
@@ -71,13 +73,14 @@ def make_steps(
             for batch in batches:
                 model.net(batch)
 
-    def ranges() -> None:
-        calibrate_model(model, policy, collected, config.calibrator, subject.inputs.ops, placement)
+    def ranges(calibrator: str) -> None:
+        calibrate_model(model, policy, collected, calibrator, subject.inputs.ops, placement)
 
     return {
         "forward pass": forward,
         "statistics": lambda: collect(model.net, groups, batches, config.images),
-        "ranges": ranges,
+        "ranges": lambda: ranges(config.calibrator),
+        "entropy": lambda: ranges("entropy"),
     }
 
 

@@ -26,6 +26,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "qat_options": "what dampening, freezing and batch norm's statistics change in QAT",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "lint_peers": "what the linter finds for TensorRT in the peers' exports",
+    "growth": "time and peak memory of every stage against images and model size",
     "demo_time": "wall-clock of make demo",
 }
 

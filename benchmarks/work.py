@@ -8,6 +8,12 @@ from yoloq.models.layered import LayeredNet
 
 def block_work(net: LayeredNet, size: int = 64) -> list[float]:
     """Share of each block in the multiplications of the convolutions of a forward pass."""
+    work = multiplications(net, size)
+    return [share / sum(work) for share in work]
+
+
+def multiplications(net: LayeredNet, size: int = 64) -> list[float]:
+    """Multiplications of each block's convolutions in a forward pass over one image."""
     work = [0.0] * len(net.model)
 
     def count(index: int, conv: nn.Conv2d, output: Tensor) -> None:
@@ -25,4 +31,4 @@ def block_work(net: LayeredNet, size: int = 64) -> list[float]:
     finally:
         for handle in handles:
             handle.remove()
-    return [share / sum(work) for share in work]
+    return work

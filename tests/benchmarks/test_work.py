@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from growth import exponents
 from work import block_work
 
 from yoloq.models.load import fused, new_model
@@ -18,3 +19,8 @@ def test_work_of_blocks_against_the_published_network() -> None:
     assert work[11] == 0, "an upsampling multiplies nothing"
     again = [sum(work[block:]) for block in range(2, 24)]
     assert np.mean(again) == pytest.approx(0.42, abs=0.015)
+
+
+def test_exponent_of_growth() -> None:
+    # four times the work: four times the cost, then sixteen times, then the same
+    assert exponents([1, 4, 16, 64], [2.0, 8.0, 128.0, 128.0]) == [None, 1.0, 2.0, 0.0]

@@ -1,5 +1,6 @@
 """Reading images of every kind, batches, draws, and files that cannot be read."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def _pictures(folder: Path, count: int) -> list[Path]:
     return files
 
 
-@pytest.mark.parametrize("workers", [0, 2], ids=["this process", "two workers"])
+@pytest.mark.parametrize("workers", [0, 2], ids=["this thread", "two workers"])
 def test_batches_come_whole_and_in_order(tmp_path: Path, workers: int) -> None:
     files = _pictures(tmp_path, 7)
     batches = list(iterate(files, 32, 3, workers))
@@ -47,26 +48,19 @@ def test_unreadable_images_are_skipped_and_listed(tmp_path: Path, workers: int) 
     assert skipped == [files[1], files[2], files[4]]
 
 
-def test_the_pipe_gives_what_shared_memory_gives(
+def test_an_abandoned_loop_leaves_no_thread_and_reads_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = _pictures(tmp_path, 4)
-    shared = list(iterate(files, 32, 2, 1))
-    monkeypatch.setattr("yoloq.data.loader._shared_memory", lambda: 0)
-    piped = list(iterate(files, 32, 2, 1))
-    for a, b in zip(shared, piped, strict=True):
-        np.testing.assert_array_equal(a.images, b.images)
-        assert a.boxes == b.boxes
-
-
-def test_an_abandoned_loop_leaves_no_process(tmp_path: Path) -> None:
-    import multiprocessing
-
-    batches = iterate(_pictures(tmp_path, 6), 32, 1, 2)
+    read: list[Path] = []
+    monkeypatch.setattr(
+        "yoloq.data.loader.read_image", lambda file: read.append(file) or read_image(file)
+    )
+    before = threading.active_count()
+    batches = iterate(_pictures(tmp_path, 30), 32, 2, 2)
     next(batches)
-    assert len(multiprocessing.active_children()) == 2
     batches.close()  # type: ignore[attr-defined]
-    assert multiprocessing.active_children() == []
+    assert threading.active_count() == before
+    assert len(read) <= 2 + 2 * 2 + 1, "a batch, two ahead of it, one in hand"
 
 
 def test_no_readable_image_is_an_error(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class StageConfig:
     )
     batch_size: int = option(16, "images a batch in evaluation, calibration and training")
     device: str = option("auto", "cpu, cuda, cuda:N or auto")
-    workers: int = option(2, "processes that load images; 0 loads in this one")
+    workers: int = option(2, "threads that load images ahead; 0: none")
     project: str = option("runs", "folder of the run folders")
     name: str = option("", "run folder; empty: <weights>-<data>")
     seed: int = option(0, "seed of every random choice")

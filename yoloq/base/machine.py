@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = (  # of every figure; an engine adds its own
-    *("yoloq", "torch", "ultralytics", "numpy", "opencv-python"),
-    *("pycocotools", "faster-coco-eval"),
+    *("yoloq", "torch", "ultralytics", "numpy", "opencv-python", "pycocotools"),
 )
 ISA_FLAGS = (  # as Linux names them
     "avx2",

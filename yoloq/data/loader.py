@@ -1,11 +1,16 @@
-"""Letterboxed batches of image files, decoded by worker processes, in order."""
+"""Letterboxed batches of image files, in order, decoded while the last ones are worked on.
 
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
+By threads: OpenCV lets go of Python's lock, and the pixels stay where they are. Processes took
+longer to load 158 images than no help at all: they start late, and every image is copied to them.
+"""
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,7 +34,7 @@ class Batch:
     boxes: tuple[Letterbox, ...]
 
 
-Sample = tuple[int, Image | None, Letterbox | None]
+Square = tuple[Image, Letterbox]
 
 
 def iterate(
@@ -45,7 +50,7 @@ def iterate(
         images: image files.
         imgsz: side of the square in pixels.
         batch_size: files a batch.
-        workers: processes that decode; 0 decodes in this one.
+        workers: threads that decode ahead; 0 decodes in the caller's.
         skipped: gets the files that could not be read, in order, as their batch comes up.
 
     Raises:
@@ -55,11 +60,17 @@ def iterate(
         raise DataError("no image to load: the list of images is empty")
     skipped = [] if skipped is None else skipped
     read = 0
-    for failed, pixels, index, boxes in _loader(images, imgsz, batch_size, workers):
-        skipped += [images[position] for position in failed]
-        read += len(boxes)
-        if boxes:
-            yield Batch(np.asarray(pixels), index, boxes)
+    squares = _squares(images, imgsz, workers, ahead=2 * batch_size)
+    with contextlib.closing(squares):
+        for start in range(0, len(images), batch_size):
+            files = images[start : start + batch_size]
+            found = list(itertools.islice(squares, len(files)))
+            skipped += [file for file, square in zip(files, found, strict=True) if square is None]
+            good = [(start + i, *square) for i, square in enumerate(found) if square is not None]
+            if good:
+                index, pixels, boxes = zip(*good, strict=True)
+                yield Batch(np.stack(pixels), np.array(index, dtype=np.int64), boxes)
+            read += len(good)
     if not read:
         raise DataError(
             f"{images[0]}: {fault(images[0])}; none of {len(images)} images can be read"
@@ -96,69 +107,27 @@ def check_imgsz(imgsz: int, stride: int, source: str = "--imgsz") -> int:
     raise UserError(f"{source} {imgsz}: must be a multiple of the stride {stride}, such as {near}")
 
 
-class _Files:
-    """Map-style data set of decoded and letterboxed images; picklable, as spawn wants it."""
-
-    def __init__(self, images: Sequence[Path], imgsz: int) -> None:
-        self.images = [str(file) for file in images]
-        self.imgsz = imgsz
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Sample:
-        image = read_image(Path(self.images[index]))
-        if image is None:
-            return index, None, None
-        return index, *letterbox(image, self.imgsz)
-
-
-def _loader(images: Sequence[Path], imgsz: int, batch_size: int, workers: int) -> Any:
-    from torch.utils.data import DataLoader
-
-    workers = min(workers, len(images), len(affinity()))  # torch warns of more
-    waiting = (2 * workers + 1) * batch_size * 3 * imgsz**2
-    return DataLoader(
-        _Files(images, imgsz),  # type: ignore[arg-type]
-        batch_size=batch_size,
-        num_workers=workers,
-        collate_fn=_Collate(shared=workers > 0 and _shared_memory() > 2 * waiting),
-        worker_init_fn=_single_threaded,
-    )
+def _squares(
+    images: Sequence[Path], imgsz: int, workers: int, ahead: int
+) -> Generator[Square | None, None, None]:
+    """Images in their squares, in order; None for one that cannot be read."""
+    workers = min(workers, len(images), len(affinity()))
+    if not workers:
+        yield from (_square(file, imgsz) for file in images)
+        return
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Square | None]] = deque()
+    try:
+        for file in images:
+            waiting.append(pool.submit(_square, file, imgsz))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _shared_memory() -> int:
-    """Free bytes of shared memory; containers often come with 64 MB of it."""
-    folder = Path("/dev/shm")
-    if not folder.is_dir():
-        return sys.maxsize
-    return shutil.disk_usage(folder).free
-
-
-def _single_threaded(_: int) -> None:
-    """The processes share the cores already; threads of OpenCV in each only contend."""
-    import cv2
-
-    cv2.setNumThreads(0)
-
-
-class _Collate:
-    """Samples -> (positions that failed, pixels, positions, geometries).
-
-    Pixels leave a worker in shared memory, as a torch tensor, or through a pipe, as an array: the
-    pipe costs the main process about 1.5 ms an image of 640 x 640 and needs no shared memory.
-    """
-
-    def __init__(self, shared: bool) -> None:
-        self.shared = shared
-
-    def __call__(self, samples: Sequence[Sample]) -> tuple[list[int], Any, Ints, Any]:
-        failed = [index for index, image, _ in samples if image is None]
-        good = [(i, image, box) for i, image, box in samples if image is not None]
-        pixels: Any = np.stack([image for _, image, _ in good]) if good else None
-        if self.shared and good:
-            import torch
-
-            pixels = torch.from_numpy(pixels)
-        index = np.array([i for i, _, _ in good], dtype=np.int64)
-        return failed, pixels, index, tuple(box for _, _, box in good)
+def _square(file: Path, imgsz: int) -> Square | None:
+    image = read_image(file)
+    return None if image is None else letterbox(image, imgsz)

@@ -105,12 +105,16 @@ def overlap(a: NDArray[Any], b: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any
 
     A box turned inside out has no area. `a[:, None], b[None]` gives all pairs.
     """
-    ax1, ay1, ax2, ay2 = np.moveaxis(a, -1, 0)
-    bx1, by1, bx2, by2 = np.moveaxis(b, -1, 0)
-    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)
-    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    shared = intersection(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0))
     return shared, area(a) + area(b) - shared
+
+
+def intersection(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Area (...) that boxes share; both are x1, y1, x2, y2 along the first axis and broadcast."""
+    width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
+    height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+    shared: NDArray[Any] = np.maximum(width, 0) * np.maximum(height, 0)
+    return shared
 
 
 def iou(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:

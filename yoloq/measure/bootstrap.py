@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.measure.ap import RECALLS
 from yoloq.measure.match import Matches
 
-RECALLS = np.linspace(0, 1, 101)  # COCO's recall levels
 CHUNK_BYTES = 32 << 20  # largest array of running sums
 LOW, HIGH = 2.5, 97.5  # percentiles of a 95% interval
 

@@ -25,11 +25,11 @@ class _Extremes:
     """Lowest and highest value of each image."""
 
     def __init__(self) -> None:
-        self.edges: list[Tensor] = []  # (2,) an image
+        self.edges: list[Tensor] = []  # (images, 2) a batch
 
     def add(self, rows: Tensor) -> None:
-        # image by image: aminmax(dim=1) is ten times slower on large maps
-        self.edges += torch.stack([torch.stack(row.aminmax()) for row in rows]).cpu()
+        # a batch at once: threads would meet for each image; aminmax(dim=1) is ten times slower
+        self.edges.append(torch.stack((rows.amin(1), rows.amax(1)), 1).cpu())
 
     @property
     def finite(self) -> bool:
@@ -42,7 +42,7 @@ class _Extremes:
         Raises:
             ValueError: a value was NaN or infinite.
         """
-        edges = torch.stack(self.edges[:images])
+        edges = torch.cat(self.edges)[:images]
         if not bool(edges.isfinite().all()):
             raise ValueError("the tensor holds NaN or infinite values")
         return float(edges[:, 0].min()), float(edges[:, 1].max())
@@ -71,7 +71,7 @@ class Observer:
     @property
     def images(self) -> int:
         """How many were seen."""
-        return len(self.extremes.edges)
+        return sum(map(len, self.samples))
 
     def statistics(self, images: int | None = None) -> Statistics:
         """Of the first images, as if no other had come; None: of everything seen so far.
@@ -125,7 +125,8 @@ def _rows(x: Tensor) -> Tensor:
 def _draw(rows: Tensor, count: int, random: torch.Generator) -> Tensor:
     """(N, count) of each row's elements, at places that are the same for all rows."""
     index = torch.randint(rows.shape[1], (count,), generator=random)
-    return rows[:, index.to(rows.device)].float()
+    # rows[:, index] takes three times as long
+    return rows.index_select(1, index.to(rows.device)).float()
 
 
 @contextlib.contextmanager

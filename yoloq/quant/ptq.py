@@ -46,7 +46,7 @@ def collect_from_images(
     Args:
         imgsz: side of the square in pixels.
         groups: of convolutions that read one tensor.
-        workers: processes that decode; 0 decodes in this one.
+        workers: threads that decode; 0 decodes in the caller's.
         named: what an error calls the model.
 
     Raises:
