@@ -48,7 +48,8 @@ HOW = (
     "Peak is the largest resident memory of the process. Work counts images, or multiplications "
     "of the network on {least} images. An exponent is log(cost / cost before) / log(work / work "
     "before): 1 is as fast as the work, start-up included; of time, CPU seconds count. Images: the "
-    "built-in weights. Models: random weights. Sensitivity scores 3 blocks on all images, diagnosis takes at most 1,000."
+    "built-in weights. Models: random weights. Sensitivity scores 3 blocks on all images; diagnosis"
+    " takes at most 1,000."
 )
 
 
