@@ -1,6 +1,7 @@
 """From image files to detections in pixels of the original images."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,22 @@ def detect(
     """
     skipped = [] if skipped is None else skipped
     before = len(skipped)
-    positions, found = [], []
-    with show_progress(title, len(images), shown=progress) as advance:
+    head, positions = predictor.model.head, []
+    waiting: list[Future[list[Candidates]]] = []
+    bar = show_progress(title, len(images), shown=progress)
+    with (
+        bar as advance,
+        ThreadPoolExecutor(1) as beside,
+    ):  # boxes of a batch while the next one runs
         for batch in iterate(images, imgsz, batch_size, workers, skipped):
-            positions += batch.index.tolist()
             raws = predictor(batch.images)
-            found += find_boxes(
-                raws, predictor.model.head, batch.boxes, conf, iou, max_det, one_class
-            )
+            thresholds = (conf, iou, max_det, one_class)
+            if waiting:
+                waiting[-1].result()  # no more than one batch of raw maps waits
+            waiting.append(beside.submit(find_boxes, raws, head, batch.boxes, *thresholds))
+            positions += batch.index.tolist()
             advance(len(batch.index))
+    found = [item for each in waiting for item in each.result()]
     _report(skipped[before:], len(images))
     return join(found, positions, len(images))
 
