@@ -60,7 +60,7 @@ def test_the_result(searched: Path) -> None:
         beaten = [p for p in points if p["ms"] < point["ms"] and p["loss"] <= point["loss"]]
         assert not (point["front"] and beaten)
     for point in int8:
-        assert point["predicted"][0] > 0
+        assert point["predicted_ms"] > 0
     chosen = read(searched)["notes"]["chosen"]
     assert min(points, key=lambda point: point["ms"])["name"] == chosen
 

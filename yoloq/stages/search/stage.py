@@ -36,7 +36,7 @@ from yoloq.stages.search import SearchConfig
 from yoloq.stages.search.front import Spot, answer, pareto
 from yoloq.stages.search.screen import Workshop, forecast
 from yoloq.stages.search.space import Space
-from yoloq.stages.search.trial_lines import LINES
+from yoloq.stages.search.trial_lines import LINES, Tested
 from yoloq.stages.search.trials import Trials, search
 from yoloq.stages.search.verdict import draw, rendered, verdict
 from yoloq.stages.sensitivity.run_sweep import ACTIVATIONS
@@ -153,13 +153,23 @@ def concluded(
             "chosen": found and found.name,
             "measure": measure,
             "points": [
-                asdict(spot)
-                | {"front": spot.name in front, "fidelity": line.fidelity[0]}
-                | {"map50_95": line.map50_95[0], "predicted": line.predicted}
+                point(spot, line, spot.name in front, trials.float_ms)
                 for spot, line in zip(spots, trials.lines(), strict=True)
             ],
         },
     )
+
+
+def point(spot: Spot, line: Tested, front: bool, float_ms: float) -> dict[str, Any]:
+    """An engine of the front or behind it as plain data; times in milliseconds."""
+    share, loss = line.predicted
+    return asdict(spot) | {
+        "front": front,
+        "fidelity": line.fidelity[0],
+        "map50_95": line.map50_95[0],
+        "predicted_ms": None if share is None else share * float_ms,
+        "predicted_loss": loss,
+    }
 
 
 def write_policy(config: SearchConfig, trials: Trials, found: Spot | None) -> dict[str, str]:

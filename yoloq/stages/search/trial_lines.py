@@ -27,8 +27,9 @@ class Tested:
     """An engine that was built, run on the images and timed.
 
     `ms` is its median latency and `float_ms` that of the float engine in turn with it. Each
-    accuracy is the figure itself, then those of the resamples. `predicted` has the milliseconds
-    and the loss of fidelity that were expected before, None where nothing was.
+    accuracy is the figure itself, then those of the resamples. `predicted` has the time over
+    that of the float engine and the loss of fidelity that were expected before, None where
+    nothing was.
     """
 
     part: ClassVar[str] = "trial"

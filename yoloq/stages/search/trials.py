@@ -60,11 +60,10 @@ class Trials:
         return self._test(point.name, source, "int8", self.predicted(point))
 
     def predicted(self, point: Point) -> tuple[float, float | None]:
-        """Milliseconds and loss of fidelity that are expected of a placement."""
-        loss, float_ms = self.loss_of_noise(), self.shop.journal.line(Tested, self.floats[-1]).ms
-        # a share of the float engine's time: the profile ran its engines one at a time
-        ms = float_ms * self.forecast.ms_of(point) / self.forecast.latency[1]
-        return ms, None if loss is None else loss(self.noise_of(point))
+        """Time over the float engine's and loss of fidelity that are expected of a placement."""
+        loss = self.loss_of_noise()
+        share = self.forecast.ms_of(point) / self.forecast.latency[1]
+        return share, None if loss is None else loss(self.noise_of(point))
 
     def noise_of(self, point: Point) -> float:
         """The noise that is expected at its output."""
@@ -129,14 +128,18 @@ class Trials:
         names = [*self.floats, *self.points]
         return [line for name in names if (line := self.shop.journal.find(Tested, name))]
 
+    @property
+    def float_ms(self) -> float:
+        """What the fastest float type takes: the median over all trials."""
+        return median(line.float_ms for line in self.lines())
+
     def spots(self, measure: str) -> list[Spot]:
         """Latency and loss of all; what slowed the machine for a while slowed the float engine too.
 
         Args:
             measure: `fidelity`, or `map` for AP50-95.
         """
-        lines = self.lines()
-        usual = median(line.float_ms for line in lines)
+        lines, usual = self.lines(), self.float_ms
         best = {"fidelity": 1.0, "map": lines[0].map50_95[0]}[measure]
         field = {"fidelity": "fidelity", "map": "map50_95"}[measure]
         return [
@@ -152,8 +155,8 @@ class Trials:
 
 def describe(line: Tested) -> str:
     """One line for the terminal."""
-    ms, loss = line.predicted
-    expected = [f"{ms:.2f} ms"] if ms is not None else []
+    share, loss = line.predicted
+    expected = [f"{share * line.float_ms:.2f} ms"] if share is not None else []
     expected += [f"fidelity {1 - loss:.3f}"] if loss is not None else []
     text = f"{line.name}: {line.ms:.2f} ms, fidelity {line.fidelity[0]:.3f}, "
     text += f"AP50-95 {100 * line.map50_95[0]:.2f}"

@@ -54,14 +54,14 @@ def rendered(trials: Trials, measure: str, found: Spot | None) -> list[list[str]
     rows = [list(HEADER)]
     for spot, line in sorted(zip(spots, lines, strict=True), key=lambda pair: pair[0].ms):
         here = "answer" if found and spot.name == found.name else "yes"
-        ms, loss = line.predicted
+        share, loss = line.predicted
         delta = np.asarray(line.map50_95) - reference
         rows.append(
             [
                 line.name,
                 here if spot.name in front or here == "answer" else "",
                 f"{spot.ms:.2f}",
-                "-" if ms is None else f"{ms:.2f}",
+                "-" if share is None else f"{share * trials.float_ms:.2f}",
                 f"{line.fidelity[0]:.4f}",
                 _interval(np.asarray(line.fidelity[1:]), "{:.4f}"),
                 "-" if loss is None else f"{1 - loss:.4f}",
