@@ -85,8 +85,9 @@ def test_official_yolov5n_on_photographs(coco_mini: Path, tmp_path: Path) -> Non
     assert baseline["map50_95"] == pytest.approx(0.3045, abs=0.0015)
     assert baseline["map50"] == pytest.approx(0.4862, abs=0.0020)
     int8 = rows(folder, "engine-openvino")["int8"]
-    assert int8["map50_95"] >= 0.301
-    assert int8["fidelity"] >= 0.90
+    # fidelity tells what AP of 158 images cannot: its interval is +-0.7 points wide
+    assert int8["fidelity"] >= 0.955
+    assert abs(int8["delta"]) <= 0.01
     assert agreement(config) >= 0.95
     if "amx_int8" in isa_flags():
         # without AMX float sums differ in other bits: the engine agrees better by fidelity (0.97),

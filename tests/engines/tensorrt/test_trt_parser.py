@@ -1,5 +1,6 @@
 """Own exports in TensorRT's real parser and builder (of TensorRT for RTX): no GPU is needed."""
 
+import random
 from pathlib import Path
 
 import onnx
@@ -103,6 +104,23 @@ def test_the_parser_refuses_by_node(tmp_path: Path, capsys: pytest.CaptureFixtur
     onnx.save(tensorrt_onnx(made, "int8"), file)
     assert lint_onnx.run(LintConfig(onnx=str(file), parse="on")) == 0
     assert "it reads the file" in capsys.readouterr().out
+
+
+def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:
+    """Names that are no text among them."""
+    library()
+    chance = random.Random(0)
+    whole = tensorrt_onnx(source("yolov5"), "int8").SerializeToString()
+    file, refused = tmp_path / "model.onnx", 0
+    for _ in range(40):
+        content = bytearray(whole)
+        for _ in range(20):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        file.write_bytes(content)
+        found = onnx_parser.refusals(file)
+        refused += bool(found)
+        assert all(lint_onnx.describe(finding).isprintable() for finding in found)
+    assert refused > 10
 
 
 @pytest.mark.parametrize(

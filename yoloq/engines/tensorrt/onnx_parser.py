@@ -7,6 +7,7 @@ TensorRT 10 and 11 have: what it refuses, they refuse.
 import importlib
 import importlib.util
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,23 @@ def refusals(file: Path) -> list[LintFinding]:
     parser.parse_from_file(str(file))
     nodes: dict[tuple[str, str], list[str]] = defaultdict(list)
     for error in (parser.get_error(index) for index in range(parser.num_errors)):
-        nodes[error.node_operator(), _reason(error)].append(error.node_name())
+        nodes[_text(error.node_operator), _reason(error)].append(_text(error.node_name))
     return [
         LintFinding("error", "parser", tuple(names), f"{operator}: {reason}", FIX)
         for (operator, reason), names in nodes.items()
     ]
 
 
+def _text(read: Callable[[], str]) -> str:
+    """What the parser says; a damaged file has names that are no text."""
+    try:
+        return read()
+    except UnicodeDecodeError:
+        return "(no text)"
+
+
 def _reason(error: Any) -> str:
-    text = " ".join(error.desc().split())
+    text = " ".join(_text(error.desc).split())
     return "TensorRT's parser does not know it" if text in ("", "false") else text
 
 
