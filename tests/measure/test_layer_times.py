@@ -78,7 +78,8 @@ def profiles(
         nodes = {}
         for precision in engine.precisions("cpu"):
             file = engine.make(family_source, precision, folder)
-            nodes[precision] = engine.profile(file, precision, "cpu", 1, 4)
+            # counters have whole microseconds, and the smallest layers take less than one
+            nodes[precision] = engine.profile(file, precision, "cpu", 1, 40)
         assert os.listdir() == []
     finally:
         os.chdir(before)
@@ -92,9 +93,7 @@ def test_every_convolution_has_a_time_and_the_type_it_was_built_for(
     for precision, nodes in profiles.items():
         times = layer_times(nodes, placement.layers)
         assert list(times.layers) == list(placement.layers)
-        # counters have whole microseconds: the smallest layer of this network may take none
-        assert min(times.layers.values()) >= 0
-        assert sum(ms == 0 for ms in times.layers.values()) <= 2
+        assert min(times.layers.values()) > 0
         for name, plan in placement.layers.items():
             if precision != "int8":
                 assert times.precisions[name] == precision
