@@ -1,5 +1,7 @@
 """From a calibrated range to a scale, and fake quantization on torch's kernels."""
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ from torch import Tensor
 
 from yoloq.quant.spec import QuantSpec
 
+RATIOS = tuple(1 - step / 50 for step in range(36))  # of a weight's range that are tried, to 0.3
 TINY = torch.finfo(torch.float32).tiny  # the inverse of a smaller scale overflows
 
 
@@ -118,6 +121,31 @@ def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> T
     return integers.clamp(spec.qmin, spec.qmax).to(torch.int8)
 
 
+def clipped_weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """The part of `weight_range` with the least squared error of rounding, of each scale.
+
+    With few bits a step of the exact range is coarse: clipping the few largest weights costs less.
+    """
+    low, high = weight_range(weight, spec)
+    best, least = torch.ones_like(high), torch.full_like(high, math.inf)
+    for ratio in RATIOS:
+        error = _rounding_error(weight, low * ratio, high * ratio, spec)
+        better = error < least
+        best = torch.where(better, torch.full_like(best, ratio), best)
+        least = torch.where(better, error, least)
+    return low * best, high * best
+
+
+def _rounding_error(weight: Tensor, low: Tensor, high: Tensor, spec: QuantSpec) -> Tensor:
+    """Squared error summed over the weights of each scale, in the shape of `low`."""
+    rounded = fake_quantize(weight, *scale_and_zero_point(low, high, spec), spec)
+    errors = (rounded - weight).double().square()
+    channels = spec.granularity.channels
+    if not channels:
+        return errors.sum()
+    return _share(errors.flatten(1).sum(1), channels, torch.Tensor.sum)
+
+
 def weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
     """Exact (low, high) of a weight (out, ...) at the granularity of `spec`.
 
@@ -129,11 +157,13 @@ def weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
         return low, high
     low, high = weight.flatten(1).aminmax(dim=1)
     if channels > 1:
-        low, high = (_share(edge, channels, sign) for edge, sign in ((low, -1), (high, 1)))
+        low, high = (
+            _share(low, channels, torch.Tensor.min),
+            _share(high, channels, torch.Tensor.max),
+        )
     return low, high
 
 
-def _share(edge: Tensor, size: int, sign: int) -> Tensor:
-    """Give each run of `size` values its extreme; the last run may be shorter."""
-    groups = (sign * edge).split(size)
-    return torch.cat([sign * group.max().expand(len(group)) for group in groups])
+def _share(values: Tensor, size: int, joined: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give each run of `size` values what they come to together; the last run may be shorter."""
+    return torch.cat([joined(run).expand(len(run)) for run in values.split(size)])

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import weight_range
+from yoloq.quant.affine import clipped_weight_range, weight_range
 from yoloq.quant.calibrators import CALIBRATORS, Range
 from yoloq.quant.modules import QuantConv2d, quantizers
 from yoloq.quant.policy import Placement
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.statistics import Statistics
 
+ENGINE_BITS = 8
 IMAGE: Range = (0.0, 1.0)  # black to white: known, and asymmetric in 8 bits exact
 
 
@@ -32,9 +33,9 @@ def calibrate(
 ) -> list[DeadChannels]:
     """Set the range of every quantizer that `placement.apply` put into `net`.
 
-    Weights take their exact range. An input takes its calibrator's range; a group of several
-    tensors takes the widest of its members', so that none of them is clipped more than alone. An
-    image has the range that all images have.
+    Weights of 8 bits take their exact range, of fewer the part with the least error. An input takes
+    its calibrator's range; a group of several tensors takes the widest of its members', so that
+    none of them is clipped more than alone. An image has the range that all images have.
 
     Args:
         statistics: of the input tensor of the first convolution of each sibling group.
@@ -70,7 +71,8 @@ def calibrate(
 def _calibrate_weight(name: str, conv: QuantConv2d) -> list[DeadChannels]:
     quantizer = conv.weight_quantizer
     assert isinstance(quantizer, TensorQuantizer)
-    quantizer.set_range(*weight_range(conv.weight.detach(), quantizer.spec))
+    chosen = weight_range if quantizer.spec.bits == ENGINE_BITS else clipped_weight_range
+    quantizer.set_range(*chosen(conv.weight.detach(), quantizer.spec))
     zero = conv.weight.detach().flatten(1).abs().amax(1) == 0
     return [DeadChannels(name, tuple(zero.nonzero().flatten().tolist()))] if zero.any() else []
 

@@ -96,3 +96,8 @@ def keep_batch_norm(quantized: nn.Module, unfused: nn.Module) -> int:
             replace(quantized, inner, FoldedConv2d.join(conv, bn, fused))
             joined += 1
     return joined
+
+
+def weight_of(conv: QuantConv2d) -> Tensor:
+    """The weight that is quantized: after folding, where batch norm is kept."""
+    return conv.folded()[0] if isinstance(conv, FoldedConv2d) else conv.weight

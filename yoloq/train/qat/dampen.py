@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.train.loop import Parts
-from yoloq.train.qat.oscillation import beside, quantized_weights, scale_of, weight_of
+from yoloq.train.qat.batch_norm import weight_of
+from yoloq.train.qat.oscillation import beside, quantized_weights, scale_of
 from yoloq.train.terms.objective import Seen
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from yoloq.quant.affine import quantize, scale_and_zero_point
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.spec import QuantSpec
-from yoloq.train.qat.batch_norm import FoldedConv2d
+from yoloq.train.qat.batch_norm import FoldedConv2d, weight_of
 from yoloq.train.qat.quantizers import FollowingQuantizer, LearnedQuantizer
 
 MOMENTUM = 0.01  # of the moving averages, the paper's m
@@ -38,11 +38,6 @@ def scale_of(conv: QuantConv2d, weight: Tensor) -> tuple[Tensor, QuantSpec]:
 def beside(scale: Tensor, weight: Tensor) -> Tensor:
     """The scale in a shape that multiplies the weight."""
     return scale.view(-1, *[1] * (weight.ndim - 1)) if scale.ndim else scale
-
-
-def weight_of(conv: QuantConv2d) -> Tensor:
-    """The weight that is quantized: after folding, where batch norm is kept."""
-    return conv.folded()[0] if isinstance(conv, FoldedConv2d) else conv.weight
 
 
 @dataclass

@@ -19,7 +19,19 @@ LEAST = 1e-8  # of a learned scale
 
 
 class FollowingQuantizer(TensorQuantizer):
-    """Of a weight: its range is always the exact range of the weight, without a gradient."""
+    """Of a weight: its range is always the same part of the weight's exact range, no gradient.
+
+    `part` is that part, in the shape of the range: what calibration clipped stays clipped.
+    """
+
+    part: Tensor
+
+    def follow(self, weight: Tensor) -> None:
+        """Take the part from the calibrated range and the weight that it is of."""
+        assert self.amax is not None
+        exact = torch.stack(weight_range(weight.detach(), self.spec)).abs().amax(0)
+        part = self.amax / torch.where(exact == 0, torch.ones_like(exact), exact)
+        self.register_buffer("part", torch.where(exact == 0, torch.ones_like(part), part), False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.enabled:
@@ -32,7 +44,8 @@ class FollowingQuantizer(TensorQuantizer):
 
     def range_of(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """(low, high) of a weight as it is now."""
-        return weight_range(weight.detach(), self.spec)
+        low, high = weight_range(weight.detach(), self.spec)
+        return low * self.part, high * self.part
 
 
 class FixedQuantizer(TensorQuantizer):

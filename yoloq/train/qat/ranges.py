@@ -7,6 +7,7 @@ from torch import nn
 
 from yoloq.quant.modules import QuantAdd, QuantConv2d, quantizers
 from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.train.qat.batch_norm import weight_of
 from yoloq.train.qat.quantizers import (
     AveragedQuantizer,
     FixedQuantizer,
@@ -27,7 +28,7 @@ def trainable_ranges(net: nn.Module, mode: Mode, image_reader: str = "") -> None
     for name, module in net.named_modules():
         if isinstance(module, QuantConv2d):
             if isinstance(module.weight_quantizer, TensorQuantizer):
-                module.weight_quantizer = _of_weight(module.weight_quantizer, mode)
+                module.weight_quantizer = _of_weight(module, mode)
             if isinstance(old := module.input_quantizer, TensorQuantizer):
                 if old in new:
                     new[old].shared = True
@@ -40,8 +41,14 @@ def trainable_ranges(net: nn.Module, mode: Mode, image_reader: str = "") -> None
             module.residual_quantizer.shared = True
 
 
-def _of_weight(old: TensorQuantizer, mode: Mode) -> TensorQuantizer:
-    return _learned(old) if mode == "learned" else _as(FollowingQuantizer, old)
+def _of_weight(conv: QuantConv2d, mode: Mode) -> TensorQuantizer:
+    old = conv.weight_quantizer
+    assert isinstance(old, TensorQuantizer)
+    if mode == "learned":
+        return _learned(old)
+    new = _as(FollowingQuantizer, old)
+    new.follow(weight_of(conv))
+    return new
 
 
 def _of_activation(old: TensorQuantizer, mode: Mode) -> FixedQuantizer:

@@ -7,12 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from yoloq.quant.affine import weight_range
 from yoloq.quant.modules import QuantConv2d, quantizers
 from yoloq.quant.policy import matches
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.train.qat.batch_norm import FoldedConv2d, keep_batch_norm
-from yoloq.train.qat.quantizers import FixedQuantizer, LearnedQuantizer
+from yoloq.train.qat.quantizers import FixedQuantizer, FollowingQuantizer
 from yoloq.train.qat.ranges import Mode, trainable_ranges
 
 
@@ -64,8 +63,9 @@ def settled(net: nn.Module, calibrated: QuantizedModel) -> QuantizedModel:
 
 def _range(trained: nn.Module, plain: nn.Module, name: str) -> tuple[Tensor, Tensor]:
     """Range of a trained quantizer; a weight's that is not learned follows from the weight."""
-    if isinstance(trained, FixedQuantizer | LearnedQuantizer):
-        return trained.range_of()
-    conv = plain.get_submodule(name.rpartition(".")[0])
-    assert isinstance(conv, QuantConv2d)
-    return weight_range(conv.weight, trained.spec)  # type: ignore[arg-type]
+    if isinstance(trained, FollowingQuantizer):
+        conv = plain.get_submodule(name.rpartition(".")[0])
+        assert isinstance(conv, QuantConv2d)
+        return trained.range_of(conv.weight)
+    assert isinstance(trained, FixedQuantizer)
+    return trained.range_of()
