@@ -96,7 +96,11 @@ def calibrate(
     policy = policy or policy_of_flags(usual, model)
     placement = resolve(policy, ops)
     groups = sibling_groups(ops)
-    collected = collect_from_images(model, files, size, groups=groups, batch_size=usual.batch_size)
+    readers = {plan.calibrator or calibrator for plan in placement.layers.values()}
+    batch = usual.batch_size
+    collected = collect_from_images(
+        model, files, size, groups=groups, batch_size=batch, calibrators=readers
+    )
     return calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
 
 

@@ -1,6 +1,7 @@
 """Every calibrator on distributions whose answer is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -217,6 +218,27 @@ def test_range_lies_within_the_extremes(name: str, spec: QuantSpec) -> None:
     statistics = spikes(-0.28, 12.0, {-0.28: 3, 0.0: 4000, 1.5: 900, 6.0: 90, 12.0: 7})
     low, high = CALIBRATORS[name](statistics, spec)
     assert -0.28 <= low <= 0 < high <= 12.0
+
+
+def weighted(low: float, high: float) -> Statistics:
+    """Mostly a background about 0, a few values to 10; influence evenly from low to high."""
+    seen = spikes(-1.0, 10.0, {-0.5: 10**6, 0.0: 10**6, 0.3: 10**6, 9.9: 1})
+    places = np.linspace(-1.0, 10.0, 1100)
+    return replace(seen, influence=((low <= places) & (places < high)).astype(float))
+
+
+def test_places_covers_the_values_on_which_boxes_depend() -> None:
+    """Of them 6.5 is the largest and -0.5 the lowest; what lies beyond is clipped."""
+    seen = weighted(-0.5, 6.5)
+    low, high = CALIBRATORS["places"](seen, ASYMMETRIC)
+    assert -0.55 <= low <= -0.45
+    assert 6.4 <= high <= 6.7
+    assert 6.4 <= amax(CALIBRATORS["places"](seen, SYMMETRIC)) <= 6.7
+
+
+def test_places_is_mse_where_no_box_depends_on_the_tensor() -> None:
+    for seen in (weighted(0.0, 0.0), normal()):
+        assert CALIBRATORS["places"](seen, ASYMMETRIC) == calibrate_mse(seen, ASYMMETRIC)
 
 
 def test_ema_of_a_constant_survives_rounding() -> None:

@@ -10,7 +10,7 @@ from yoloq.base.files import replace_when_whole
 from yoloq.quant.observer import Collected
 from yoloq.quant.statistics import Statistics
 
-FIELDS = ("low", "high", "counts", "means", "deviations")
+FIELDS = ("low", "high", "counts", "means", "deviations", "influence")
 
 
 def save_statistics(file: Path, collected: Collected, key: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels
 from yoloq.quant.observer import Collected
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
-from yoloq.quant.ptq import calibrate_model, collect_from_images
+from yoloq.quant.ptq import calibrate_model, collect_from_images, has_all
 from yoloq.quant.quantized import QuantizedModel, save_quantized
 from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
@@ -139,7 +140,8 @@ def calibrated(
 ) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
     """The quantized model with its ranges, the dead channels, and the seconds it took."""
     began = time.perf_counter()
-    collected = statistics(inputs, config, sibling_groups(inputs.ops), chosen)
+    readers = {plan.calibrator or config.calibrator for plan in placement.layers.values()}
+    collected = statistics(inputs, config, sibling_groups(inputs.ops), chosen, readers)
     collecting = time.perf_counter() - began
     quantized, dead = calibrate_model(
         inputs.model, policy, collected, config.calibrator, inputs.ops, placement
@@ -183,16 +185,24 @@ def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...])
 
 
 def statistics(
-    inputs: Inputs, config: PtqConfig, groups: list[list[str]], chosen: tuple[Path, ...]
+    inputs: Inputs,
+    config: PtqConfig,
+    groups: list[list[str]],
+    chosen: tuple[Path, ...],
+    calibrators: Iterable[str] = (),
 ) -> Collected:
     """Statistics of the calibration images, from the run folder where they are still true.
 
     `--force` collects them anew.
+
+    Args:
+        calibrators: that will read them; none: that of the config.
     """
+    calibrators = set(calibrators) or {config.calibrator}
     key = calibration_key(inputs, config, chosen)
     file = config.folder / STATISTICS
     cached = None if config.force else load_statistics(file, key)
-    if cached is not None:
+    if cached is not None and has_all(cached, calibrators):
         say(f"calibration: {file} holds the statistics of these {len(chosen)} images")
         return cached
     inputs.model.net.to(torch_device(config.device))
@@ -205,6 +215,7 @@ def statistics(
         workers=config.workers,
         seed=config.seed,
         named=str(config.weights),
+        calibrators=calibrators,
     )
     save_statistics(file, collected, key)
     return collected

@@ -21,7 +21,7 @@ class SearchConfig(StageConfig):
     trials: int = option(12, "int8 engines that are built and measured")
     images: int = option(500, "measure on the first N images of val; 0: all")
     screen: int = option(32, "images that the predictions are made on")
-    calibrators: tuple[str, ...] = option(("mse", "percentile"), "calibrators to choose from")
+    calibrators: tuple[str, ...] = option(("mse", "places"), "calibrators to choose from")
     runs: int = option(40, "timed runs of each engine")
     memory: float = option(2.0, "GB of activations kept in memory; the rest goes to files")
 

@@ -75,7 +75,7 @@ def run(config: SearchConfig) -> StageResult:
         inputs,
         config,
         engine,
-        statistics(inputs, ptq, sibling_groups(inputs.ops), chosen),
+        statistics(inputs, ptq, sibling_groups(inputs.ops), chosen, config.calibrators),
         Journal(
             config.folder / JOURNAL,
             subject(inputs, config, engine.name, calibration_key(inputs, ptq, chosen)),
