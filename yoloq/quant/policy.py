@@ -179,6 +179,7 @@ def default_policy(
     weight: QuantSpec = WEIGHT,
     activation: QuantSpec = ACTIVATION,
     image: QuantSpec | None = None,
+    edges: tuple[QuantSpec, QuantSpec] | None = None,
     keep_float: Sequence[str] = (),
     sharing: Sharing = "siblings",
     residual: Residual = "none",
@@ -190,11 +191,16 @@ def default_policy(
         float_head, float_first: whether the last and how many first layers stay in float; what is
             usual is the default of `make ptq`.
         image: of the first layer's input, which is the image; None: as of the others.
+        edges: weight and activation of the first layer and of the head, where those are integers
+            too; None: as of the others.
         keep_float: further names or patterns.
     """
     rules = [Rule("*", weight, activation)]
-    if image not in (None, activation):
-        rules.append(Rule(layers[0], weight, image))
+    at_edges = edges or (weight, activation)
+    first = (at_edges[0], image or at_edges[1])
+    for layer, specs in ((layers[0], first), (layers[-1], at_edges)):
+        if specs != (weight, activation):
+            rules.append(Rule(layer, *specs))
     patterns = [*layers[:float_first], *([layers[-1]] if float_head else []), *keep_float]
     kept = tuple(Rule(pattern, None, None) for pattern in patterns)
     return Policy((*rules, *kept), sharing, residual)

@@ -59,6 +59,9 @@ def granularity_of(kind: str, group_size: int = 1) -> Granularity:
     return GRANULARITIES[kind](group_size)
 
 
+BITS = (*range(2, 9), 16)
+
+
 @dataclass(frozen=True)
 class QuantSpec:
     """How one tensor is quantized.
@@ -68,7 +71,7 @@ class QuantSpec:
     and is for activations only.
 
     Raises:
-        ValueError: bits outside 2..8, or a combination that no engine has.
+        ValueError: bits outside 2..8 and other than 16, or a combination that no engine has.
     """
 
     bits: int = 8
@@ -77,8 +80,8 @@ class QuantSpec:
     narrow: bool = False
 
     def __post_init__(self) -> None:
-        if self.bits not in range(2, 9):
-            raise ValueError(f"bits must be 2 to 8, not {self.bits!r}")
+        if self.bits not in BITS:
+            raise ValueError(f"bits must be 2 to 8 or 16, not {self.bits!r}")
         if not (isinstance(self.symmetric, bool) and isinstance(self.narrow, bool)):
             raise ValueError("symmetric and narrow are true or false")
         if not self.symmetric and (self.granularity != PerTensor() or self.narrow):

@@ -6,7 +6,8 @@ from yoloq.base.config import StageConfig, count_or_auto, option, require
 from yoloq.engines import ENGINES
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrators import CALIBRATORS
-from yoloq.quant.spec import GRANULARITIES
+from yoloq.quant.refine import REPAIRS, read_repairs
+from yoloq.quant.spec import BITS, GRANULARITIES
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class PtqConfig(StageConfig):
     weights_per: str = option("channel", "weight scales", tuple(GRANULARITIES))
     group_size: int = option(4, "output channels a group, with --weights-per group")
     weight_bits: int = option(8, "bits of weights; below 8 they are stored in int8")
+    activation_bits: int = option(8, "bits of activations; other than 8 is simulated", BITS)
+    edge_bits: int = option(8, "bits of the first layer and the head, where those are integers")
     symmetric: bool | str = option("auto", "activation ranges symmetric about 0, as TensorRT wants")
     float_head: bool = option(True, "leave the Detect head in float")
     float_first: int | str = option(
@@ -32,6 +35,11 @@ class PtqConfig(StageConfig):
         "auto", "quantize a residual Add's inputs", ("auto", "none", "input", "both")
     )
     policy: str = option("", "policy (.json) to use instead of the placement flags")
+    refine: tuple[str, ...] = option(
+        (), f"repair the calibrated model: {', '.join(REPAIRS)}, one or several", None, read_repairs
+    )
+    refine_images: int = option(64, "calibration images that repairs see")
+    refine_steps: int = option(300, "steps of a fit of adaround and block")
     amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
 
     def __post_init__(self) -> None:
@@ -39,4 +47,8 @@ class PtqConfig(StageConfig):
         require(self.images >= 1, "--images", self.images, "1 or more")
         require(self.group_size >= 1, "--group-size", self.group_size, "1 or more")
         require(2 <= self.weight_bits <= 8, "--weight-bits", self.weight_bits, "2 to 8")
+        require(2 <= self.edge_bits <= 8, "--edge-bits", self.edge_bits, "2 to 8")
+        for name in ("refine_images", "refine_steps"):
+            value = getattr(self, name)
+            require(value >= 1, f"--{name.replace('_', '-')}", value, "1 or more")
         parse_amax(self.amax)

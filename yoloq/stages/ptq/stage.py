@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from yoloq.base.config import AUTO, StageConfig
@@ -28,6 +28,7 @@ from yoloq.quant.trace import sibling_groups
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.repaired import PARTS, check_images, repaired
 from yoloq.stages.row import describe, simulated_int8
 from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
@@ -47,6 +48,7 @@ def run(config: PtqConfig) -> StageResult:
     inputs = open_inputs(config)
     policy, placement = read_policy(config, inputs)
     chosen = calibration_images(inputs, config)
+    check_images(config.refine, min(len(chosen), config.refine_images))
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     policy_json, subject = policy.to_json(), baseline.timeless_key
     key = inputs.key("ptq", without=IN_POLICY, baseline=subject, policy=policy_json)
@@ -55,6 +57,7 @@ def run(config: PtqConfig) -> StageResult:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     quantized, dead, seconds = calibrated(inputs, config, policy, placement, chosen)
+    seconds["refine"] = repaired(inputs, config, quantized, chosen, key)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
     row = simulated_int8(inputs, quantized, "INT8 PTQ")
     say(describe(row))
@@ -67,6 +70,7 @@ def run(config: PtqConfig) -> StageResult:
         notes={"policy": policy_json, "dead_channels": [asdict(item) for item in dead]},
     )
     result.write(config.folder / "ptq.json")
+    (config.folder / PARTS).unlink(missing_ok=True)
     return result
 
 
@@ -106,10 +110,16 @@ def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:
     usual = engine_row(config.engine).defaults()
     chosen = asdict(usual) | {k: v for k, v in asdict(config).items() if v != AUTO}
     granularity = granularity_of(config.weights_per, config.group_size)
+    weight = QuantSpec(config.weight_bits, granularity, narrow=True)
+    activation = QuantSpec(config.activation_bits, symmetric=chosen["symmetric"])
+    weight_edge, activation_edge = (
+        replace(spec, bits=max(spec.bits, config.edge_bits)) for spec in (weight, activation)
+    )
     return default_policy(
         conv_layers(model.net),
-        weight=QuantSpec(config.weight_bits, granularity, narrow=True),
-        activation=QuantSpec(symmetric=chosen["symmetric"]),
+        weight=weight,
+        activation=activation,
+        edges=(weight_edge, activation_edge),
         image=QuantSpec(symmetric=False) if usual.zero_points else None,
         float_head=config.float_head,
         keep_float=config.keep_float,

@@ -1,0 +1,185 @@
+"""Repairs of a calibrated network: each does what its paper says, on the block it is given."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
+
+from yoloq.quant.affine import scale_and_zero_point
+from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.quantizer import TensorQuantizer
+from yoloq.quant.refine import REPAIRS, read_repairs
+from yoloq.quant.refine.gptq import _in_order
+from yoloq.quant.refine.parts import Parts
+from yoloq.quant.refine.up_or_down import LearnedRounding
+from yoloq.quant.refine.walk import Block, walk
+from yoloq.quant.spec import ACTIVATION, PerChannel, QuantSpec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FOUR = QuantSpec(4, PerChannel(), narrow=True)
+ASYMMETRIC = QuantSpec(symmetric=False)
+STEPS = 60
+
+
+def blocks(quantized: QuantizedModel, images: int = 8):
+    batches = as_input(pictures(images)).split(4)
+    return walk(tiny_model().net, quantized.model.net, quantized.placement, batches, seed=0)
+
+
+def block_of(quantized: QuantizedModel, name: str) -> Block:
+    return next(block for block in blocks(quantized) if block.name == name)
+
+
+def error(block: Block) -> float:
+    """Mean squared error of what the block gives."""
+    calls = list(block.calls(block.name))
+    return float(torch.cat([(call.made - call.target).square() for call in calls]).mean())
+
+
+def quantizer(scale: list[float], spec: QuantSpec = FOUR) -> TensorQuantizer:
+    made = TensorQuantizer(spec)
+    bound = torch.tensor(scale) * spec.qmax
+    made.set_range(-bound, bound)
+    return made
+
+
+def test_the_walk_gives_every_block_with_integers_and_what_flows_through_both_networks() -> None:
+    quantized = tiny_quantized()
+    float_net, net = tiny_model().net, quantized.model.net
+    seen = {}
+    for block in blocks(quantized):
+        seen[block.name] = block.layers
+        assert block.images == 8
+    assert tuple(name for layers in seen.values() for name in layers) == tuple(
+        name for name, plan in quantized.placement.layers.items() if plan.quantized
+    )
+    calls = list(block_of(quantized, "model.3").calls("model.3"))
+    made = torch.cat([call.made for call in calls])
+    target = torch.cat([call.target for call in calls])
+    images = as_input(pictures(8))
+    with torch.inference_mode():
+        for wanted, part in ((float_net, target), (net, made)):
+            state = wanted.advance({-1: images}, 0, 4)
+            torch.testing.assert_close(part, state[3])
+
+
+def test_what_a_repair_changed_counts_for_the_blocks_behind() -> None:
+    quantized = tiny_quantized()
+    walking = blocks(quantized)
+    first = next(walking)
+    before = list(first.calls(first.name))[0].made
+    conv = first.conv(first.layers[0])
+    conv.bias.data += 1.0
+    second = next(walking)
+    read = list(second.calls(second.name))[0].read
+    assert not torch.equal(read, before)
+
+
+def test_bias_takes_off_the_mean_error_of_each_channel() -> None:
+    block = block_of(tiny_quantized(weight=FOUR), "model.4")
+    importlib.import_module("yoloq.quant.refine.bias").repair(block, STEPS)
+    for layer in block.layers:
+        means = torch.cat([(c.made - c.target).mean((2, 3)) for c in block.calls(layer)]).mean(0)
+        assert float(means.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+@pytest.mark.parametrize("block", ["model.1", "model.4"], ids=["a convolution", "a C3"])
+@pytest.mark.parametrize("activation", [ACTIVATION, ASYMMETRIC], ids=["symmetric", "asymmetric"])
+def test_a_repair_makes_the_error_of_four_bits_smaller(
+    name: str, block: str, activation: QuantSpec
+) -> None:
+    found = block_of(tiny_quantized(weight=FOUR, activation=activation, float_first=0), block)
+    before = error(found)
+    importlib.import_module(f"yoloq.quant.refine.{name}").repair(found, STEPS)
+    assert error(found) < before
+
+
+@pytest.mark.parametrize("name", [name for name in REPAIRS if name != "bias"])
+def test_rounded_weights_are_integers_of_the_grid_that_was_calibrated(name: str) -> None:
+    quantized = tiny_quantized(weight=FOUR)
+    block = block_of(quantized, "model.4")
+    scales = {layer: block.conv(layer).weight_quantizer.scale.clone() for layer in block.layers}
+    importlib.import_module(f"yoloq.quant.refine.{name}").repair(block, STEPS)
+    for layer in block.layers:
+        conv = block.conv(layer)
+        torch.testing.assert_close(conv.weight_quantizer.scale, scales[layer])
+        integers = conv.weight / scales[layer].view(-1, 1, 1, 1)
+        torch.testing.assert_close(integers, integers.round(), atol=1e-4, rtol=0)
+        assert int(integers.abs().max().round()) <= 7
+        torch.testing.assert_close(conv.weight_quantizer(conv.weight), conv.weight)
+
+
+def test_gptq_of_inputs_that_say_nothing_of_each_other_rounds_to_nearest() -> None:
+    conv = torch.nn.Conv2d(1, 2, 1)
+    conv.weight_quantizer = quantizer([1.0, 1.0])
+    weight = torch.tensor([[0.4, 1.6], [-2.3, 9.0]], dtype=torch.float64)
+    rounded = _in_order(conv, slice(0, 2), weight, torch.eye(2, dtype=torch.float64))
+    np.testing.assert_array_equal(rounded, [[0, 2], [-2, 7]])
+
+
+def test_gptq_carries_an_error_to_an_input_that_is_alike() -> None:
+    """Two inputs that are nearly one: 0.4 + 0.4 is better a 0 and a 1 than two zeros."""
+    conv = torch.nn.Conv2d(1, 1, 1)
+    conv.weight_quantizer = quantizer([1.0])
+    moments = torch.tensor([[1.0, 0.99], [0.99, 1.0]], dtype=torch.float64)
+    upper = torch.linalg.cholesky(torch.linalg.inv(moments), upper=True)
+    weight = torch.tensor([[0.4, 0.4]], dtype=torch.float64)
+    np.testing.assert_array_equal(_in_order(conv, slice(0, 1), weight, upper), [[0, 1]])
+
+
+def test_learned_rounding_starts_at_the_weight_and_ends_on_its_grid() -> None:
+    weight = torch.tensor([[0.3, -0.6], [2.2, 9.0]])
+    rounding = LearnedRounding(weight, quantizer([0.5, 1.0]))
+    torch.testing.assert_close(rounding(weight), torch.tensor([[0.3, -0.6], [2.2, 7.0]]))
+    np.testing.assert_array_equal(rounding.decided(), [[0.5, -0.5], [2.0, 7.0]])
+    assert rounding.undecided(2.0).item() > 0
+
+
+def test_the_same_seed_repairs_alike() -> None:
+    weights = []
+    for _ in range(2):
+        block = block_of(tiny_quantized(weight=FOUR), "model.4")
+        importlib.import_module("yoloq.quant.refine.block").repair(block, 5)
+        weights.append(block.conv(block.layers[0]).weight.detach().clone())
+    assert torch.equal(*weights)
+
+
+def test_parts_give_back_what_was_kept_under_the_same_key(tmp_path) -> None:
+    changed = block_of(tiny_quantized(), "model.4")
+    assert not Parts(tmp_path / "parts.npz", "key").restore(changed)
+    for layer in changed.layers:
+        changed.conv(layer).weight.data.mul_(2)
+        changed.conv(layer).bias.data.add_(1)
+    Parts(tmp_path / "parts.npz", "key").keep(changed)
+    other = block_of(tiny_quantized(), "model.4")
+    assert not Parts(tmp_path / "parts.npz", "another").restore(other)
+    assert Parts(tmp_path / "parts.npz", "key").restore(other)
+    for layer in changed.layers:
+        assert torch.equal(other.conv(layer).weight, changed.conv(layer).weight)
+        assert torch.equal(other.conv(layer).bias, changed.conv(layer).bias)
+    (tmp_path / "parts.npz").write_bytes(b"PK\x03\x04 cut")
+    assert not Parts(tmp_path / "parts.npz", "key").restore(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("bias,gptq", ("gptq", "bias")), ("block bias", ("block", "bias")), ("gptq", ("gptq",))],
+)
+def test_names_come_in_the_order_of_application(text: str, names: tuple) -> None:
+    assert read_repairs(text) == names
+
+
+def test_an_unknown_repair_is_named() -> None:
+    with pytest.raises(ValueError, match="'smoth' is not one of gptq, adaround, block, bias"):
+        read_repairs("gptq smoth")
+
+
+def test_the_scale_of_a_grid_is_that_of_its_range() -> None:
+    made = quantizer([0.25, 2.0])
+    scale, zero = scale_and_zero_point(made.low, made.high, FOUR)
+    np.testing.assert_allclose(scale, [0.25, 2.0])
+    assert not zero.any()

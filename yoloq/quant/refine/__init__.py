@@ -1,0 +1,25 @@
+"""Repairing a calibrated network with what calibration images show: no labels, no training.
+
+A repair is a file of this folder whose `repair(block, steps)` changes the quantized network's
+weights or biases in place. To add one: write the file, add a row to `REPAIRS`.
+"""
+
+REPAIRS = {  # name of the file -> the fewest images it can do with; in the order they are applied
+    "gptq": 1,
+    "adaround": 8,
+    "block": 8,
+    "bias": 1,
+}
+
+
+def read_repairs(text: str) -> tuple[str, ...]:
+    """Names of repairs in a text, in the order in which they are applied.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    names = text.replace(",", " ").split()
+    for name in names:
+        if name not in REPAIRS:
+            raise ValueError(f"{name!r} is not one of {', '.join(REPAIRS)}")
+    return tuple(name for name in REPAIRS if name in names)
