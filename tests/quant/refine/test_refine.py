@@ -70,11 +70,11 @@ def test_what_a_repair_changed_counts_for_the_blocks_behind() -> None:
     quantized = tiny_quantized()
     walking = blocks(quantized)
     first = next(walking)
-    before = list(first.calls(first.name))[0].made
+    before = next(iter(first.calls(first.name))).made
     conv = first.conv(first.layers[0])
     conv.bias.data += 1.0
     second = next(walking)
-    read = list(second.calls(second.name))[0].read
+    read = next(iter(second.calls(second.name))).read
     assert not torch.equal(read, before)
 
 
