@@ -64,6 +64,7 @@ def calibrate(
     engine: str = "auto",
     imgsz: int = 0,
     count: int = 0,
+    refine: str = "",
 ) -> "QuantizedModel":
     """The int8 model: quantizers placed by the policy, ranges from the images.
 
@@ -75,15 +76,22 @@ def calibrate(
         engine: the engine whose placement the default takes.
         imgsz: image size in pixels; 0: that of the checkpoint, else 640.
         count: how many of the images are drawn; 0: as many as `make ptq` does.
+        refine: repairs as `make ptq --refine` takes them; empty: its default.
 
     Raises:
         UserError: an image list, the calibrator or the policy cannot be used.
+        ValueError: there is no such repair.
     """
+    import torch
+
     from yoloq.data.image_files import files_of
     from yoloq.data.loader import sample
     from yoloq.engines.predictor import ModelInfo
     from yoloq.quant.policy import resolve
     from yoloq.quant.ptq import calibrate_model, check_calibrator, collect_from_images
+    from yoloq.quant.refine import read_repairs
+    from yoloq.quant.refine.apply import batches_of
+    from yoloq.quant.refine.apply import refine as apply
     from yoloq.quant.trace import sibling_groups, trace
     from yoloq.stages.ptq import PtqConfig
     from yoloq.stages.ptq.stage import policy_of_flags
@@ -101,7 +109,11 @@ def calibrate(
     collected = collect_from_images(
         model, files, size, groups=groups, batch_size=batch, calibrators=readers
     )
-    return calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
+    made = calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
+    if repairs := read_repairs(refine) if refine else usual.refine:
+        batches = batches_of(files[: usual.refine_images], size, torch.device("cpu"))
+        apply(model, made, batches, repairs, steps=usual.refine_steps, seed=usual.seed)
+    return made
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from yoloq.quant.affine import scale_and_zero_point
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.refine import REPAIRS, read_repairs
-from yoloq.quant.refine.gptq import _in_order
+from yoloq.quant.refine.gptq import Moments, _in_order, fitted
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.up_or_down import LearnedRounding
 from yoloq.quant.refine.walk import Block, walk
@@ -131,6 +131,28 @@ def test_gptq_carries_an_error_to_an_input_that_is_alike() -> None:
     np.testing.assert_array_equal(_in_order(conv, slice(0, 1), weight, upper), [[0, 1]])
 
 
+def moments(read: torch.Tensor, wanted: torch.Tensor) -> Moments:
+    """Of patches (K, n)."""
+    return Moments(read @ read.T, (wanted - read) @ read.T)
+
+
+def test_weights_make_up_for_what_is_read_wrongly() -> None:
+    """What is read is half of what it should be: the weights double, on both halves' word."""
+    random = torch.Generator().manual_seed(0)
+    halves = torch.randn(2, 3, 500, generator=random, dtype=torch.float64)
+    weight = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+    found = fitted(weight, *(moments(half / 2, half) for half in halves))
+    np.testing.assert_allclose(found, 2 * weight, rtol=0.02)
+
+
+def test_weights_stay_where_halves_of_the_images_contradict_each_other() -> None:
+    """In one half what is read is too small, in the other too large by as much."""
+    x = torch.randn(3, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
+    found = fitted(weight, moments(x, 1.2 * x), moments(x, 0.8 * x))
+    np.testing.assert_array_equal(found, weight)
+
+
 def test_learned_rounding_starts_at_the_weight_and_ends_on_its_grid() -> None:
     weight = torch.tensor([[0.3, -0.6], [2.2, 9.0]])
     rounding = LearnedRounding(weight, quantizer([0.5, 1.0]))
@@ -174,7 +196,7 @@ def test_names_come_in_the_order_of_application(text: str, names: tuple) -> None
 
 
 def test_an_unknown_repair_is_named() -> None:
-    with pytest.raises(ValueError, match="'smoth' is not one of gptq, adaround, block, bias"):
+    with pytest.raises(ValueError, match="'smoth' is not one of none, gptq, adaround, block, bias"):
         read_repairs("gptq smoth")
 
 

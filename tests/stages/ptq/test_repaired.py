@@ -57,7 +57,7 @@ def test_plain_weights_are_those_of_the_checkpoint_and_refined_ones_are_not(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--refine", "smooth"), "--refine smooth: 'smooth' is not one of gptq"),
+        (("--refine", "smooth"), "--refine smooth: 'smooth' is not one of none, gptq"),
         (("--refine", "block", "--images", "4"), "--refine block: needs 8 calibration images"),
         (("--refine", "bias", "--refine-images", "0"), "--refine-images 0: must be 1 or more"),
         (("--activation-bits", "9"), "--activation-bits"),

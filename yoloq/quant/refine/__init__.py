@@ -13,13 +13,13 @@ REPAIRS = {  # name of the file -> the fewest images it can do with; in the orde
 
 
 def read_repairs(text: str) -> tuple[str, ...]:
-    """Names of repairs in a text, in the order in which they are applied.
+    """Names of repairs in a text, in the order in which they are applied; `none`: no repair.
 
     Raises:
         ValueError: there is none of a name.
     """
-    names = text.replace(",", " ").split()
+    names = [name for name in text.replace(",", " ").split() if name != "none"]
     for name in names:
         if name not in REPAIRS:
-            raise ValueError(f"{name!r} is not one of {', '.join(REPAIRS)}")
+            raise ValueError(f"{name!r} is not one of none, {', '.join(REPAIRS)}")
     return tuple(name for name in REPAIRS if name in names)

@@ -2,8 +2,9 @@
 
 Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers,
 2022, of a convolution written as a product with patches. Before the rounding the weights are
-fitted to give the float network's output from the quantized network's input, which a least-squares
-step does in closed form.
+fitted to give the float network's output from what the quantized network reads: least squares with
+a ridge, of which half of the images choose the one that serves the other half best. So with few
+images, or where there is nothing to make up for, the weights stay as they are.
 """
 
 from dataclasses import dataclass
@@ -12,51 +13,80 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from yoloq.quant.affine import fake_quantize
 from yoloq.quant.modules import QuantConv2d, is_on
 from yoloq.quant.refine.walk import Block
 
 DAMP = 0.01  # of the mean of the diagonal, as in the paper
-PATCHES = 8192  # columns of one batch that count
+RIDGES = (0.01, 0.1, 1.0, 10.0)  # likewise; without a fit is tried as well
+PATCHES = 4096  # columns of one batch that count
 PART = 128  # columns that are rounded before the rest is updated
 
 
-@dataclass
+@dataclass(frozen=True)
 class Moments:
-    """Sums over patches (K,) of a convolution's group: `own` is X X', `cross` (X_float - X) X'."""
+    """Sums over patches (K,): `own` is X X', `cross` is (X_float - X) X', both (K, K)."""
 
     own: Tensor
     cross: Tensor
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.own + other.own, self.cross + other.cross)
+
+    def ridged(self, ridge: float) -> Tensor:
+        """`own` with a part of its mean diagonal added to the diagonal."""
+        added = ridge * float(self.own.diagonal().mean()) or 1.0
+        return self.own + added * torch.eye(len(self.own)).to(self.own)
+
+    def fit(self, weight: Tensor, ridge: float) -> Tensor:
+        """What to add to weights (channels, K), so that they make up for what is read."""
+        return torch.linalg.solve(self.ridged(ridge), weight @ self.cross, left=False)
+
+    def gain(self, weight: Tensor, added: Tensor) -> float:
+        """By how much adding to the weights lowers the squared error on these patches."""
+        return float(2 * (added * (weight @ self.cross)).sum() - (added @ self.own * added).sum())
 
 
 def repair(block: Block, steps: int) -> None:
     """Round the weights of a block's convolutions, each after those before it."""
     for name in block.layers:
         conv = block.conv(name)
-        moments = _moments(block, name, conv)
-        parts = [_rounded(conv, index, moment) for index, moment in enumerate(moments)]
+        halves = _moments(block, name, conv)
+        parts = [_rounded(conv, index, *pair) for index, pair in enumerate(halves)]
         with torch.no_grad():
             conv.weight.copy_(torch.cat(parts).view_as(conv.weight))
 
 
-def _moments(block: Block, name: str, conv: QuantConv2d) -> list[Moments]:
-    """One for each group of channels."""
+def _moments(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments, Moments]]:
+    """Of each group of channels; one for every other image, one for those between."""
     size = conv.weight[0].numel()
-    device = conv.weight.device
-    found = [
-        Moments(torch.zeros(size, size, device=device), torch.zeros(size, size, device=device))
-        for _ in range(conv.groups)
-    ]
+    zero = torch.zeros(size, size, device=conv.weight.device)
+    found = [(Moments(zero, zero), Moments(zero, zero)) for _ in range(conv.groups)]
     for call in block.calls(name):
         with torch.no_grad():
-            read = _patches(conv, conv.input_quantizer(call.read))
-            wanted = _patches(conv, call.reference)
-        places = torch.randperm(read.shape[-1], generator=block.random)[:PATCHES].to(device)
-        read, wanted = read[..., places], wanted[..., places]
-        for moment, x, y in zip(found, read, wanted, strict=True):
-            moment.own += x @ x.T
-            moment.cross += (y - x) @ x.T
+            read = conv.input_quantizer(call.read)
+            halves = [
+                _sampled(block, conv, call.reference[half::2], read[half::2]) for half in (0, 1)
+            ]
+        found = [
+            (first + halves[0][group], second + halves[1][group])
+            for group, (first, second) in enumerate(found)
+        ]
     return found
+
+
+def _sampled(block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor) -> list[Moments]:
+    """Moments of some images' patches at random places, of each group."""
+    size = conv.weight[0].numel()
+    if not len(read):
+        zero = torch.zeros(size, size, device=conv.weight.device)
+        return [Moments(zero, zero)] * conv.groups
+    ours, theirs = _patches(conv, read), _patches(conv, reference)
+    places = torch.randperm(ours.shape[-1], generator=block.random)[: PATCHES // 2]
+    places = places.to(ours.device)
+    return [
+        Moments(x @ x.T, (y - x) @ x.T)
+        for x, y in zip(ours[..., places], theirs[..., places], strict=True)
+    ]
 
 
 def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
@@ -76,15 +106,14 @@ def _padded(conv: QuantConv2d, x: Tensor) -> Tensor:
     return functional.pad(x, list(pads), mode=mode)
 
 
-def _rounded(conv: QuantConv2d, group: int, moments: Moments) -> Tensor:
+def _rounded(conv: QuantConv2d, group: int, first: Moments, second: Moments) -> Tensor:
     """Weights (channels, K) of a group on the grid of their quantizer."""
     count = conv.out_channels // conv.groups
     rows = slice(group * count, (group + 1) * count)
     weight = conv.weight.detach()[rows].flatten(1).double()
-    own, cross = moments.own.double(), moments.cross.double()
-    damp = DAMP * float(own.diagonal().mean()) or 1.0
-    own.diagonal().add_(damp)
-    weight += torch.linalg.solve(own, (weight @ cross).T).T
+    first, second = (Moments(half.own.double(), half.cross.double()) for half in (first, second))
+    weight = fitted(weight, first, second)
+    own = (first + second).ridged(DAMP)
     order = own.diagonal().argsort(descending=True)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(own[order][:, order]))
     upper = torch.linalg.cholesky(inverse, upper=True)
@@ -92,23 +121,39 @@ def _rounded(conv: QuantConv2d, group: int, moments: Moments) -> Tensor:
     return rounded[:, order.argsort()].to(conv.weight.dtype)
 
 
+def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
+    """Weights (channels, K) that make up for errors of what they read, as far as that is sure.
+
+    Args:
+        first, second: of two halves of the images; each judges what the other fits.
+    """
+    gains = {
+        ridge: second.gain(weight, first.fit(weight, ridge))
+        + first.gain(weight, second.fit(weight, ridge))
+        for ridge in RIDGES
+    }
+    best = max(gains, key=lambda ridge: gains[ridge])
+    if gains[best] <= 0:
+        return weight
+    return weight + (first + second).fit(weight, best)
+
+
 def _in_order(conv: QuantConv2d, rows: slice, weight: Tensor, upper: Tensor) -> Tensor:
     """Column by column; `upper` is the Cholesky factor of the inverse of the moments."""
     quantizer = conv.weight_quantizer
-    assert is_on(quantizer) and quantizer.scale is not None and quantizer.zero_point is not None
-    scale, zero = quantizer.scale, quantizer.zero_point
-    if scale.ndim:
-        scale, zero = scale[rows], zero[rows]
+    assert is_on(quantizer) and quantizer.scale is not None
+    scale = quantizer.scale.double()
+    scale = scale[rows] if scale.ndim else scale
+    low, high = quantizer.spec.qmin, quantizer.spec.qmax
     weight = weight.clone()
     for start in range(0, weight.shape[1], PART):
         stop = min(start + PART, weight.shape[1])
-        errors = torch.zeros_like(weight[:, start:stop])
-        for column in range(start, stop):
-            before = weight[:, column].clone()
-            values = before.float()[:, None]
-            weight[:, column] = fake_quantize(values, scale, zero, quantizer.spec)[:, 0].double()
-            error = (before - weight[:, column]) / upper[column, column]
-            weight[:, column + 1 : stop] -= error[:, None] * upper[column, column + 1 : stop]
-            errors[:, column - start] = error
+        part, errors = weight[:, start:stop], torch.zeros_like(weight[:, start:stop])
+        factor = upper[start:stop, start:stop]
+        for column in range(stop - start):
+            before = part[:, column].clone()
+            part[:, column] = (before / scale).round_().clamp_(low, high).mul_(scale)
+            errors[:, column] = (before - part[:, column]) / factor[column, column]
+            part[:, column + 1 :] -= errors[:, column, None] * factor[column, column + 1 :]
         weight[:, stop:] -= errors @ upper[start:stop, stop:]
     return weight

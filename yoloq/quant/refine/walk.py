@@ -83,8 +83,7 @@ class Block:
 
         handle = net.get_submodule(name).register_forward_hook(keep)
         try:
-            with torch.no_grad():  # not inference mode: a fit takes gradients of what is kept
-                net.advance(state, self.position, self.position + 1)
+            _advanced(net, state, self.position)
         finally:
             handle.remove()
         return seen
@@ -128,7 +127,7 @@ def _repairable(module: nn.Module) -> bool:
 
 
 def _advanced(net: LayeredNet, state: State, position: int) -> State:
-    with torch.no_grad():
+    with torch.no_grad():  # not inference mode: a fit takes gradients of what is kept
         return net.advance(state, position, position + 1)
 
 

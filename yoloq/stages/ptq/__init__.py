@@ -36,9 +36,9 @@ class PtqConfig(StageConfig):
     )
     policy: str = option("", "policy (.json) to use instead of the placement flags")
     refine: tuple[str, ...] = option(
-        (), f"repair the calibrated model: {', '.join(REPAIRS)}, one or several", None, read_repairs
+        ("gptq",), f"repairs: none, or some of {', '.join(REPAIRS)}", None, read_repairs
     )
-    refine_images: int = option(64, "calibration images that repairs see")
+    refine_images: int = option(32, "calibration images that repairs see")
     refine_steps: int = option(300, "steps of a fit of adaround and block")
     amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
 
