@@ -48,7 +48,7 @@ def test_an_interrupted_repair_goes_on_and_ends_alike(
 def test_plain_weights_are_those_of_the_checkpoint_and_refined_ones_are_not(
     tiny: TinySet, tmp_path: Path
 ) -> None:
-    assert main("ptq", tiny.flags(tmp_path, *FLAGS[:-1])) == 0
+    assert main("ptq", tiny.flags(tmp_path, *FLAGS, "none")) == 0
     plain = weights(tmp_path)
     assert main("ptq", tiny.flags(tmp_path, *FLAGS, "gptq")) == 0
     assert any(not torch.equal(tensor, plain[name]) for name, tensor in weights(tmp_path).items())
