@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from yoloq.models.yolov5.blocks import Conv
 from yoloq.quant.affine import weight_range
@@ -34,7 +35,8 @@ def folded(net: nn.Sequential, quantized: bool = False) -> nn.Sequential:
     student = copy.deepcopy(net)
     for block in student:
         weight = TensorQuantizer(WEIGHT) if quantized else nn.Identity()
-        block.conv = QuantConv2d.of(block.conv, nn.Identity(), weight)
+        fused = fuse_conv_bn_eval(block.conv, block.bn)
+        block.conv = QuantConv2d.of(fused, nn.Identity(), weight)
         block.bn = nn.Identity()
     assert keep_batch_norm(student, net) == 2
     for block in student:

@@ -32,7 +32,23 @@ class FoldedConv2d(QuantConv2d):
         folded = cast(FoldedConv2d, cls.of(conv, *sides))
         folded.bn = bn
         folded.seen = None
+        folded._start_at(quantized)
         return folded
+
+    @torch.no_grad()
+    def _start_at(self, fused: nn.Conv2d) -> None:
+        """Take weights that PTQ repaired: as they have to be before folding.
+
+        Weights that it left alone fold to the very same numbers and stay as they are.
+        """
+        weight, bias = self.folded()
+        if not torch.equal(weight, fused.weight):
+            factor = self.factor()
+            known = factor.abs() > SMALLEST
+            unfolded = fused.weight / torch.where(known, factor, torch.ones_like(factor))
+            self.weight = nn.Parameter(torch.where(known, unfolded, self.weight))
+        if fused.bias is not None and not torch.equal(bias, fused.bias):
+            self.bn.bias.add_(fused.bias - bias)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Weight and bias as an engine has them, by the arithmetic of `fuse_batch_norm`."""
