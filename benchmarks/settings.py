@@ -35,7 +35,8 @@ PLACEMENTS: dict[str, dict[str, Any]] = {
     "head too, residual on both": {"float_head": False, "residual": "both"},
 }
 HOW = (
-    "Each row is an OpenVINO INT8 engine; what a row does not name is at its default. All rows "
+    "Each row is an OpenVINO INT8 engine without repairs (--refine none), so that a setting shows "
+    "by itself; what a row does not name is at its default. All rows "
     "come from one pass over {images} calibration images. A row's time is the median of 40 runs in "
     "turn with the default's, on all cores."
 )
@@ -43,7 +44,7 @@ HOW = (
 
 def measure(subject: Subject) -> Found:
     """Every calibrator with every granularity and kind of range, and every placement."""
-    usual = subject.load(subject.quantized(), "openvino", "int8")
+    usual = subject.load(subject.quantized(refine=()), "openvino", "int8")
     grid = itertools.product(CALIBRATORS, ("tensor", "channel", "group"), RANGES)
     ranges = []
     for calibrator, per, kind in grid:
@@ -64,7 +65,7 @@ def measure(subject: Subject) -> Found:
 
 
 def _score(subject: Subject, usual: Predictor, **options: Any) -> tuple[Any, ...]:
-    predictor = subject.load(subject.quantized(**options), "openvino", "int8")
+    predictor = subject.load(subject.quantized(refine=(), **options), "openvino", "int8")
     both = {"this": predictor, "default": usual}
     times = measure_predictors(both, any_image(subject.info.imgsz), RUNS, WARMUP)
     ratio = times["this"].p50 / times["default"].p50

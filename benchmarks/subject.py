@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import yaml
 from record import RESULTS, Found, describe
 
@@ -23,6 +24,7 @@ from yoloq.engines import get_engine
 from yoloq.engines.predictor import ModelInfo, Predictor
 from yoloq.engines.source import Source
 from yoloq.geometry.detections import Detections
+from yoloq.quant.refine.apply import batches_of, refine
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
 from yoloq.stages.ptq import PtqConfig
@@ -102,6 +104,10 @@ class Subject:
         policy, placement = read_policy(config, self.inputs)
         chosen = calibration_images(self.inputs, config)
         model, _, _ = calibrated(self.inputs, config, policy, placement, chosen)
+        if config.refine:
+            inputs, steps = self.inputs, config.refine_steps
+            batches = batches_of(chosen[: config.refine_images], inputs.imgsz, torch.device("cpu"))
+            refine(inputs.model, model, batches, config.refine, steps=steps, seed=config.seed)
         return Source(self.info, self.inputs.model, model)
 
     def load(self, source: Source, engine: str, precision: str) -> Predictor:
