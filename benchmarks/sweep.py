@@ -91,7 +91,7 @@ def cost(subject: Subject) -> tuple[Costs, float]:
     net = quantized.model.net
     assert isinstance(net, LayeredNet)
     candidates = find_candidates(quantized.placement, "block")
-    variants = SwitchedNets(net, quantized.placement, config.mode)
+    variants = SwitchedNets(net, quantized.placement, config.mode, subject.inputs.model.net)
     ways = {
         "plain": partial(timed_sweep, subject, variants, candidates, False),
         "reusing": partial(timed_sweep, subject, variants, candidates, True),

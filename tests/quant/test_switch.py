@@ -58,3 +58,14 @@ def test_an_exception_restores() -> None:
     with pytest.raises(ZeroDivisionError), in_float(net, placement, placement.layers):
         raise ZeroDivisionError
     assert torch.equal(maps(net), before)
+
+
+def test_repaired_weights_give_way_to_those_of_the_float_network() -> None:
+    quantized = tiny_quantized()
+    net, placement = quantized.model.net, quantized.placement
+    net.get_submodule("model.3.conv").weight.data.mul_(1.5)
+    reference = tiny_model().net
+    with in_float(net, placement, placement.layers, reference):
+        assert torch.equal(maps(net), maps(reference))
+    with in_float(net, placement, placement.layers):
+        assert not torch.equal(maps(net), maps(reference))

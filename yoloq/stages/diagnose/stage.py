@@ -67,7 +67,7 @@ def run(config: DiagnoseConfig) -> StageResult:
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     quantized = load_quantized(config.folder / f"{made.stage}.pt", inputs.ops)
     resolve_amax(quantized.placement, parse_amax(config.amax))
-    subject = open_subject(inputs, quantized, config.images)
+    subject = open_subject(inputs, quantized, config.images, made.stage == "qat")
     if subject.images < FEW:
         warn(f"{subject.images} images say little; {FEW} or more tell the layers' ranges")
     notes, artifacts = diagnosed(subject, config, config_of(config, ptq), against)

@@ -104,8 +104,14 @@ class Subject:
         return join(found, range(self.images), self.images)
 
 
-def open_subject(inputs: Inputs, quantized: QuantizedModel, images: int) -> Subject:
+def open_subject(
+    inputs: Inputs, quantized: QuantizedModel, images: int, trained: bool = False
+) -> Subject:
     """Draw images of val and load them.
+
+    Args:
+        trained: the model comes from QAT: its reference are its own weights in float, not the
+            checkpoint's.
 
     Raises:
         DataError: none can be read.
@@ -113,7 +119,7 @@ def open_subject(inputs: Inputs, quantized: QuantizedModel, images: int) -> Subj
     config = inputs.config
     chosen = sample(inputs.images, images, config.seed)
     batches = list(iterate(chosen, inputs.imgsz, BATCH, config.workers))
-    reference = float_copy(quantized.model.net)
+    reference = float_copy(quantized.model.net if trained else inputs.model.net)
     assert isinstance(reference, LayeredNet)
     device = torch_device(config.device)
     quantized.model.net.to(device)
@@ -204,7 +210,7 @@ def bisect(subject: Subject, whole: float) -> dict[str, Any]:
     def value(quantized: Sequence[str]) -> float:
         if len(quantized) == len(layers):
             return whole
-        with in_float(subject.net, placement, set(layers) - set(quantized)):
+        with in_float(subject.net, placement, set(layers) - set(quantized), subject.reference):
             return subject.fidelity(shown=False)
 
     found = {"threshold": threshold, "whole": whole}

@@ -95,8 +95,9 @@ def sweep(
     device = torch_device(config.device)
     net = quantized.model.net.to(device)
     leading = inputs.images[: config.screen]
+    floats = inputs.model.net.to(device)
     passes = Passes(
-        SwitchedNets(net, quantized.placement, config.mode),  # type: ignore[arg-type]
+        SwitchedNets(net, quantized.placement, config.mode, floats),  # type: ignore[arg-type]
         inputs.model.head,
         inputs.boxes_of,
         journal,

@@ -1,13 +1,14 @@
 """Running the network once for each candidate, from the block where it differs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
@@ -33,12 +34,14 @@ class SwitchedNets:
     """A calibrated network whose candidates are switched one after another.
 
     `leave-one-out`: all candidates are quantized but one. `one-at-a-time`: one alone is quantized.
-    The base, without any switch, is then all quantized or all in float.
+    The base, without any switch, is then all quantized or all in float. In float a convolution has
+    the weights of `reference`; None: those of `net`.
     """
 
     net: LayeredNet
     placement: Placement
     mode: str
+    reference: nn.Module | None = None
 
     def floats(self, candidate: Candidate | None) -> frozenset[str]:
         """The convolutions in float when the candidate is switched; None: in the base."""
@@ -47,9 +50,12 @@ class SwitchedNets:
         )
         return base if candidate is None else base ^ frozenset(candidate.layers)
 
+    def _in_float(self, floats: frozenset[str]) -> AbstractContextManager[None]:
+        return in_float(self.net, self.placement, floats, self.reference)
+
     def advance(self, state: State, start: int, stop: int, floats: frozenset[str]) -> State:
         """Run some blocks with these convolutions in float."""
-        with torch.inference_mode(), in_float(self.net, self.placement, floats):
+        with torch.inference_mode(), self._in_float(floats):
             return self.net.advance(state, start, stop)
 
     def maps(self, frontier: Frontier, candidate: Candidate | None) -> Iterator[Maps]:
@@ -74,7 +80,7 @@ class SwitchedNets:
     def _ahead(self, state: State, start: int, position: int) -> State:
         """The base's state in front of a later block, with the raw maps that are made by then."""
         state = self.advance(state, start, position, self.floats(None))
-        with torch.inference_mode(), in_float(self.net, self.placement, self.floats(None)):
+        with torch.inference_mode(), self._in_float(self.floats(None)):
             return self.net.settled(state, position)
 
 

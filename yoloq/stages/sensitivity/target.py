@@ -73,7 +73,7 @@ def accuracy_of(
         line = journal.find(Tried, name)
         if line is None:
             layers = [layer for candidate in floats for layer in by_name[candidate]]
-            with in_float(net, quantized.placement, layers):
+            with in_float(net, quantized.placement, layers, inputs.model.net.to(device)):
                 found = find(inputs, predictor, title=f"check the policy, {len(floats)} in float")
             line = Tried(name, scores.fidelity(found), scores.map50_95(found))
             journal.append(line)
