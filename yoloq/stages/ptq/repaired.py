@@ -28,18 +28,29 @@ def repaired(
     if not config.refine:
         return 0.0
     began = time.perf_counter()
-    device = torch_device(config.device)
-    inputs.model.net.to(device)
-    quantized.model.net.to(device)
     parts = Parts(config.folder / PARTS, key)
     if parts.arrays:
         say(f"refine: goes on from {parts.file}")
+    repair(inputs, config, quantized, images, parts)
+    return time.perf_counter() - began
+
+
+def repair(
+    inputs: Inputs,
+    config: PtqConfig,
+    quantized: QuantizedModel,
+    images: tuple[Path, ...],
+    parts: Parts | None = None,
+) -> None:
+    """The same, for once; `parts` is where its progress is kept."""
+    device = torch_device(config.device)
+    inputs.model.net.to(device)
+    quantized.model.net.to(device)
     files = images[: config.refine_images]
     batches = batches_of(files, inputs.imgsz, device, config.workers)
     steps, seed = config.refine_steps, config.seed
     refine(inputs.model, quantized, batches, config.refine, steps=steps, seed=seed, parts=parts)
     quantized.model.net.cpu()  # its file opens on any machine
-    return time.perf_counter() - began
 
 
 def check_images(names: tuple[str, ...], count: int) -> None:

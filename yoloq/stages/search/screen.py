@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from yoloq.base.journal import Journal
 from yoloq.base.machine import torch_device
@@ -13,6 +14,8 @@ from yoloq.quant.observer import Collected
 from yoloq.quant.policy import block_of
 from yoloq.quant.ptq import calibrate_model
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.repaired import repair
 from yoloq.stages.run import Inputs
 from yoloq.stages.search import SearchConfig
 from yoloq.stages.search.predict import Forecast
@@ -29,7 +32,7 @@ EVERYTHING = "everything in int8"
 
 @dataclass(frozen=True)
 class Workshop:
-    """What the parts of a search share."""
+    """What the parts of a search share; `ptq` is how what it finds will be made."""
 
     inputs: Inputs
     config: SearchConfig
@@ -37,12 +40,19 @@ class Workshop:
     collected: Collected
     journal: Journal
     threads: int
+    ptq: PtqConfig
+    calibration: tuple[Path, ...]
 
     def quantized(self, space: Space, point: Point) -> QuantizedModel:
         """The calibrated model of a placement."""
         model, ops = self.inputs.model, self.inputs.ops
         policy = space.policy(point)
         return calibrate_model(model, policy, self.collected, space.first, ops)[0]
+
+    def repaired(self, quantized: QuantizedModel) -> QuantizedModel:
+        """The same model after the repairs that PTQ will do."""
+        repair(self.inputs, self.ptq, quantized, self.calibration)
+        return quantized
 
     def source(self, quantized: QuantizedModel) -> Source:
         """What engines are built from."""

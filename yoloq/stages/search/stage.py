@@ -78,11 +78,13 @@ def run(config: SearchConfig) -> StageResult:
         statistics(inputs, ptq, sibling_groups(inputs.ops), chosen, config.calibrators),
         Journal(
             config.folder / JOURNAL,
-            subject(inputs, config, engine.name, calibration_key(inputs, ptq, chosen)),
+            subject(inputs, config, engine.name, ptq, calibration_key(inputs, ptq, chosen)),
             LINES,
             config.force,
         ),
         config.threads or len(affinity()),
+        ptq,
+        chosen,
     )
     with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as kept:
         trials = measured(shop, Path(kept))
@@ -91,7 +93,9 @@ def run(config: SearchConfig) -> StageResult:
     return result
 
 
-def subject(inputs: Inputs, config: SearchConfig, engine: str, calibration: str) -> dict[str, Any]:
+def subject(
+    inputs: Inputs, config: SearchConfig, engine: str, ptq: PtqConfig, calibration: str
+) -> dict[str, Any]:
     """What the lines of the journal depend on."""
     return {
         "weights": inputs.model.sha256,
@@ -102,6 +106,7 @@ def subject(inputs: Inputs, config: SearchConfig, engine: str, calibration: str)
         "--images": [file.name for file in inputs.images],
         "--screen": config.screen,
         "--calibrators": list(config.calibrators),
+        "repairs": [*ptq.refine, ptq.refine_images, ptq.refine_steps],
         "--seed": config.seed,
         "machine": machine(config.device) | {"threads": config.threads, "runs": config.runs},
         "package versions": package_versions(),

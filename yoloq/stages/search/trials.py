@@ -56,7 +56,8 @@ class Trials:
         known = self.shop.journal.find(Tested, point.name)
         if known:
             return known
-        source = self.shop.source(self.shop.quantized(self.space, point))
+        quantized = self.shop.repaired(self.shop.quantized(self.space, point))
+        source = self.shop.source(quantized)
         return self._test(point.name, source, "int8", self.predicted(point))
 
     def predicted(self, point: Point) -> tuple[float, float | None]:
