@@ -1,7 +1,6 @@
 """`--layers auto`: the blocks whose swap loses least for the time that it saves."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from yoloq.base.say import progress, say
 from yoloq.data.loader import iterate, sample
 from yoloq.engines.base import Engine
 from yoloq.measure.layer_times import LayerTimes, times_in_turn
+from yoloq.measure.places import PlaceError
 from yoloq.models.layered import IMAGE, LayeredNet
 from yoloq.models.load import LoadedModel
 from yoloq.models.swap import silu_layers, swapped
@@ -29,7 +29,6 @@ from yoloq.stages.run import Inputs
 from yoloq.stages.swap import SwapConfig
 from yoloq.stages.swap.origin import SwapSetup
 from yoloq.stages.swap.speed import make_source
-from yoloq.train.terms.distill import relative_error
 
 CHOICE = "swap-layers.json"
 RUNS = 100  # of each profile, over all rounds
@@ -39,7 +38,8 @@ RUNS = 100  # of each profile, over all rounds
 class BlockGain:
     """A numbered block: what the swap of it alone loses, untrained, and what it saves in int8.
 
-    `loss` is the relative squared error of the raw maps; the times are of all the block's layers.
+    `loss` is the error of boxes and scores at their places (`PlaceError.power`); the times are of
+    all the block's layers.
     """
 
     name: str
@@ -143,7 +143,7 @@ def _screened(inputs: Inputs, config: SwapConfig) -> Iterator[Tensor]:
 def block_losses(
     model: LoadedModel, other: LoadedModel, blocks: Sequence[str], batches: Iterable[Tensor]
 ) -> dict[str, float]:
-    """Relative squared error of the raw maps where one block alone is the other model's.
+    """`PlaceError.power` of the network in which one block alone is the other model's, by block.
 
     What lies in front of a block is computed once for all that follow.
 
@@ -151,19 +151,17 @@ def block_losses(
         batches: (N, 3, H, W) in 0..1.
     """
     net, swap = cast(LayeredNet, model.net), cast(LayeredNet, other.net)
-    last, images = len(net.model), 0
-    losses: dict[str, float] = defaultdict(float)
+    last = len(net.model)
+    errors = {name: PlaceError(model.head) for name in blocks}
     for x in batches:
-        wanted, state = net(x), {IMAGE: x}
-        images += len(x)
+        wanted, state = [raw.numpy() for raw in net(x)], {IMAGE: x}
         for index in range(last):
             name = f"model.{index}"
             if name in blocks:
                 after = net.advance(swap.advance(state, index, index + 1), index + 1, last)
-                pairs = zip(after[last - 1], wanted, strict=True)
-                losses[name] += float(torch.stack([relative_error(*p) for p in pairs]).mean())
+                errors[name].add(wanted, [raw.numpy() for raw in after[last - 1]])
             state = net.advance(state, index, index + 1)
-    return {name: total / images for name, total in losses.items()}
+    return {name: error.power for name, error in errors.items()}
 
 
 def profiles(
