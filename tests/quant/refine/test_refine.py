@@ -10,8 +10,8 @@ from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 from yoloq.quant.affine import scale_and_zero_point
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.refine import REPAIRS, read_repairs
-from yoloq.quant.refine.gptq import Moments, _in_order, fitted
+from yoloq.quant.refine import REPAIRS, gptq, read_repairs
+from yoloq.quant.refine.gptq import Moments, _grouped, _in_order, _parts, fitted
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.up_or_down import LearnedRounding
 from yoloq.quant.refine.walk import Block, walk
@@ -129,6 +129,23 @@ def test_gptq_carries_an_error_to_an_input_that_is_alike() -> None:
     upper = torch.linalg.cholesky(torch.linalg.inv(moments), upper=True)
     weight = torch.tensor([[0.4, 0.4]], dtype=torch.float64)
     np.testing.assert_array_equal(_in_order(conv, slice(0, 1), weight, upper), [[0, 1]])
+
+
+def test_wide_convolutions_are_rounded_in_runs_of_columns(monkeypatch) -> None:
+    monkeypatch.setattr(gptq, "MOST", 20)  # not a divisor of the 72 or so that a layer has
+    block = block_of(tiny_quantized(weight=FOUR), "model.4")
+    before = error(block)
+    gptq.repair(block, STEPS)
+    assert error(block) < before
+    conv = block.conv(block.layers[-1])
+    torch.testing.assert_close(conv.weight_quantizer(conv.weight), conv.weight)
+
+
+def test_a_convolution_in_groups_is_rounded_group_by_group() -> None:
+    conv = torch.nn.Conv2d(4, 6, 3, groups=2)
+    assert [(group, run.start, run.stop) for group, run in _parts(conv)] == [(0, 0, 18), (1, 0, 18)]
+    assert _grouped(conv).shape == (2, 3, 18)
+    assert torch.equal(_grouped(conv).view_as(conv.weight).float(), conv.weight.detach())
 
 
 def moments(read: torch.Tensor, wanted: torch.Tensor) -> Moments:

@@ -19,7 +19,8 @@ from yoloq.quant.refine.walk import Block
 DAMP = 0.01  # of the mean of the diagonal, as in the paper
 RIDGES = (0.01, 0.1, 1.0, 10.0)  # likewise; without a fit is tried as well
 PATCHES = 4096  # columns of one batch that count
-PART = 128  # columns that are rounded before the rest is updated
+MOST = 2304  # columns that are fitted together: memory grows with their square, time with the cube
+PART = 128  # of them that are rounded before the rest is updated
 
 
 @dataclass(frozen=True)
@@ -50,43 +51,59 @@ def repair(block: Block, steps: int) -> None:
     """Round the weights of a block's convolutions, each after those before it."""
     for name in block.layers:
         conv = block.conv(name)
-        halves = _moments(block, name, conv)
-        parts = [_rounded(conv, index, *pair) for index, pair in enumerate(halves)]
+        weight = _grouped(conv)
+        for part, halves in zip(_parts(conv), _moments(block, name, conv), strict=True):
+            group, columns = part
+            weight[group, :, columns] = _rounded(conv, group, weight[group, :, columns], *halves)
         with torch.no_grad():
-            conv.weight.copy_(torch.cat(parts).view_as(conv.weight))
+            conv.weight.copy_(weight.view_as(conv.weight))
+
+
+def _grouped(conv: QuantConv2d) -> Tensor:
+    """A copy of the weights as (groups, channels a group, K)."""
+    return conv.weight.detach().flatten(1).unflatten(0, (conv.groups, -1)).double()
+
+
+def _parts(conv: QuantConv2d) -> list[tuple[int, slice]]:
+    """A convolution's groups of channels, and runs of columns that are fitted together."""
+    size = conv.weight[0].numel()
+    runs = [slice(start, min(start + MOST, size)) for start in range(0, size, MOST)]
+    return [(group, run) for group in range(conv.groups) for run in runs]
 
 
 def _moments(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments, Moments]]:
-    """Of each group of channels; one for every other image, one for those between."""
-    size = conv.weight[0].numel()
-    zero = torch.zeros(size, size, device=conv.weight.device)
-    found = [(Moments(zero, zero), Moments(zero, zero)) for _ in range(conv.groups)]
+    """Of each part: one for every other image, one for those between."""
+    parts = _parts(conv)
+    found = [(nothing := _nothing(conv, run), nothing) for _, run in parts]
     for call in block.calls(name):
         with torch.no_grad():
             read = conv.input_quantizer(call.read)
             halves = [
                 _sampled(block, conv, call.reference[half::2], read[half::2]) for half in (0, 1)
             ]
-        found = [
-            (first + halves[0][group], second + halves[1][group])
-            for group, (first, second) in enumerate(found)
-        ]
+        found = [(a + x, b + y) for (a, b), x, y in zip(found, *halves, strict=True)]
     return found
 
 
+def _nothing(conv: QuantConv2d, run: slice) -> Moments:
+    size = run.stop - run.start
+    zero = torch.zeros(size, size, device=conv.weight.device)
+    return Moments(zero, zero)
+
+
 def _sampled(block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor) -> list[Moments]:
-    """Moments of some images' patches at random places, of each group."""
-    size = conv.weight[0].numel()
+    """Moments of some images' patches at random places, of each part."""
     if not len(read):
-        zero = torch.zeros(size, size, device=conv.weight.device)
-        return [Moments(zero, zero)] * conv.groups
+        return [_nothing(conv, run) for _, run in _parts(conv)]
     ours, theirs = _patches(conv, read), _patches(conv, reference)
     places = torch.randperm(ours.shape[-1], generator=block.random)[: PATCHES // 2]
     places = places.to(ours.device)
-    return [
-        Moments(x @ x.T, (y - x) @ x.T)
-        for x, y in zip(ours[..., places], theirs[..., places], strict=True)
-    ]
+    ours, theirs = ours[..., places], theirs[..., places]
+    found = []
+    for group, run in _parts(conv):
+        x, y = ours[group, run], theirs[group, run]
+        found.append(Moments(x @ x.T, (y - x) @ x.T))
+    return found
 
 
 def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
@@ -106,19 +123,18 @@ def _padded(conv: QuantConv2d, x: Tensor) -> Tensor:
     return functional.pad(x, list(pads), mode=mode)
 
 
-def _rounded(conv: QuantConv2d, group: int, first: Moments, second: Moments) -> Tensor:
-    """Weights (channels, K) of a group on the grid of their quantizer."""
-    count = conv.out_channels // conv.groups
-    rows = slice(group * count, (group + 1) * count)
-    weight = conv.weight.detach()[rows].flatten(1).double()
+def _rounded(
+    conv: QuantConv2d, group: int, weight: Tensor, first: Moments, second: Moments
+) -> Tensor:
+    """Weights (channels, K) of a part on the grid of their quantizer."""
+    rows = slice(group * len(weight), (group + 1) * len(weight))
     first, second = (Moments(half.own.double(), half.cross.double()) for half in (first, second))
     weight = fitted(weight, first, second)
     own = (first + second).ridged(DAMP)
     order = own.diagonal().argsort(descending=True)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(own[order][:, order]))
     upper = torch.linalg.cholesky(inverse, upper=True)
-    rounded = _in_order(conv, rows, weight[:, order], upper)
-    return rounded[:, order.argsort()].to(conv.weight.dtype)
+    return _in_order(conv, rows, weight[:, order], upper)[:, order.argsort()]
 
 
 def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
