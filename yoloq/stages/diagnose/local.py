@@ -17,9 +17,10 @@ from yoloq.quant.statistics import Statistics
 class LocalError:
     """What quantizing one convolution alone costs; SNRs in dB, within +-150.
 
-    `weight`, `activation` and `both` are of its output conv(x, w) with that side quantized. `input`
-    is of the input itself; `clipped` is the share of that error's squares made by values beyond the
-    range, the rest is rounding; `clipped_values` is the share of values there.
+    `weight`, `activation` and `both` are of its output conv(x, w) with that side quantized; what a
+    repair changed of the weight counts as its error. `input` is of the input itself; `clipped` is
+    the share of that error's squares made by values beyond the range, the rest is rounding;
+    `clipped_values` is the share of values there.
     """
 
     layer: str
@@ -34,20 +35,21 @@ class LocalError:
 class LocalSum:
     """Adds up the local errors of one convolution, batch by batch."""
 
-    def __init__(self, layer: str, quantized: QuantConv2d) -> None:
+    def __init__(self, layer: str, quantized: QuantConv2d, reference: nn.Module) -> None:
+        assert isinstance(reference, nn.Conv2d)
         self.layer = layer
-        self.quantized = quantized
+        self.quantized, self.reference = quantized, reference
         self.signal = self.weight = self.activation = self.both = 0.0  # sums of squares, output
         self.input = self.noise = self.clipped = 0.0  # the same of the input and its error
         self.values = self.beyond = 0
 
     def add(self, x: Tensor, y: Tensor) -> None:
         """Add a batch: what the float convolution read and gave."""
-        conv = self.quantized
+        conv, floats = self.quantized, self.reference
         weight, read = conv.weight_quantizer(conv.weight), conv.input_quantizer(x)
         self.signal += squares(y)
         self.weight += squares(conv._conv_forward(x, weight, conv.bias) - y)
-        self.activation += squares(conv._conv_forward(read, conv.weight, conv.bias) - y)
+        self.activation += squares(conv._conv_forward(read, floats.weight, floats.bias) - y)
         self.both += squares(conv._conv_forward(read, weight, conv.bias) - y)
         if is_on(conv.input_quantizer):
             self._add_input(x, read - x, conv.input_quantizer)
@@ -105,7 +107,7 @@ def measure(
     """
     modules = dict(reference.named_modules())
     sums = {
-        name: LocalSum(name, module)
+        name: LocalSum(name, module, modules[name])
         for name, module in other.named_modules()
         if isinstance(module, QuantConv2d) and (layers is None or name in layers)
     }
