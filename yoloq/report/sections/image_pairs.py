@@ -53,8 +53,8 @@ def _section(row: Row, records: Records, ours: Detections, theirs: Detections) -
     lost, new = (sum(len(getattr(each, name)) for each in changed) for name in ("lost", "found"))
     words = [
         f"Of {int((ours.scores >= SHOWN).sum())} boxes that FP32 scores {SHOWN} or more, "
-        f"{row_name(row)} lost {lost} and found {new} others, on {len(changed)} of {ours.images} "
-        "images. First come those on which scores changed most.",
+        f"{row_name(row)} lost {lost} and found {new} that FP32 has not, on {len(changed)} of "
+        f"{ours.images} images. First come those on which scores changed most.",
         "Lost: none of its class and an IoU of 0.5 scores that much; the second score is what is "
         "left of it. Thin boxes are found by both.",
     ]
