@@ -63,7 +63,7 @@ class Lines:
             at = x.at(place)
             across.append(line((at, y.start), (at, y.end), "limit"))
             anchor, step = ("end", -5) if at > (x.start + x.end) / 2 else ("start", 5)
-            across.append(text(at + step, y.end + 12, name, "tick", anchor))
+            across.append(text(at + step, y.end - 4, name, "tick", anchor))
         last = -math.inf
         for place, name in self.ticks:
             if (
