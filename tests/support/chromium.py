@@ -75,7 +75,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[theme])
         self.call("Page.navigate", url=file.as_uri())
         end = time.monotonic() + PATIENCE
-        while self.evaluate("document.readyState") != "complete":
+        while not self.of_kind("Page.loadEventFired"):  # the page of before is complete too
             assert time.monotonic() < end, f"{file} does not load"
             time.sleep(0.05)
 
