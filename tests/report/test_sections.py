@@ -130,6 +130,15 @@ def test_results_of_an_earlier_version_name_the_command(folder: Path) -> None:
     assert missing(folder, "histograms").command.startswith("make diagnose ")
 
 
+def test_any_number_of_calibrators_is_drawn(folder: Path) -> None:
+    bounds = {f"calibrator {index}": 1.0 + index / 10 for index in range(9)}
+    histogram = {"layer": "x", "edges": [0.0, 1.0, 2.0], "counts": [5, 1]}
+    change(folder, "diagnose", histograms=[histogram | {"amax": bounds, "used": "calibrator 3"}])
+    [figure] = section(folder, "histograms").figures
+    assert figure.drawing.count("<title>calibrator") == 9
+    assert "calibrator 3: amax 1.3 (in use)" in figure.drawing
+
+
 def test_predictions_of_an_earlier_search_are_read(folder: Path) -> None:
     file = folder / "search.json"
     result = json.loads(file.read_text())

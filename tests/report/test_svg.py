@@ -1,7 +1,6 @@
 """The drawing functions: scales, ticks, escaping, names that do not cover each other."""
 
 import math
-import re
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +9,7 @@ from yoloq.report.svg.axis import Axis, short, spanning
 from yoloq.report.svg.bars import Bar, horizontal_bars
 from yoloq.report.svg.elements import drawing, element, number, text
 from yoloq.report.svg.lines import Lines, Series
-from yoloq.report.svg.marks import SHAPES, Style
+from yoloq.report.svg.marks import Style, look
 from yoloq.report.svg.name_places import names_of
 from yoloq.report.svg.scatter import Dot, Scatter
 
@@ -73,13 +72,20 @@ def test_numbers_are_short() -> None:
     assert [number(v) for v in (1.0, 0.125, 1 / 3, 7, "a")] == ["1", "0.12", "0.33", "7", "a"]
 
 
-def test_each_series_has_its_own_shape() -> None:
-    drawn = {re.sub(r"c\d|[\d.,-]+", "", Style(i).mark((0.0, 0.0))) for i in range(len(SHAPES))}
-    corners = [Style(i).mark((0.0, 0.0)).count(",") for i in range(len(SHAPES))]
-    assert (
-        len(set(zip(corners, [Style(i).mark((0.0, 0.0))[:5] for i in range(6)], strict=True))) >= 4
-    )
-    assert drawn and 'class="c1 hollow"' in Style(0, filled=False).mark((0.0, 0.0))
+def test_series_are_told_apart_without_and_with_colours() -> None:
+    """By the shape and the dash alone up to six, and no two look the same up to 36."""
+    shapes, dashes = ({look(i)[part] for i in range(6)} for part in (2, 1))
+    assert len(shapes) == len(dashes) == 6
+    assert len({look(index) for index in range(36)}) == 36
+
+
+@pytest.mark.parametrize(
+    ("index", "drawn"),
+    [(0, "<circle "), (1, "<polygon "), (5, "<path "), (6, "<polygon ")],
+)
+def test_marks_have_the_shape_of_their_series(index: int, drawn: str) -> None:
+    assert Style(index).mark((0.0, 0.0)).startswith(drawn)
+    assert Style(index, filled=False).css.endswith(" hollow")
 
 
 def test_names_do_not_cover_each_other_and_stay_inside() -> None:

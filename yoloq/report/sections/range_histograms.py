@@ -7,7 +7,7 @@ from yoloq.report.section import Figure, Missing, Section
 from yoloq.report.svg.axis import Axis, spanning
 from yoloq.report.svg.elements import drawing, element, line, number, text
 from yoloq.report.svg.frame import BOTTOM, LEFT, RIGHT, Frame, legend
-from yoloq.report.svg.marks import DASHES
+from yoloq.report.svg.marks import look
 
 WIDTH, HEIGHT = 520.0, 300.0
 WORDS = (
@@ -42,7 +42,8 @@ def _number(value: float | None) -> str:
 def _chart(item: dict[str, Any]) -> str:
     amax, used = item["amax"], item["used"]
     order = sorted(amax, key=lambda name: (name != used, amax[name]))
-    styles = {name: f"c{i + 1} bound {DASHES[i]}".strip() for i, name in enumerate(order)}
+    looks = {name: look(index) for index, name in enumerate(order)}
+    styles = {name: f"{colour} bound {dash}".strip() for name, (colour, dash, _) in looks.items()}
     entries = [
         (line((-12.0, 0.0), (12.0, 0.0), css), f"{n} {amax[n]:.4g}") for n, css in styles.items()
     ]

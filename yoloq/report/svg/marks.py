@@ -11,6 +11,12 @@ DASHES = ("", "dash1", "dash2", "dash3", "dash4", "dash5")
 CORNERS = {"square": (4, 45), "triangle": (3, -90), "diamond": (4, 0), "pentagon": (5, -90)}
 
 
+def look(index: int) -> tuple[str, str, str]:
+    """Classes of colour and dash, and the shape, of a series by its number; 36 look different."""
+    turned = index + index // COLOURS  # where colours begin again, shapes and dashes have moved on
+    return f"c{index % COLOURS + 1}", DASHES[turned % len(DASHES)], SHAPES[turned % len(SHAPES)]
+
+
 @dataclass(frozen=True)
 class Style:
     """How a series looks: the number of its colour, shape and dash, and whether it is filled."""
@@ -21,17 +27,18 @@ class Style:
     @property
     def css(self) -> str:
         """Its classes."""
-        return f"c{self.index % COLOURS + 1} {'solid' if self.filled else 'hollow'}"
+        return f"{look(self.index)[0]} {'solid' if self.filled else 'hollow'}"
 
     @property
     def stroke(self) -> str:
         """Classes of its lines."""
-        return f"c{self.index % COLOURS + 1} stroke {DASHES[self.index % len(DASHES)]}".strip()
+        colour, dash, _ = look(self.index)
+        return f"{colour} stroke {dash}".strip()
 
     def mark(self, place: Point, title: str = "", size: float = 6) -> str:
         """Its shape at a place."""
         x, y = place
-        shape = SHAPES[self.index % len(SHAPES)]
+        _, _, shape = look(self.index)
         if shape == "circle":
             return element("circle", title=title, cx=x, cy=y, r=size, class_=self.css)
         if shape == "cross":
@@ -50,6 +57,6 @@ class Style:
 
 def interval(style: Style, x: float, low: float, high: float) -> str:
     """An upright interval with caps; the ends are pixels."""
-    css = f"c{style.index % COLOURS + 1} whisker"
+    css = f"{look(style.index)[0]} whisker"
     caps = (line((x - 4, y), (x + 4, y), css) for y in (low, high))
     return line((x, low), (x, high), css) + "".join(caps)
