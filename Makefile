@@ -12,9 +12,9 @@ BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 flag = $(if $($2),--$1 '$(subst ','\'',$($2))')
 FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IMGSZ) \
 	$(call flag,name,NAME) $(call flag,device,DEVICE)
-STAGES := data train baseline diagnose qat report
+STAGES := data train baseline diagnose qat
 
-.PHONY: help setup $(STAGES) ptq engine sensitivity search swap auto table demo lint-onnx test check bench clean \
+.PHONY: help setup $(STAGES) report ptq engine sensitivity search swap auto table demo lint-onnx test check bench clean \
 	fuzz-inputs
 .DEFAULT_GOAL := help
 
@@ -31,7 +31,7 @@ help:
 	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, torch; auto)"
 	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "make table      FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
-	@echo "make report     one table of all that was measured"
+	@echo "make report     verdict, table and pictures of a run; RUNS='a b' compares runs"
 	@echo "make train      train the built-in checkpoint anew"
 	@echo "make data       make the built-in set, or check DATA"
 	@echo "make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
@@ -56,6 +56,10 @@ $(STAGES): $(READY)
 
 ptq engine sensitivity search swap auto table: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(call flag,engine,ENGINE) $(ARGS)
+
+# RUNS="a b c" compares runs; a shell word each
+report: $(READY)
+	@$(PY) scripts/report.py $(FLAGS) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
 
 lint-onnx: $(READY)
 	@$(PY) scripts/lint_onnx.py $(call flag,onnx,ONNX) $(call flag,target,TARGET) $(ARGS)

@@ -37,6 +37,7 @@ def test_a_variable_is_one_word(value: str) -> None:
             ["--engine", "openvino", "--layers", "model.[0-5]"],
         ),
         ("report", {"ARGS": "--runs 'a b' c"}, ["--runs", "a b", "c"]),
+        ("report", {"RUNS": "a runs/b", "NAME": "c"}, ["--name", "c", "--runs", "a", "runs/b"]),
         (
             "lint-onnx",
             {"ONNX": "my net.onnx", "TARGET": "tensorrt"},

@@ -54,8 +54,21 @@ def test_engines_keep_the_accuracy(built_in: Path, name: str) -> None:
 def test_the_report_has_a_line_for_every_row(built_in: Path) -> None:
     stages = ("baseline", "ptq", "engine-openvino", "engine-onnxruntime")
     count = sum(len(rows(built_in, stage)) for stage in stages)
-    table = [line for line in (built_in / "report.md").read_text().splitlines() if line[:1] == "|"]
-    assert len(table) == count + 2
+    table = (built_in / "report.md").read_text().split("| Engine ", 1)[1].split("\n\n", 1)[0]
+    assert len(table.splitlines()) == count + 2
+
+
+def test_the_report_names_what_was_not_run_and_shows_the_rest(built_in: Path) -> None:
+    found = json.loads((built_in / "report.json").read_text())
+    assert {"latency", "images", "placement", "environment", "repeat"} == set(found["sections"])
+    strips = found["sections"]["placement"]["data"]
+    assert [strip["engine"] for strip in strips] == ["onnxruntime", "openvino"]
+    for strip in strips:
+        assert len(strip["layers"]) == 60
+        assert all(layer["ms"] >= 0 and layer["float_ms"] >= 0 for layer in strip["layers"])
+        floats = [layer["layer"] for layer in strip["layers"] if layer["type"] != "int8"]
+        assert floats == [f"model.24.m.{level}" for level in range(3)]
+        assert all(layer["scale"] for layer in strip["layers"] if layer["type"] == "int8")
 
 
 def test_the_defaults_are_the_built_in_files() -> None:

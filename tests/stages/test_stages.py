@@ -13,6 +13,8 @@ from yoloq.__main__ import main as run
 from yoloq.base.config import parse
 from yoloq.base.errors import UserError
 from yoloq.engines import engine_row
+from yoloq.measure.bootstrap import interval
+from yoloq.measure.record import Records
 from yoloq.quant import ptq as passes
 from yoloq.quant.policy import resolve
 from yoloq.quant.quantized import load_quantized
@@ -45,6 +47,38 @@ def test_a_stage_runs_what_it_needs_first(finished_run: Path) -> None:
     assert {"baseline.json", "baseline.npz", "ptq.pt", "ptq.json", "statistics.npz"} <= files
     assert {"model-fp32.onnx", "model-int8.onnx", "openvino-int8.xml"} <= files
     assert not [name for name in files if name.startswith(".")]
+
+
+def test_each_row_leaves_a_record_that_agrees_with_it(finished_run: Path) -> None:
+    for stage in ("baseline", "ptq", "engine-openvino"):
+        result = read(finished_run, stage)
+        records = Records.load(finished_run / "run" / result["artifacts"]["record"])
+        assert records is not None and len(records.files) == 6
+        assert list(records.rows) == [row["precision"] for row in result["rows"]]
+        for row in result["rows"]:
+            record = records.rows[row["precision"]]
+            assert record.precision.shape == (1001,)
+            assert record.precision[0] == pytest.approx(row["map50_95"], abs=1e-9)
+            assert record.found.images == 6 and (record.found.scores >= 0.1).all()
+
+
+def test_the_interval_of_a_row_is_that_of_the_records(finished_run: Path) -> None:
+    """So that two runs can be compared as int8 is with FP32 within one."""
+    folder = finished_run / "run"
+    ours, theirs = (Records.load(folder / f"{n}-record.npz") for n in ("baseline", "ptq"))
+    assert ours is not None and theirs is not None
+    found = interval(ours.rows["fp32"].precision, theirs.rows["int8"].precision)
+    row = read(finished_run, "ptq")["rows"][0]
+    assert [found.low, found.high] == pytest.approx(row["delta_ci95"])
+
+
+def test_stages_note_where_each_layer_runs(finished_run: Path) -> None:
+    planned = read(finished_run, "ptq")["notes"]["layers"]
+    built = read(finished_run, "engine-openvino")["notes"]["layers"]["int8"]["layers"]
+    assert [item["layer"] for item in planned] == [item["layer"] for item in built]
+    assert len(planned) == 60 and not planned[-1]["int8"]
+    assert {item["type"] for item in built if item["scale"]} == {"int8"}
+    assert [item["scale"] for item in built] == [item["scale"] for item in planned]
 
 
 def test_results_state_what_they_depend_on(finished_run: Path) -> None:
@@ -323,7 +357,7 @@ def test_a_report_leaves_out_engines_of_an_older_calibration(
     assert run("ptq", tiny.flags(tmp_path, "--calibrator", "max")) == 0
     assert run("report", tiny.flags(tmp_path)) == 0
     assert "engine-openvino.json is of other weights, data or calibr" in capsys.readouterr().err
-    assert "| openvino |" not in (tmp_path / "run" / "report.md").read_text()
+    assert "| openvino | INT8" not in (tmp_path / "run" / "report.md").read_text()
 
 
 def policy(tmp_path: Path, rules: Any) -> list[str]:
@@ -460,7 +494,9 @@ def test_two_engines_share_a_run_folder(finished_run: Path, tiny: TinySet) -> No
     assert run("engine", flags) == 0
     assert run("report", tiny.flags(finished_run)) == 0
     text = (finished_run / "run" / "report.md").read_text()
-    assert text.count("| openvino |") >= 2 and text.count("| onnxruntime |") == 2
+    assert (
+        text.count("| openvino | ") >= 3 and text.count("\n| onnxruntime | ") == 3
+    )  # and versions
 
 
 def test_a_run_folder_can_be_moved(

@@ -1,23 +1,35 @@
-"""The report as a page: one file without outside resources."""
+"""The report as a page: one file, made from `html/`, that asks nothing of a network."""
 
-import html
-from collections.abc import Sequence
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from yoloq.report.chapters import Document
+from yoloq.report.notes import LEGEND
+from yoloq.report.ranked import ranked
+
+HTML = "html"  # the folder with the template, the style and the script
 
 
-def page(table: Sequence[Sequence[str]], legend: str, notes: Sequence[str]) -> str:
-    """A table with its legend and how it was measured, as HTML."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table[0])
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-        for cells in table[1:]
+def page(document: Document) -> str:
+    """The document as HTML."""
+    environment = Environment(
+        loader=PackageLoader("yoloq.report", HTML),
+        autoescape=True,  # names of runs, layers and files are text, whatever is in them
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    items = "".join(f"<li>{html.escape(item)}</li>" for item in notes)
-    style = (
-        "body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}"
-        "td,th{padding:.3em .7em;border-bottom:1px solid #ccc;text-align:right}"
+    titles, rows = ranked(document.lines)
+    return environment.get_template("page.html").render(
+        document=document,
+        titles=titles,
+        rows=rows,
+        legend=LEGEND,
+        style=_content("style.css"),
+        script=_content("script.js"),
     )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>yoloq report</title>'
-        f"<style>{style}</style><h1>Report</h1><table><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table><p>{html.escape(legend)}</p><ul>{items}</ul></html>\n"
-    )
+
+
+def _content(name: str) -> str:
+    return (files("yoloq.report") / HTML / name).read_text(encoding="utf-8")

@@ -131,7 +131,7 @@ def histogram(
     """The figure of `draw_histogram`."""
     figure, panes = new_figure(9, 7, rows=2)
     figure.suptitle(title)
-    edges, counts = _merged(statistics)
+    edges, counts = merged(statistics)
     for axes, scale in zip(panes, ("linear", "log"), strict=True):
         axes.stairs(counts, edges, fill=True, color=GREY)
         axes.set_yscale(scale)
@@ -145,7 +145,7 @@ def histogram(
     return figure
 
 
-def _merged(statistics: Statistics, bins: int = 512) -> tuple[Any, Any]:
+def merged(statistics: Statistics, bins: int = 512) -> tuple[Any, Any]:
     """(edges, counts) with neighbouring bins joined: a picture has no pixels for all of them."""
     counts = statistics.counts
     joined = max(len(counts) // bins, 1)

@@ -82,12 +82,19 @@ def rendered(
     lines: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, str]] = COLUMNS
 ) -> list[list[str]]:
     """Header and cells as text; the run's column only where there are several runs."""
-    several = len({line["run"] for line in lines}) > 1
-    columns = [column for column in columns if several or column[0] != "run"]
+    columns = shown_columns(lines, columns)
     table = [[title for _, title, _ in columns]]
     for values in lines:
         table.append([_cell(values[name], form) for name, _, form in columns])
     return table
+
+
+def shown_columns(
+    lines: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str, str]]
+) -> list[tuple[str, str, str]]:
+    """The columns without the run's where there is one run alone."""
+    several = len({line["run"] for line in lines}) > 1
+    return [column for column in columns if several or column[0] != "run"]
 
 
 def _cell(value: Any, form: str) -> str:

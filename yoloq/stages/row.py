@@ -1,5 +1,6 @@
 """Measuring one row of the report: accuracy against labels and against the FP32 baseline."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from yoloq.engines.predictor import Predictor
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score
-from yoloq.measure.bootstrap import paired_bootstrap
+from yoloq.measure.bootstrap import interval, resampled
 from yoloq.measure.evaluate import detect
 from yoloq.measure.latency import Latency
+from yoloq.measure.record import Record, Records, above
 from yoloq.measure.throughput import Throughput
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.run import Inputs
@@ -44,42 +46,65 @@ def find(
 
 
 def accuracy(inputs: Inputs, found: Detections, baseline: Detections) -> dict[str, Any]:
-    """mAP, its delta to the baseline with the interval, and fidelity, as fields of a `Row`.
+    """Fields of a `Row`, as `recorded` gives them."""
+    return recorded(inputs, found, baseline)[0]
+
+
+def recorded(
+    inputs: Inputs, found: Detections, baseline: Detections
+) -> tuple[dict[str, Any], Record]:
+    """mAP, its delta to the baseline with the interval, and fidelity; and the row's record.
 
     The baseline itself has no delta. A bar is shown where it takes long: a million boxes, as of
-    5000 images with 80 classes, take over a minute.
+    5000 images with 80 classes, take over a minute. Resamples are drawn with one seed, whatever
+    `--seed` says: so rows of different runs on the same images can be compared in pairs.
     """
-    steps = 1 if found is baseline else 4
+    steps = 2 if found is baseline else 5
     with progress("score", steps, "steps", shown=len(found.scores) >= MANY) as advance:
         ours = score(inputs.truth, found, inputs.nc)
         fields: dict[str, Any] = {"map50_95": ours.map50_95, "map50": ours.map50}
         advance(1)
+        precision = resampled(ours.matches)
+        record = Record(above(found), precision)
+        advance(1)
         if found is baseline:
-            return fields
+            return fields, record
         theirs = score(inputs.truth, baseline, inputs.nc)
         advance(1)
-        interval = paired_bootstrap(theirs.matches, ours.matches, seed=inputs.config.seed)
+        between = interval(resampled(theirs.matches), precision)
         advance(1)
         alike = fidelity(baseline, found, inputs.nc)
         advance(1)
-    ends = (interval.low, interval.high)
-    return fields | {"delta": interval.delta, "delta_ci95": ends, "fidelity": alike}
+    ends = (between.low, between.high)
+    return fields | {"delta": between.delta, "delta_ci95": ends, "fidelity": alike}, record
 
 
-def simulated_int8(inputs: Inputs, quantized: QuantizedModel, name: str) -> Row:
-    """Accuracy of an int8 model that PyTorch simulates, under the name of its row."""
+def save_records(inputs: Inputs, stage: str, rows: Mapping[str, Record]) -> dict[str, str]:
+    """Write the records of a stage's rows, by precision; the file's name as an artifact."""
+    name = f"{stage}-record.npz"
+    files = tuple(str(image) for image in inputs.images)
+    Records(files, inputs.dataset.names, rows).save(inputs.config.folder / name)
+    return {"record": name}
+
+
+def simulated_int8(
+    inputs: Inputs, quantized: QuantizedModel, name: str
+) -> tuple[Row, dict[str, Record]]:
+    """Accuracy of an int8 model that PyTorch simulates, under the name of its row; its record."""
     device = torch_device(inputs.config.device)
     predictor = TorchPredictor(quantized.model.net, inputs.info, device, "int8")
     found = find(inputs, predictor, title="detect, simulated int8")
     baseline = Detections.load(inputs.config.folder / BASELINE)
-    return Row(
+    fields, record = recorded(inputs, found, baseline)
+    row = Row(
         name=name,
         precision="int8",
         engine="torch",
         float_layers=tuple(quantized.placement.float_layers),
         simulated=True,
-        **accuracy(inputs, found, baseline),
+        **fields,
     )
+    return row, {row.precision: record}
 
 
 def timing(

@@ -76,6 +76,13 @@ def test_a_diagnosis_runs_what_it_needs_and_writes_tables_and_pictures(
     own = {row["layer"]: row["own"] for row in result["notes"]["layers"]}
     assert own["model.24.m.0"] is None  # in float
     assert own["model.0.conv"]["activation"] > 120  # dB: an image is 8 bits, held exactly
+    shown = result["notes"]["histograms"]
+    assert len(shown) == 2
+    for item in shown:
+        assert len(item["edges"]) == len(item["counts"]) + 1 <= 130
+        assert sum(item["counts"]) > 0 and item["edges"] == sorted(item["edges"])
+        assert {"mse", "max", "percentile", "entropy", "ema"} <= set(item["amax"])
+        assert item["used"] in item["amax"]
     folder = tmp_path / "run"
     names = sorted(result["artifacts"].values())
     assert len([name for name in names if name.startswith("diagnose/input-")]) == 2

@@ -1,10 +1,13 @@
 """The report shows what the result files say, in points, milliseconds and megabytes."""
 
 import csv
+import json
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from report_run import whole_run
 
 from yoloq.base.errors import RunError
 from yoloq.base.result import Row, StageResult
@@ -56,7 +59,8 @@ def test_units_and_the_interval(tmp_path: Path) -> None:
         assert cell in text
     table = list(csv.DictReader((tmp_path / "a" / "report.csv").open()))
     assert float(table[0]["delta_low"]) == pytest.approx(-2.0)
-    assert "<td>-1.20</td>" in (tmp_path / "a" / "report.html").read_text()
+    html = (tmp_path / "a" / "report.html").read_text()
+    assert '<td data-value="-1.2">-1.20</td>' in html
 
 
 def test_images_a_second_stand_beside_the_latency(tmp_path: Path) -> None:
@@ -94,7 +98,67 @@ def test_several_runs_are_told_apart(tmp_path: Path) -> None:
     write(tmp_path / "b", "ptq", row("int8", None))
     lines = run(ReportConfig(runs=(str(tmp_path / "a"), str(tmp_path / "b"))))
     assert [line["run"] for line in lines] == ["a", "b"]
-    assert (tmp_path / "a" / "report.md").is_file()
+    written = {file.name for file in (tmp_path / "a").glob("comparison.*")}
+    assert written == {f"comparison.{kind}" for kind in ("html", "md", "csv", "json")}
+    assert not (tmp_path / "a" / "report.html").exists()  # that is of the run alone
+
+
+def test_runs_are_found_by_name_in_the_project(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / name, "ptq", row("int8", None))
+    lines = run(ReportConfig(project=str(tmp_path), runs=("a", str(tmp_path / "b"))))
+    assert [line["run"] for line in lines] == ["a", "b"]
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path: Path) -> None:
+    for place in ("x", "y"):
+        write(tmp_path / place / "a", "ptq", row("int8", None))
+    runs = tuple(str(tmp_path / place / "a") for place in ("x", "y"))
+    with pytest.raises(RunError, match="--runs: two runs are called a; rename one"):
+        run(ReportConfig(runs=runs))
+    assert list(tmp_path.glob("x/a/comparison*")) == []
+
+
+def test_what_was_not_run_is_named_with_its_command(tmp_path: Path) -> None:
+    write(tmp_path / "a", "ptq", row("int8", None))
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    text = (tmp_path / "a" / "report.md").read_text().split("## Not run")[1]
+    command = f"make sensitivity NAME=a ARGS='--project {tmp_path}'"
+    assert f"- Which layers hurt: layers were not ranked: `{command}`" in text
+    data = json.loads((tmp_path / "a" / "report.json").read_text())
+    assert data["not_run"][0]["title"] == "Accuracy against latency"
+    commands = {item["command"].split()[1] for item in data["not_run"]}
+    assert commands == {*("baseline", "engine", "sensitivity", "search", "diagnose", "qat", "swap")}
+
+
+def test_the_same_content_in_all_forms(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "a")
+    run(ReportConfig(project=str(tmp_path), name="a"))
+    data = json.loads((folder / "report.json").read_text())
+    text, html = ((folder / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert data["not_run"] == [] and "## Not run" not in text
+    assert data["verdicts"][0]["ship"] == ["openvino", "int8"]
+    for section in data["sections"].values():
+        assert f"## {section['title']}\n" in text and f"<h2>{section['title']}</h2>" in html
+    tables = {file.stem for file in (folder / "report").glob("*.csv")}
+    assert tables == {
+        *("images", "placement", "sensitivity", "search", "errors", "histograms"),
+        *("qat", "swap", "environment", "latency"),
+    }
+    images = data["sections"]["images"]["data"]
+    assert (images["lost"], images["found"], images["images"]) == (1, 1, 1)
+
+
+def test_the_page_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "a", "ptq", row("int8", None))
+    shown: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: bool(shown.append(address)))
+    run(ReportConfig(project=str(tmp_path), name="a", open=True))
+    file = tmp_path / "a" / "report.html"
+    assert shown == [file.as_uri()]
+    assert f"no browser was found: open {file} in one" in capsys.readouterr().err
 
 
 def test_a_run_is_printed_as_it_is_called(

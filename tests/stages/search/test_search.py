@@ -6,9 +6,10 @@ import pytest
 from tiny_quant import tiny_model
 
 from yoloq.engines.base import Defaults
+from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers, resolve
 from yoloq.quant.trace import trace
-from yoloq.stages.search.front import Spot, answer, knee, pareto
+from yoloq.stages.search.front import answer, knee
 from yoloq.stages.search.predict import Forecast, fit
 from yoloq.stages.search.space import Point, Space, spans
 

@@ -59,6 +59,9 @@ def test_the_result(searched: Path) -> None:
         assert point["loss"] == pytest.approx(1 - point["fidelity"])
         beaten = [p for p in points if p["ms"] < point["ms"] and p["loss"] <= point["loss"]]
         assert not (point["front"] and beaten)
+        low, high = point["loss_ci95"]
+        assert -1 <= low <= high <= 1
+    assert floats[0]["loss_ci95"] == [0, 0]
     for point in int8:
         assert point["predicted_ms"] > 0
     chosen = read(searched)["notes"]["chosen"]

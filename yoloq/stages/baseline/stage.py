@@ -13,7 +13,7 @@ from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import end_to_end, measure
 from yoloq.stages.baseline import BaselineConfig
-from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
+from yoloq.stages.row import BASELINE, describe, find, recorded, save_records, timing
 from yoloq.stages.run import Inputs, finished, open_inputs, report_labels
 
 FEW = 30  # val images; below this the interval itself is a guess
@@ -38,12 +38,13 @@ def run(config: BaselineConfig) -> StageResult:
     inputs, found = _readable(inputs, found, skipped)
     if len(inputs.images) < FEW:
         warn(f"{len(inputs.images)} val images: AP and its interval say little")
+    fields, record = recorded(inputs, found, found)
     row = Row(
         name="FP32",
         precision="fp32",
         engine="torch",
         size_bytes=4 * sum(p.numel() for p in inputs.model.net.parameters()),
-        **accuracy(inputs, found, found),
+        **fields,
         **_timing(inputs, predictor),
     )
     say(describe(row))
@@ -52,7 +53,8 @@ def run(config: BaselineConfig) -> StageResult:
         "baseline",
         key,
         [row],
-        artifacts={"detections": BASELINE},
+        artifacts={"detections": BASELINE}
+        | save_records(inputs, "baseline", {row.precision: record}),
         seconds={"total": time.perf_counter() - began},
         notes={
             "skipped": [str(file) for file in skipped],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,11 +11,12 @@ from yoloq.quant.calibrators import CALIBRATORS
 from yoloq.quant.policy import Placement
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.statistics import Statistics
-from yoloq.report.plots import draw_curve, draw_errors, draw_histogram
+from yoloq.report.plots import draw_curve, draw_errors, draw_histogram, merged
 from yoloq.stages.diagnose.curve import amax_curve
 from yoloq.stages.diagnose.figures import input_quantizers
 
 FOLDER = "diagnose"
+NOTED = 128  # bins of a histogram in the result
 ALIKE = 0.01  # of amax: the calibrator's own, which sharing or QAT did not move
 
 
@@ -44,6 +46,23 @@ def draw_pictures(
         names.append(f"{FOLDER}/input-{layer}.png")
         draw_histogram(folder / names[-1], f"input of {layer}", statistics, bounds, chosen)
     return names
+
+
+def histogram_notes(
+    net: nn.Module, placement: Placement, tensors: Mapping[str, Statistics], calibrator: str
+) -> list[dict[str, Any]]:
+    """What the histograms show, as plain data, a layer each: for a report that draws them anew.
+
+    `counts` (bins,) stand between `edges` (bins + 1,); `amax` is by calibrator, `used` one of them.
+    """
+    notes, quantizers = [], input_quantizers(net)
+    for layer, statistics in tensors.items():
+        used = placement.layers[layer].calibrator or calibrator
+        bounds, chosen = _bounds(statistics, quantizers[layer], used)
+        edges, counts = merged(statistics, NOTED)
+        shown = {"edges": [float(f"{edge:.6g}") for edge in edges], "counts": counts.tolist()}
+        notes.append({"layer": layer, **shown, "amax": bounds, "used": chosen})
+    return notes
 
 
 def _bounds(

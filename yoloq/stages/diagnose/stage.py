@@ -127,7 +127,9 @@ def diagnosed(
         "blocks": [asdict(e) for e in figures.errors if e.layer not in placement.layers],
         "calibration": figures.calibration and asdict(figures.calibration),
     }
-    artifacts = draw(subject, config, ptq, figures, calibrated | seen | calibrated, chosen)
+    drawn = drawn_layers(subject, config, figures, calibrated | seen | calibrated)
+    notes["histograms"] = pictures.histogram_notes(subject.net, placement, drawn, ptq.calibrator)
+    artifacts = draw(subject, config, ptq, figures, drawn, chosen)
     artifacts |= write_policy(subject, config, ptq, findings)
     if config.amax:
         notes["trial"] = try_amax(subject, parse_amax(config.amax), figures, value)
@@ -165,27 +167,36 @@ def worst(notes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(own, key=lambda row: (row["own"]["both"], row["layer"]))
 
 
-def draw(
+def drawn_layers(
     subject: Subject,
     config: DiagnoseConfig,
-    ptq: PtqConfig,
     figures: Figures,
     tensors: Mapping[str, Statistics],
-    calibration: tuple[Path, ...],
-) -> dict[str, str]:
-    """Pictures of the worst layers with different inputs, or of the chosen ones."""
-    folder = config.folder / pictures.FOLDER
-    for old in folder.glob("*.*"):  # of other layers
-        old.unlink()
-    if not config.plots:
-        return {}
+) -> dict[str, Statistics]:
+    """The worst layers with different inputs, or the chosen ones, and statistics of the inputs."""
     first = {name: group[0] for group in subject.groups for name in group}
     rows = [row for row in worst(layer_notes(subject, figures)) if row["range"]]
     rows = [row for row in rows if chosen_by(config, row["layer"])]
     layers: dict[str, str] = {}  # tensor -> the worst layer that reads it
     for row in rows:
         layers.setdefault(first[row["layer"]], row["layer"])
-    drawn = {layer: tensors[name] for name, layer in list(layers.items())[: config.plots]}
+    return {layer: tensors[name] for name, layer in list(layers.items())[: config.plots]}
+
+
+def draw(
+    subject: Subject,
+    config: DiagnoseConfig,
+    ptq: PtqConfig,
+    figures: Figures,
+    drawn: Mapping[str, Statistics],
+    calibration: tuple[Path, ...],
+) -> dict[str, str]:
+    """Pictures of the layers that `drawn_layers` chose."""
+    folder = config.folder / pictures.FOLDER
+    for old in folder.glob("*.*"):  # of other layers
+        old.unlink()
+    if not config.plots:
+        return {}
     names = pictures.draw_pictures(
         config.folder,
         subject.net,

@@ -13,10 +13,11 @@ from yoloq.engines.predictor import Predictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.image_path import ImagePath
 from yoloq.measure.latency import Latency, end_to_end, measure_predictors
+from yoloq.measure.record import Record
 from yoloq.measure.throughput import Throughput, measure_throughput
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import EngineVariant
-from yoloq.stages.row import BASELINE, accuracy, describe, find, timing
+from yoloq.stages.row import BASELINE, describe, find, recorded, timing
 from yoloq.stages.run import Inputs
 
 WARMUP = 5  # runs that are not counted
@@ -29,8 +30,12 @@ def at_batch(
     variants: Sequence[EngineVariant],
     predictors: Mapping[str, Predictor],
     files: Mapping[str, Path],
-) -> list[Row]:
-    """Accuracy of each engine, then the latency of all of them in turn at `--batch` images."""
+) -> tuple[list[Row], dict[str, Record]]:
+    """Accuracy of each engine, then the latency of all of them in turn at `--batch` images.
+
+    Returns:
+        The rows, and their records by key.
+    """
     baseline = Detections.load(config.folder / BASELINE)
     found = {
         key: find(inputs, predictor, title=f"detect, {engine.name} {key}")
@@ -41,10 +46,11 @@ def at_batch(
     alone = time_alone(timed, inputs, config, config.batch)
     paths = time_paths(timed, inputs, config)
     rates = time_streams(engine, honest, timed, files, inputs, config)
-    rows = []
+    rows, records = [], {}
     for variant in variants:
         key, int8 = variant.key, variant.precision == "int8"
         placement = variant.source.quantized.placement
+        fields, records[key] = recorded(inputs, found[key], baseline)
         row = Row(
             name=variant.title,
             precision=key,
@@ -53,12 +59,12 @@ def at_batch(
             float_type=predictors[key].float_type,
             float_layers=tuple(placement.float_layers) if int8 else None,
             simulated=int8 and engine.simulated,
-            **accuracy(inputs, found[key], baseline),
+            **fields,
             **timing(alone.get(key), paths.get(key), rates.get(key)),
         )
         say(describe(row))
         rows.append(row)
-    return rows
+    return rows, records
 
 
 def at_max_batch(

@@ -20,10 +20,12 @@ from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
+from yoloq.stages.engine.layer_notes import layer_notes
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.stage import run as run_qat
+from yoloq.stages.row import save_records
 from yoloq.stages.run import Inputs, earlier, existing, finished, open_inputs
 
 T = TypeVar("T")
@@ -68,13 +70,15 @@ def run(config: EngineConfig) -> StageResult:
     files |= or_warn("list of layers", layers.write_layers, *told) or {}
     counted = (engine, variants, predictors, built)
     formed = or_warn("count of int8 convolutions", layers.count_int8, *counted) or {}
-    measured = rows.at_batch(inputs, config, engine, variants, predictors, built)
+    measured, records = rows.at_batch(inputs, config, engine, variants, predictors, built)
     gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
     timed = (inputs, config, measured, predictors)
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
     ruled = (engine, variants, predictors, measured)
     floors = or_warn("least times", layers.over_floor, *ruled) or {}
-    notes = {"gate": gated, "int8": formed, "floors": floors}
+    noted = or_warn("times of layers", layer_notes, *counted, config) or {}
+    notes = {"gate": gated, "int8": formed, "floors": floors, "layers": noted}
+    files |= save_records(inputs, stage, records)
     result = inputs.result(
         stage,
         key,

@@ -19,6 +19,7 @@ from yoloq.quant.amax_by_hand import resolve_amax, set_amax
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels
 from yoloq.quant.observer import Collected
+from yoloq.quant.placed import placed
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
 from yoloq.quant.ptq import calibrate_model, collect_from_images, has_all
 from yoloq.quant.quantized import QuantizedModel, save_quantized
@@ -29,7 +30,7 @@ from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.repaired import PARTS, check_images, repaired
-from yoloq.stages.row import describe, simulated_int8
+from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
 STATISTICS = "statistics.npz"
@@ -59,15 +60,19 @@ def run(config: PtqConfig) -> StageResult:
     quantized, dead, seconds = calibrated(inputs, config, policy, placement, chosen)
     seconds["refine"] = repaired(inputs, config, quantized, chosen, key)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
-    row = simulated_int8(inputs, quantized, "INT8 PTQ")
+    row, record = simulated_int8(inputs, quantized, "INT8 PTQ")
     say(describe(row))
     result = inputs.result(
         "ptq",
         key,
         [row],
-        artifacts={"model": "ptq.pt"},
+        artifacts={"model": "ptq.pt"} | save_records(inputs, "ptq", record),
         seconds=seconds | {"total": time.perf_counter() - began},
-        notes={"policy": policy_json, "dead_channels": [asdict(item) for item in dead]},
+        notes={
+            "policy": policy_json,
+            "layers": [asdict(item) for item in placed(quantized)],
+            "dead_channels": [asdict(item) for item in dead],
+        },
     )
     result.write(config.folder / "ptq.json")
     (config.folder / PARTS).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from yoloq.data.loader import iterate, sample
 from yoloq.models.load import load_model
 from yoloq.models.to_input import to_input
 from yoloq.quant.observer import collect
+from yoloq.quant.placed import placed
 from yoloq.quant.policy import check_patterns
 from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
 from yoloq.quant.trace import conv_inputs
@@ -31,7 +32,7 @@ from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.course import train
 from yoloq.stages.qat.setup import QatSetup
-from yoloq.stages.row import describe, simulated_int8
+from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.train.label_loss import loss_for
 from yoloq.train.parallel import Processes
@@ -137,7 +138,8 @@ def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
     rows = state.rows()
     write_text(folder / TABLE, table(rows))
     draw_curves(folder / CURVE, rows, best["epoch"], "QAT", setup.before)
-    row = simulated_int8(inputs, load_quantized(folder / WEIGHTS, inputs.ops), "INT8 QAT")
+    written = load_quantized(folder / WEIGHTS, inputs.ops)
+    row, record = simulated_int8(inputs, written, "INT8 QAT")
     say(describe(row))
     say(verdict(decides, start, best))
     seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
@@ -145,12 +147,14 @@ def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
         "qat",
         setup.key,
         [row],
-        artifacts={"model": WEIGHTS, "table": TABLE, "curve": CURVE},
+        artifacts={"model": WEIGHTS, "table": TABLE, "curve": CURVE}
+        | save_records(inputs, "qat", record),
         seconds=seconds | {"total": time.perf_counter() - began},
         notes={
             "quantized": "ptq",
             "quantized_key": setup.ptq.key,
             "policy": quantized.policy.to_json(),
+            "layers": [asdict(item) for item in placed(written)],
             "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
             "epochs": rows,
         },

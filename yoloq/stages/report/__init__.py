@@ -1,4 +1,4 @@
-"""`make report`: one table of all that was measured."""
+"""`make report`: what was measured, why one engine is to be shipped, and pictures of it."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,9 @@ from yoloq.base.config import StageConfig, option
 
 @dataclass(frozen=True)
 class ReportConfig(StageConfig):
-    """Gather the results of one or more runs into one table."""
+    """Write the report of a run, or compare several."""
 
-    runs: tuple[str, ...] = option((), "run folders; none: the one of --name")
+    runs: tuple[str, ...] = option(
+        (), "run folders, or names in --project; several are compared; none: the one of --name"
+    )
+    open: bool = option(False, "show the page in a browser")

@@ -16,6 +16,7 @@ from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.engines import get_engine
 from yoloq.measure.layer_times import float_precisions
+from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers
 from yoloq.quant.trace import sibling_groups
 from yoloq.report.tables import markdown
@@ -33,12 +34,12 @@ from yoloq.stages.run import (
     package_versions,
 )
 from yoloq.stages.search import SearchConfig
-from yoloq.stages.search.front import Spot, answer, pareto
+from yoloq.stages.search.front import answer
 from yoloq.stages.search.screen import Workshop, forecast
 from yoloq.stages.search.space import Space
 from yoloq.stages.search.trial_lines import LINES, Tested
 from yoloq.stages.search.trials import Trials, search
-from yoloq.stages.search.verdict import draw, rendered, verdict
+from yoloq.stages.search.verdict import draw, rendered, span, verdict
 from yoloq.stages.sensitivity.run_sweep import ACTIVATIONS
 
 JOURNAL, POLICY = "search.jsonl", "search-policy.json"
@@ -159,6 +160,7 @@ def concluded(
             "measure": measure,
             "points": [
                 point(spot, line, spot.name in front, trials.float_ms)
+                | {"loss_ci95": span(line, trials.lines()[0], measure)}
                 for spot, line in zip(spots, trials.lines(), strict=True)
             ],
         },

@@ -13,8 +13,9 @@ from yoloq.engines.base import engine_files
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Source
 from yoloq.measure.latency import measure_predictors
+from yoloq.measure.pareto import Spot, pareto
 from yoloq.stages.row import find
-from yoloq.stages.search.front import Spot, answer, pareto
+from yoloq.stages.search.front import answer
 from yoloq.stages.search.predict import Forecast, LossOfNoise, fit
 from yoloq.stages.search.screen import Workshop
 from yoloq.stages.search.space import Point, Space

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from yoloq.measure.bootstrap import HIGH, LOW
+from yoloq.measure.pareto import Spot, pareto
 from yoloq.report.plots import draw_front
 from yoloq.stages.search import SearchConfig
-from yoloq.stages.search.front import Spot, pareto
 from yoloq.stages.search.trial_lines import Tested
 from yoloq.stages.search.trials import Trials
 
@@ -82,20 +82,20 @@ def _interval(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", form: str)
 def draw(file: Path, trials: Trials, measure: str, found: Spot | None) -> None:
     """Latency against loss with 95% intervals, the front as a line, the answer ringed."""
     spots, lines = trials.spots(measure), trials.lines()
-    points = [
-        (spot.name, spot.ms, 100 * spot.loss, _span(line, lines[0], measure))
-        for spot, line in zip(spots, lines, strict=True)
-    ]
+    points = []
+    for spot, line in zip(spots, lines, strict=True):
+        low, high = span(line, lines[0], measure)
+        points.append((spot.name, spot.ms, 100 * spot.loss, (100 * low, 100 * high)))
     front = [(spot.ms, 100 * spot.loss) for spot in pareto(spots)]
     ylabel = f"points of {UNITS[measure]} lost, with 95% interval"
     draw_front(file, points, front, trials.floats, found.name if found else "", ylabel)
 
 
-def _span(line: Tested, reference: Tested, measure: str) -> tuple[float, float]:
-    """The 95% interval of a loss in points, paired with FP32 on the same resamples."""
+def span(line: Tested, reference: Tested, measure: str) -> tuple[float, float]:
+    """The 95% interval of a loss, paired with FP32 on the same resamples."""
     if measure == "fidelity":
         losses = 1 - np.asarray(line.fidelity[1:])
     else:
         losses = np.asarray(reference.map50_95[1:]) - np.asarray(line.map50_95[1:])
-    low, high = 100 * np.percentile(losses, (LOW, HIGH))
+    low, high = np.percentile(losses, (LOW, HIGH))
     return float(low), float(high)

@@ -58,7 +58,7 @@ def engine_rows(before: Inputs, after: Inputs, config: SwapConfig, engine: Engin
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         made = build.build(engine, graphs, Path(folder), config.device, settings.cores)
-        found = rows.at_batch(before, settings, engine, variants, *made)
+        found, _ = rows.at_batch(before, settings, engine, variants, *made)
     pairs = zip(found, variants, strict=True)
     return [replace(row, precision=each.precision) for row, each in pairs]
 

@@ -15,11 +15,11 @@ from yoloq.base.say import say
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
 from yoloq.measure.layer_times import float_precisions
+from yoloq.report.notes import note
 from yoloq.report.tables import COLUMNS, line, markdown, rendered, show
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engines
 from yoloq.stages.engine.build import title
-from yoloq.stages.report.stage import note
 from yoloq.stages.run import as_config
 from yoloq.stages.table import TableConfig
 
