@@ -55,7 +55,7 @@ def line(name: str, pair: Pair) -> tuple[Any, ...]:
     """One row of the table."""
     last = pair.epochs[-1]
     shares = (100 * last["oscillating"], 100 * last["frozen"])
-    found = (pair.ptq.fidelity, pair.qat.fidelity, 100 * pair.qat.map50_95)
+    found = (pair.ptq.fidelity, pair.qat.fidelity, 100 * pair.qat.ap)
     return (name, *found, *shares, pair.minutes)
 
 

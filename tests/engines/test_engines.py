@@ -13,6 +13,7 @@ from engine_source import IMAGES, source
 from numpy.typing import NDArray
 from rounding import APART, CHANCE, again
 from tiny_quant import NAMES, as_input, signal_to_noise
+from trt_rtx import library
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.machine import has_gpu
@@ -38,19 +39,29 @@ def family_source(request: pytest.FixtureRequest) -> Source:
     return source(request.param)
 
 
-@pytest.fixture(scope="module", params=[name for name in ENGINES if importlib.util.find_spec(name)])
+@pytest.fixture(scope="module", params=ENGINES)
 def engine_name(request: pytest.FixtureRequest) -> str:
-    return request.param
+    name: str = request.param
+    if name == "tensorrt-rtx":
+        library()
+    if not engine_row(name).is_installed:
+        pytest.skip(f"the package of {name} is not installed")
+    return name
 
 
 @pytest.fixture(scope="module")
 def device(engine_name: str) -> str:
-    """Where the contract is tested: the CPU where the engine runs there, else the first GPU."""
+    """Where the contract is tested: the CPU where the engine runs there, else the first GPU.
+
+    One that builds for GPUs that are not here is tested without, as far as that goes.
+    """
     if "cpu" in engine_row(engine_name).devices:
         return "cpu"
-    if not has_gpu():
-        pytest.skip(f"{engine_name} runs on an NVIDIA GPU alone, and there is none")
-    return "cuda"
+    if has_gpu():
+        return "cuda"
+    if not engine_row(engine_name).cannot_run("auto"):
+        pytest.skip(f"{engine_name} builds and runs on an NVIDIA GPU alone, and there is none")
+    return "auto"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +69,8 @@ def files(
     engine_name: str, device: str, family_source: Source, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """Every precision, built."""
-    engine, folder = get_engine(engine_name), tmp_path_factory.mktemp(engine_name)
+    engine = get_engine(engine_name, run=False)
+    folder = tmp_path_factory.mktemp(engine_name)
     files = {p: engine.make(family_source, p, folder) for p in engine.precisions(device)}
     assert not [item for item in folder.iterdir() if item.name.startswith((".", "tmp"))]
     for file in files.values():
@@ -69,12 +81,14 @@ def files(
 @pytest.fixture(scope="module")
 def predictors(engine_name: str, device: str, files: dict[str, Path]) -> dict[str, Predictor]:
     """Every precision, loaded."""
-    engine = get_engine(engine_name)
+    engine = get_engine(engine_name, run=False)
+    if why := engine.cannot_run(device):
+        pytest.skip(f"{engine_name}: {why}")
     return {p: engine.load(file, p, device, 1) for p, file in files.items()}
 
 
 def test_precisions_begin_with_fp32_and_have_int8(engine_name: str, device: str) -> None:
-    precisions = get_engine(engine_name).precisions(device)
+    precisions = get_engine(engine_name, run=False).precisions(device)
     assert precisions[0] == "fp32"
     assert "int8" in precisions
     assert set(precisions) <= {"fp32", "fp16", "bf16", "int8", "int8-implicit"}
@@ -170,6 +184,31 @@ def test_several_images_at_once_have_the_boxes_of_each_alone(
                 assert np.array_equal(getattr(one, name), getattr(other, name)), (precision, name)
 
 
+def test_what_cannot_run_here_says_what_it_is_and_refuses(
+    engine_name: str, device: str, files: dict[str, Path], family_source: Source
+) -> None:
+    engine = get_engine(engine_name, run=False)
+    if not (why := engine.cannot_run(device)):
+        pytest.skip(f"{engine_name} runs here")
+    with pytest.raises(EngineError, match=f"^--engine {engine_name}: no GPU to run on .*make eng"):
+        get_engine(engine_name)
+    for precision, file in files.items():
+        with pytest.raises(EngineError, match=f"{file.name}: no GPU to run on") as caught:
+            engine.load(file, precision, device, 1)
+        assert "\n" not in str(caught.value)
+        built = engine.unloaded(file, why)
+        assert built.model == family_source.info
+        assert built.float_type == ("fp32" if precision == "fp32" else "fp16")
+        with pytest.raises(EngineError, match="no GPU to run on"):
+            built(IMAGES)
+        plans = family_source.quantized.placement.layers
+        assert engine.types is not None
+        types = engine.types(built, file, plans)
+        planned = {name for name, plan in plans.items() if plan.quantized and precision == "int8"}
+        assert {name for name, kind in types.items() if kind == "int8"} == planned
+        assert types.keys() == plans.keys()
+
+
 @pytest.mark.parametrize("name", ENGINES)
 def test_an_engine_without_streams_says_so(name: str) -> None:
     engine = engine_row(name)
@@ -229,8 +268,12 @@ def test_int8_of_torch_is_called_simulated() -> None:
         (("torch", "tensorrt"), False, "torch"),
         (("torch", "openvino", "tensorrt"), True, "tensorrt"),
         (("torch", "openvino"), True, "openvino"),
+        (("torch", "tensorrt_rtx_libs", "tensorrt_rtx_bindings"), True, "torch"),
     ],
-    ids=["all of the CPU's", "no openvino", "tensorrt without a GPU", "tensorrt", "GPU alone"],
+    ids=[
+        *("all of the CPU's", "no openvino", "tensorrt without a GPU", "tensorrt", "GPU alone"),
+        "by its name alone",
+    ],
 )
 def test_auto_is_the_fastest_that_is_installed(installed, gpu, wanted, monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in installed or None)
@@ -252,7 +295,7 @@ def test_missing_package_says_what_to_install(monkeypatch) -> None:
 @pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps"])
 def test_device_that_is_not_there(engine_name: str, device: str) -> None:
     with pytest.raises(EngineError, match=f"--device {device}") as caught:
-        get_engine(engine_name, device).precisions(device)
+        get_engine(engine_name, device, run=False).precisions(device)
     assert "\n" not in str(caught.value)
 
 

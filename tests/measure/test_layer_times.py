@@ -1,6 +1,6 @@
 """Layer times: every engine's profile keeps the contract, and nothing of a profile is lost."""
 
-import importlib.util
+import importlib
 import os
 from dataclasses import replace
 from datetime import timedelta
@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from engine_source import HERE
 from tiny_quant import tiny_model, tiny_quantized
 
-from yoloq.engines import ENGINES, get_engine
+from yoloq.engines import get_engine
 from yoloq.engines.base import Engine, NodeTime
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Graph, Source
@@ -57,7 +58,7 @@ def family_source(request: pytest.FixtureRequest) -> Source:
     return source("yolov5", "mixed") if request.param == "mixed" else source(request.param)
 
 
-@pytest.fixture(scope="module", params=[name for name in ENGINES if importlib.util.find_spec(name)])
+@pytest.fixture(scope="module", params=HERE)
 def engine(request: pytest.FixtureRequest) -> Engine:
     engine = get_engine(request.param)
     if engine.profile is None:

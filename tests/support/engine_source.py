@@ -3,10 +3,20 @@
 from rounding import MANY
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
+from yoloq.engines import ENGINES, engine_row
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Calibration, Source
 
 IMAGES = MANY
+
+
+def runs_here(name: str) -> bool:
+    """Whether an engine is installed, and what it builds can be run."""
+    row = engine_row(name)
+    return row.is_installed and not row.cannot_run("auto")
+
+
+HERE = [name for name in ENGINES if runs_here(name)]
 
 
 def source(family: str, **placement) -> Source:

@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 import pytest
 
-from yoloq.engines.tensorrt.onnx_parser import PACKAGES, VERSION, bindings, is_installed
+from yoloq.engines.tensorrt.library import RTX, RTX_VERSION
 
-WHEELS = Path(sys.prefix) / "tensorrt-rtx" / VERSION
+WHEELS = Path(sys.prefix) / "tensorrt-rtx" / RTX_VERSION
 ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 DATATYPE = re.compile(r"Datatype: (\w+)")
 
@@ -29,11 +29,11 @@ class RtxLayer:
 
 def library() -> Any:
     """The module; skips the test, with the reason, where it is not there."""
-    if (WHEELS / PACKAGES[1]).is_dir() and str(WHEELS) not in sys.path:
+    if (WHEELS / RTX.modules[-1]).is_dir() and str(WHEELS) not in sys.path:
         sys.path.append(str(WHEELS))
-    if not is_installed():
+    if not RTX.is_installed():
         pytest.skip(f"{WHEELS}: TensorRT for RTX is not there; `make test` installs it")
-    return bindings()
+    return RTX.load()
 
 
 @functools.cache

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import onnx
 import tensorrt as trt
 import torch
+from some_gpu import describe_gpu
 from trt_fakes import Fake, FakeTensorRT
+
+from yoloq.engines.tensorrt.library import Library
 
 PLAN = b"the plan"
 TIMES = b"times of kernels"
@@ -142,8 +144,6 @@ def _calibrate(calibrator: Any, build: Build) -> None:
 
 def pretend_gpu(monkeypatch: Any, name: str = "Some GPU", capability: str = "9.0") -> None:
     """Let torch say that there is a GPU, whose memory is the CPU's."""
-    major, minor = map(int, capability.split("."))
-    properties = SimpleNamespace(name=name, major=major, minor=minor)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    describe_gpu(monkeypatch, name, capability)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr("yoloq.engines.tensorrt.gpu", lambda device: torch.device("cpu"))
+    monkeypatch.setattr(Library, "gpu", lambda library, device: torch.device("cpu"))

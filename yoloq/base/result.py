@@ -28,8 +28,8 @@ class Row:
     name: str
     precision: str
     engine: str
-    map50_95: float
-    map50: float
+    map50_95: float | None = None
+    map50: float | None = None
     delta: float = 0.0
     delta_ci95: tuple[float, float] = (0.0, 0.0)
     fidelity: float = 1.0
@@ -41,6 +41,17 @@ class Row:
     float_type: str = "fp32"
     float_layers: tuple[str, ...] | None = None
     simulated: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether it has figures."""
+        return self.map50_95 is not None
+
+    @property
+    def ap(self) -> float:
+        """AP50-95 of a row that has figures, as every one of PyTorch has."""
+        assert self.map50_95 is not None, f"{self.name} ({self.engine}) was not measured"
+        return self.map50_95
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """What an engine is: it builds a file from a model, and loads that file as a predictor."""
 
+import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -69,16 +71,23 @@ class Compiler:
         check_device: raises an EngineError where the engine does not run on a device; asked before
             its package, which may be gigabytes, is found missing.
         check: raises one where a precision that is asked for (none: all) or an option that is set
-            (by its name) is none of the installed version, or the option none of the precisions.
+            (its name and value) is none of the installed version, or the option none of the
+            precisions.
         check_names: raises one where an option names no convolution.
         calibrates: precisions whose ranges it calibrates itself, from `Source.calibration`.
+        cannot_run: (device, options) -> why what is built with them cannot be run here; empty where
+            it can.
+        unloaded: (file, why it cannot be run) -> what the file says of itself, of an engine that
+            builds where it cannot run.
     """
 
     options: tuple[str, ...]
     check_device: Callable[[str], object]
-    check: Callable[[Sequence[str], Collection[str]], None]
+    check: Callable[[Sequence[str], Mapping[str, Any]], None]
     check_names: Callable[[BuildOptions, Sequence[str]], None]
     calibrates: tuple[str, ...] = ()
+    cannot_run: Callable[[str, BuildOptions], str] = lambda device, options: ""
+    unloaded: Callable[[Path, str], Predictor] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +95,13 @@ class Engine:
     """One row of the table of engines.
 
     Attributes:
-        name: on the command line, and of its module.
+        name: on the command line, and of its module here, but for a hyphen.
         precisions: device -> what runs there, FP32 first.
         build: (graph, folder) -> the engine file that it wrote into the folder.
         load: (file, precision, device, threads) -> the predictor.
         packages: what its figures depend on: package -> the distributions that it may come from.
+        modules: of its package, which have to be found; none: one of its name.
+        by_name_alone: it is never what `auto` means.
         lower: (source, precision) -> the ONNX graph that it builds from; None: it reads none.
         target: what the linter calls it; empty: nothing is linted.
         keeps_graph: the lowered graph is a result of its own, for the vendor's tools.
@@ -115,6 +126,8 @@ class Engine:
     build: Callable[[Graph, Path], Path]
     load: Callable[[Path, str, str, int], Predictor]
     packages: Packages = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    by_name_alone: bool = False
     lower: Callable[[Source, str], onnx.ModelProto] | None = None
     target: str = ""
     keeps_graph: bool = False
@@ -136,6 +149,20 @@ class Engine:
         """
         lowered = None if self.lower is None else self.lower(source, precision)
         return Graph(source, precision, lowered)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether its package is there."""
+        return all(importlib.util.find_spec(name) for name in self.modules or (self.name,))
+
+    def cannot_run(self, device: str, options: BuildOptions | None = None) -> str:
+        """Why what it builds cannot be run here; empty where it can."""
+        return self.compiler.cannot_run(device, options or BuildOptions()) if self.compiler else ""
+
+    def unloaded(self, file: Path, why: str) -> Predictor:
+        """What a file says of itself that cannot be run here, and why that is."""
+        assert self.compiler is not None and self.compiler.unloaded is not None
+        return self.compiler.unloaded(file, why)
 
     def check_precision(self, precision: str, device: str) -> None:
         """Find what it does not run.

@@ -1,5 +1,6 @@
 """What a build can be told beyond its precision; `make engine` has these as flags."""
 
+import re
 from dataclasses import dataclass
 
 from yoloq.base.config import option, require
@@ -7,6 +8,19 @@ from yoloq.quant.amax_flag import parse_amax
 
 IMPLICIT = "int8-implicit"  # int8 with ranges that TensorRT 10.x calibrates itself
 LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
+
+
+def capabilities(text: str) -> tuple[str, ...]:
+    """Compute capabilities as in 8.9, from words such as 89 or 8.9 with blanks or commas between.
+
+    Raises:
+        ValueError: a word is none.
+    """
+    words = text.replace(",", " ").split()
+    if not words or not all(re.fullmatch(r"\d{1,2}\.?\d", word) for word in words):
+        raise ValueError("must be compute capabilities of GPUs, such as 75,86,120")
+    digits = (word.replace(".", "") for word in words)
+    return tuple(dict.fromkeys(f"{each[:-1]}.{each[-1]}" for each in digits))
 
 
 @dataclass(frozen=True)
@@ -27,6 +41,11 @@ class BuildOptions:
     )
     fp16_layers: tuple[str, ...] = option((), f"patterns of what {IMPLICIT} keeps in FP16")
     ranges: tuple[str, ...] = option((), f"ranges for {IMPLICIT}: model.8.cv1=4.2 is +-4.2")
+    compute: tuple[str, ...] = option(
+        (),
+        "compute capabilities to build for, such as 75,86,120; none: the GPU here, else all",
+        reader=capabilities,
+    )
 
     def __post_init__(self) -> None:
         require(self.batch >= 1, "--batch", self.batch, "1 or more")

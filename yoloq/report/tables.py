@@ -35,6 +35,8 @@ FIRST_TO_GO = (
     *("Float layers", "FPS", "Speed-up"),
 )
 SIMULATED = " (simulated)"
+NOT_MEASURED = " (not measured here)"
+ACCURACY = ("map50", "map50_95", "delta", "delta_ci95", "fidelity")  # fields of a measured row
 FOOTNOTE = "* computed in float: shows the accuracy of int8, claims no speed"
 GAP = 2  # blanks between two columns on a terminal
 
@@ -46,12 +48,8 @@ def line(run: str, row: Row, result: StageResult) -> dict[str, Any]:
     return {
         "run": run,
         "engine": row.engine + (SIMULATED if row.simulated else ""),
-        "name": row.name,
-        "map50": 100 * row.map50,
-        "map50_95": 100 * row.map50_95,
-        "delta": 100 * row.delta,
-        "delta_ci95": [100 * edge for edge in row.delta_ci95],
-        "fidelity": row.fidelity,
+        "name": row.name + ("" if row.measured else NOT_MEASURED),
+        **accuracy(row),
         "p50_ms": latency.get("p50"),
         "p99_ms": latency.get("p99"),
         "fps": row.fps,
@@ -61,6 +59,19 @@ def line(run: str, row: Row, result: StageResult) -> dict[str, Any]:
         "size_mb": None if size is None else size / 1e6,
         "float_type": row.float_type,
         "float_layers": None if row.float_layers is None else len(row.float_layers),
+    }
+
+
+def accuracy(row: Row) -> dict[str, Any]:
+    """AP in points, and fidelity; each is None where the engine could not be run."""
+    if row.map50_95 is None or row.map50 is None:
+        return dict.fromkeys(ACCURACY)
+    return {
+        "map50": 100 * row.map50,
+        "map50_95": 100 * row.map50_95,
+        "delta": 100 * row.delta,
+        "delta_ci95": [100 * edge for edge in row.delta_ci95],
+        "fidelity": row.fidelity,
     }
 
 
@@ -118,7 +129,7 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
     rows = []
     for values in lines:
         flat = {name: value for name, value in values.items() if name != "delta_ci95"}
-        flat["delta_low"], flat["delta_high"] = values["delta_ci95"]
+        flat["delta_low"], flat["delta_high"] = values["delta_ci95"] or (None, None)
         rows.append(flat)
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]))
     writer.writeheader()

@@ -121,6 +121,8 @@ def timing(
 
 def describe(row: Row) -> str:
     """One line for the terminal, in the units of the report: AP in points."""
+    if row.map50_95 is None or row.map50 is None:
+        return f"{row.name} ({row.engine}): not measured here"
     low, high = (100 * edge for edge in row.delta_ci95)
     text = (
         f"{row.name} ({row.engine}): AP50-95 {100 * row.map50_95:.2f}, AP50 {100 * row.map50:.2f}"

@@ -19,6 +19,7 @@ from yoloq.engines import tensorrt as engine
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.tensorrt import bindings
 from yoloq.engines.tensorrt.cache import save_cache, timing_file, timing_key
+from yoloq.engines.tensorrt.library import TENSORRT
 from yoloq.engines.tensorrt.manifest import check_fits, read_engine
 from yoloq.engines.tensorrt.monitor import monitor
 
@@ -30,9 +31,8 @@ BUILT = ("fp32", "fp16", "int8-implicit", "int8") if MAJOR == 10 else ("fp32", "
 
 
 def test_version_switch():
-    assert bindings.tensorrt() is trt
-    assert bindings.major(trt) == MAJOR
-    assert bindings.has_builder_precision(trt) == hasattr(trt.BuilderFlag, "INT8")
+    assert TENSORRT.load() is trt
+    assert bindings.has_builder_precision(trt) == (MAJOR == 10)
 
 
 def test_precisions(build):
@@ -42,7 +42,7 @@ def test_precisions(build):
 @pytest.mark.parametrize("kind", ["Builder", "Runtime"])
 def test_a_driver_that_is_too_old(kind):
     with pytest.raises(EngineError, match=r"cannot use this machine's GPU.*update the NVIDIA dr"):
-        bindings.create(trt, getattr(trt, kind))
+        TENSORRT.create(kind)
 
 
 def test_logger_is_one_and_keeps_errors_and_warnings():
@@ -60,16 +60,16 @@ def test_logger_is_one_and_keeps_errors_and_warnings():
 @pytest.mark.parametrize("precision", BUILT)
 def test_every_precision(precision, build, fakes, tmp_path):
     file = engine.build(graph(source(), precision), tmp_path)
-    manifest, plan = read_engine(file)
+    manifest, plan = read_engine(TENSORRT, file)
     assert plan == PLAN
     assert (manifest.precision, manifest.float_type) == (
         precision,
         "fp32" if precision == "fp32" else "fp16",
     )
-    assert manifest.tensorrt == trt.__version__
-    assert (manifest.gpu, manifest.capability) == ("Some GPU", "9.0")
+    assert manifest.version == trt.__version__
+    assert (manifest.gpu, manifest.capabilities, manifest.layers) == ("Some GPU", ["9.0"], [])
     assert manifest.info == source().info
-    usual = {"calibrator": "entropy", "fp16_layers": [], "ranges": []}
+    usual = {"calibrator": "entropy", "fp16_layers": [], "ranges": [], "compute": []}
     assert manifest.options == {**asdict(BuildOptions()), **usual}
     (created,) = fakes.called("Builder", "create_network")
     typed = precision != "int8-implicit"
@@ -94,7 +94,7 @@ def test_options_of_all_precisions(fakes, tmp_path):
     limit = {"pool": trt.MemoryPoolType.WORKSPACE, "pool_size": 512 * 1024 * 1024}
     assert fakes.called("IBuilderConfig", "set_memory_pool_limit") == [limit]
     assert fakes.named("IBuilderConfig")[0].builder_optimization_level == 5
-    assert read_engine(tmp_path / "tensorrt-fp32.engine")[0].float_type == "tf32"
+    assert read_engine(TENSORRT, tmp_path / "tensorrt-fp32.engine")[0].float_type == "tf32"
 
 
 @pytest.mark.parametrize("precision", BUILT)
@@ -139,8 +139,7 @@ def test_caches_may_lie_apart_from_the_engine(fakes, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut off", "another GPU", "refused"])
 def test_timing_cache_that_cannot_be_used(damage, build, fakes, tmp_path, monkeypatch):
-    device = engine.gpu("auto")
-    key = timing_key(fakes, device)
+    key = timing_key(fakes, TENSORRT.gpu("auto"))
     file = timing_file(tmp_path, key)
     save_cache(file, key, TIMES)
     if damage == "cut off":
@@ -304,19 +303,19 @@ def test_monitor_is_driven_as_tensorrt_does():
 
 def test_an_engine_fits_where_it_was_built_alone(fakes, tmp_path, monkeypatch):
     file = engine.build(graph(source(), "fp16"), tmp_path)
-    manifest, _ = read_engine(file)
-    device = engine.gpu("auto")
-    check_fits(file, manifest, fakes, device)
-    older = replace(manifest, tensorrt="10.3.0.26")
+    manifest, _ = read_engine(TENSORRT, file)
+    device = TENSORRT.gpu("auto")
+    check_fits(TENSORRT, file, manifest, device)
+    older = replace(manifest, version="10.3.0.26")
     with pytest.raises(EngineError, match=r"fp16.engine: was built with TensorRT 10.3.0.26, here"):
-        check_fits(file, older, fakes, device)
+        check_fits(TENSORRT, file, older, device)
     for name, capability in (("Another GPU", "9.0"), ("Some GPU", "8.9")):
         pretend_gpu(monkeypatch, name, capability)
         with pytest.raises(EngineError, match=r"for Some GPU \(compute capability 9.0\).*--force"):
-            check_fits(file, manifest, fakes, device)
+            check_fits(TENSORRT, file, manifest, device)
 
 
 def test_build_thread_keeps_the_folder_clean(fakes, tmp_path: Path):
     engine.build(graph(source(), "fp32"), tmp_path)
-    key = timing_key(fakes, engine.gpu("auto"))
+    key = timing_key(fakes, TENSORRT.gpu("auto"))
     assert files(tmp_path) == {"tensorrt-fp32.engine", timing_file(tmp_path, key).name}

@@ -15,6 +15,7 @@ from trt_world import pretend_gpu
 from yoloq.base.errors import EngineError
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.tensorrt import bindings, runtime
+from yoloq.engines.tensorrt.library import TENSORRT
 from yoloq.engines.tensorrt.manifest import Manifest, write_engine
 from yoloq.engines.tensorrt.profile import profile
 
@@ -35,7 +36,6 @@ class World:
         self.monkeypatch = monkeypatch
         pretend_gpu(monkeypatch)
         self.gpu.pretend(monkeypatch)
-        monkeypatch.setattr(runtime, "gpu", lambda device: torch.device("cpu"))
 
     def open(
         self, batch: int = 1, max_batch: int = 0, floats: bool = False
@@ -44,10 +44,10 @@ class World:
         self.monkeypatch.setitem(sys.modules, "tensorrt", self.fakes)
         model = tiny_model()
         info = ModelInfo(model.head, model.names, 8).to_json()
-        where = (trt.__version__, "Some GPU", "9.0")
+        where = (trt.__version__, "Some GPU", ["9.0"])
         manifest = Manifest(info, "int8", "fp16", "w", "p", *where, batch, max_batch, {})
-        write_engine(self.file, manifest, b"plan")
-        return runtime.open_engine(self.file, "auto")
+        write_engine(TENSORRT, self.file, manifest, b"plan")
+        return runtime.open_engine(TENSORRT, self.file, "auto")
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_layers_are_asked_for_as_json(world):
 
 def test_profile_is_the_median_behind_the_warm_up(world):
     world.open()
-    nodes = profile(world.file, "int8", "auto", 1, runs=3)
+    nodes = profile(TENSORRT, world.file, "auto", runs=3)
     assert {node.sources[0] for node in nodes} == {"first", "second"}
     # run n reports n for `first`, then n + 0.25 for `second`, then n + 0.5 for `first` again
     middle = runtime.WARMUP + 2
@@ -164,7 +164,7 @@ def test_profile_is_the_median_behind_the_warm_up(world):
 def test_times_of_layers_that_are_known_by_name_alone(world, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules[__name__], "SAMPLE", lambda: "no JSON")
     world.open()
-    nodes = profile(world.file, "int8", "auto", 1, runs=3)
+    nodes = profile(TENSORRT, world.file, "auto", runs=3)
     assert {node.sources[0] for node in nodes} == {"first", "second"}
     [warning] = capsys.readouterr().err.splitlines()
     assert warning.startswith("warning: layers are known by name alone: TensorRT's layer info")
@@ -231,4 +231,4 @@ def test_an_engine_for_another_gpu(world, monkeypatch):
     world.open()
     pretend_gpu(monkeypatch, "Other GPU", "8.6")
     with pytest.raises(EngineError, match="was built for Some GPU"):
-        runtime.open_engine(world.file, "auto")
+        runtime.open_engine(TENSORRT, world.file, "auto")

@@ -18,9 +18,10 @@ from yoloq.base.errors import EngineError
 from yoloq.engines import get_engine
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import ModelInfo
-from yoloq.engines.tensorrt import ENGINE, bindings
+from yoloq.engines.tensorrt import ENGINE
 from yoloq.engines.tensorrt.cache import load_cache, save_cache
 from yoloq.engines.tensorrt.calibrator import Feed, evenly, with_ranges
+from yoloq.engines.tensorrt.library import TENSORRT
 from yoloq.engines.tensorrt.manifest import Manifest, read_engine, write_engine
 from yoloq.engines.tensorrt.monitor import cancellable
 from yoloq.quant.trace import trace
@@ -39,9 +40,9 @@ def manifest() -> Manifest:
         float_type="fp16",
         weights="a" * 64,
         policy="b" * 64,
-        tensorrt="11.4.0.106",
+        version="11.4.0.106",
         gpu="NVIDIA L4",
-        capability="8.9",
+        capabilities=["8.9"],
         batch=1,
         max_batch=0,
         options={"batch": 1},
@@ -50,12 +51,12 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    write_engine(tmp_path / "tensorrt-int8.engine", manifest(), memoryview(PLAN))
+    write_engine(TENSORRT, tmp_path / "tensorrt-int8.engine", manifest(), memoryview(PLAN))
     return tmp_path / "tensorrt-int8.engine"
 
 
 def test_engine_file_holds_both_parts(file: Path):
-    found, plan = read_engine(file)
+    found, plan = read_engine(TENSORRT, file)
     assert (found, plan) == (manifest(), PLAN)
     content = file.read_bytes()
     (length,) = struct.unpack("<I", content[:4])
@@ -81,8 +82,10 @@ def test_foreign_file(content, tmp_path: Path):
     file = tmp_path / "x.engine"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(EngineError, match=r"x.engine: (is no engine file|cannot be read).*--force"):
-        read_engine(file)
+    with pytest.raises(
+        EngineError, match=r"x.engine: (is no tensorrt engine file|cannot be read).*--force"
+    ):
+        read_engine(TENSORRT, file)
 
 
 @pytest.mark.parametrize(
@@ -101,15 +104,17 @@ def test_engine_file_of_another_version(change, tmp_path: Path):
     file = tmp_path / "x.engine"
     file.write_bytes(struct.pack("<I", len(text)) + text + PLAN)
     with pytest.raises(EngineError, match=r"x.engine: is of another version .*--force") as caught:
-        read_engine(file)
+        read_engine(TENSORRT, file)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("left", [0, 1, 3, 4, 100, -len(PLAN), -1])
 def test_engine_file_that_is_cut_off(left: int, file: Path):
     file.write_bytes(file.read_bytes()[:left])
-    with pytest.raises(EngineError, match=r"(is cut off|is no engine file).*--force") as caught:
-        read_engine(file)
+    with pytest.raises(
+        EngineError, match=r"(is cut off|is no tensorrt engine file).*--force"
+    ) as caught:
+        read_engine(TENSORRT, file)
     assert ("is cut off (10239 of 10240 bytes)" in str(caught.value)) == (left == -1)
 
 
@@ -204,7 +209,7 @@ def test_work_runs_on_another_thread_and_its_errors_come_back():
 def test_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EngineError, match=r"its package is not installed; .venv/bin/pip inst"):
-        bindings.tensorrt()
+        TENSORRT.load()
 
 
 @pytest.mark.parametrize(
@@ -238,7 +243,7 @@ def test_native_libraries_are_missing(monkeypatch, tmp_path: Path):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     with pytest.raises(EngineError, match=r"cannot be loaded \(libnvinfer.so.10: cannot open it\)"):
-        bindings.tensorrt()
+        TENSORRT.load()
 
 
 def test_bindings_are_missing(monkeypatch, tmp_path: Path):
@@ -246,7 +251,7 @@ def test_bindings_are_missing(monkeypatch, tmp_path: Path):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
     with pytest.raises(EngineError, match="libraries cannot be loaded"):
-        bindings.tensorrt()
+        TENSORRT.load()
 
 
 @pytest.mark.parametrize("version", ["8.6.1", "12.0.0.1", "1.1.0"])
@@ -255,7 +260,7 @@ def test_version_that_is_neither_10_nor_11(version, monkeypatch):
     module.__version__ = version
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     with pytest.raises(EngineError, match=rf"version {version} is not 10.x or 11.x; .venv/"):
-        bindings.tensorrt()
+        TENSORRT.load()
 
 
 def no_cuda(monkeypatch, error: builtins.Exception | None) -> None:
@@ -298,7 +303,7 @@ def test_torch_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EngineError, match="--device auto: this torch is built without CUDA"):
-        bindings.gpu("auto")
+        TENSORRT.gpu("auto")
 
 
 def test_a_stage_asks_first_what_the_version_understands():
@@ -348,6 +353,6 @@ def test_gpu_has_an_index(device, wanted, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     if wanted is None:
         with pytest.raises(EngineError, match="--device cuda:2: this machine has 2 CUDA devices"):
-            bindings.gpu(device)
+            TENSORRT.gpu(device)
     else:
-        assert bindings.gpu(device) == torch.device("cuda", wanted)
+        assert TENSORRT.gpu(device) == torch.device("cuda", wanted)

@@ -16,8 +16,9 @@ from yoloq.base.errors import EngineError
 from yoloq.base.say import Phases
 from yoloq.engines import get_engine
 from yoloq.engines.source import Calibration, Source
-from yoloq.engines.tensorrt.bindings import gpu, has_builder_precision, tensorrt
-from yoloq.engines.tensorrt.manifest import read_engine, write_engine
+from yoloq.engines.tensorrt.bindings import has_builder_precision
+from yoloq.engines.tensorrt.library import TENSORRT
+from yoloq.engines.tensorrt.manifest import Target, read_engine, write_engine
 from yoloq.engines.tensorrt.plan import build_plan
 from yoloq.engines.tensorrt.runtime import open_engine
 from yoloq.models import FAMILIES
@@ -32,7 +33,7 @@ def build(made: Source, precision: str, folder: Path) -> Path:
     """An engine file; skips the test where this version has no such precision."""
     engine = get_engine("tensorrt")
     if precision not in engine.precisions("auto"):
-        pytest.skip(f"TensorRT {tensorrt().__version__} does not build {precision}")
+        pytest.skip(f"TensorRT {TENSORRT.load().__version__} does not build {precision}")
     return engine.make(made, precision, folder)
 
 
@@ -45,7 +46,7 @@ def torch_outputs(net: torch.nn.Module) -> list[NDArray[np.float32]]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_engine_computes_what_torch_does(family: str, precision: str, tmp_path: Path) -> None:
     made = source(family)
-    predictor = open_engine(build(made, precision, tmp_path), "auto")
+    predictor = open_engine(TENSORRT, build(made, precision, tmp_path), "auto")
     found = predictor(IMAGES)
     exact = torch_outputs(made.model.net)
     loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net))
@@ -61,7 +62,7 @@ def test_engine_computes_what_torch_does(family: str, precision: str, tmp_path: 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("options", [{"batch": 2}, {"batch": 1, "max_batch": 4}], ids=str)
 def test_batches_equal_single_images(precision: str, options, tmp_path: Path) -> None:
-    predictor = open_engine(build(source(**options), precision, tmp_path), "auto")
+    predictor = open_engine(TENSORRT, build(source(**options), precision, tmp_path), "auto")
     together = predictor(IMAGES)
     for index in range(len(IMAGES)):
         for level, found in enumerate(predictor(IMAGES[index : index + 1])):
@@ -75,13 +76,13 @@ def test_tf32_is_off_unless_asked_for(tmp_path: Path) -> None:
     noise = {}
     for tf32 in (False, True):
         file = build(source(tf32=tf32), "fp32", tmp_path)
-        noise[tf32] = signal_to_noise(exact, open_engine(file, "auto")(IMAGES))
+        noise[tf32] = signal_to_noise(exact, open_engine(TENSORRT, file, "auto")(IMAGES))
     assert noise[False] >= 80  # 10 bits of mantissa would give about 60
     assert noise[True] > 30
 
 
 def test_second_build_takes_over_times_and_ranges(tmp_path: Path) -> None:
-    precision = "int8-implicit" if has_builder_precision(tensorrt()) else "int8"
+    precision = "int8-implicit" if has_builder_precision(TENSORRT.load()) else "int8"
     build(source(), precision, tmp_path)
     kept = {file.name for file in tmp_path.iterdir()}
     calibration = Calibration("pictures", 8, lambda: pytest.fail("calibrated again"))
@@ -91,35 +92,38 @@ def test_second_build_takes_over_times_and_ranges(tmp_path: Path) -> None:
 
 
 def test_layers_in_fp16_and_ranges_by_hand(tmp_path: Path) -> None:
-    plain = open_engine(build(source(), "int8-implicit", tmp_path), "auto")(IMAGES)
+    plain = open_engine(TENSORRT, build(source(), "int8-implicit", tmp_path), "auto")(IMAGES)
     options = {"fp16_layers": ("model.2", "model.4"), "ranges": ("model.6.cv1=0.01",)}
-    changed = open_engine(build(source(**options), "int8-implicit", tmp_path), "auto")(IMAGES)
+    changed = open_engine(TENSORRT, build(source(**options), "int8-implicit", tmp_path), "auto")(
+        IMAGES
+    )
     assert any(not np.array_equal(a, b) for a, b in zip(plain, changed, strict=True))
 
 
 def test_calibration_is_no_option_of_11(tmp_path: Path) -> None:
-    if has_builder_precision(tensorrt()):
+    if has_builder_precision(TENSORRT.load()):
         pytest.skip("TensorRT 10.x has calibrators")
     with pytest.raises(EngineError, match=r"--calibrator: .*make ptq"):
         build(source(calibrator="minmax"), "int8", tmp_path)
 
 
 def test_graph_that_tensorrt_cannot_parse_is_explained(tmp_path: Path) -> None:
+    target = Target.of(TENSORRT.gpu("auto"))
     with pytest.raises(EngineError, match=r"cannot parse the ONNX graph: .+") as caught:
-        build_plan(tensorrt(), source(), "fp32", b"no graph", tmp_path, gpu("auto"))
+        build_plan(TENSORRT, source(), "fp32", b"no graph", tmp_path, target)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_plan_that_tensorrt_cannot_load_is_explained(tmp_path: Path) -> None:
     file = build(source(), "fp16", tmp_path)
-    manifest, plan = read_engine(file)
-    write_engine(file, manifest, plan[: len(plan) // 2])
+    manifest, plan = read_engine(TENSORRT, file)
+    write_engine(TENSORRT, file, manifest, plan[: len(plan) // 2])
     with pytest.raises(EngineError, match="cannot load the engine"):
-        open_engine(file, "auto")
-    write_engine(file, replace(manifest, tensorrt="10.0.1.6"), plan)
+        open_engine(TENSORRT, file, "auto")
+    write_engine(TENSORRT, file, replace(manifest, version="10.0.1.6"), plan)
     with pytest.raises(EngineError, match=r"was built with TensorRT 10.0.1.6"):
-        open_engine(file, "auto")
+        open_engine(TENSORRT, file, "auto")
 
 
 @pytest.mark.usefixtures("ctrl_c")

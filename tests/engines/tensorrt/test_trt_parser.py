@@ -11,6 +11,7 @@ from trt_source import source
 
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt import onnx_parser
+from yoloq.engines.tensorrt.library import Library
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.graph.names import convolution_of
 from yoloq.models import FAMILIES
@@ -133,8 +134,8 @@ def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:
     ],
 )
 def test_when_it_is_asked(parse: str, target: str, asked: bool, monkeypatch) -> None:
-    monkeypatch.setattr(lint_onnx, "is_installed", lambda: True)
+    monkeypatch.setattr(Library, "is_installed", lambda library: True)
     assert lint_onnx.wants_parser(LintConfig(onnx="x", parse=parse, target=target)) == asked
-    monkeypatch.setattr(lint_onnx, "is_installed", lambda: False)
+    monkeypatch.setattr(Library, "is_installed", lambda library: False)
     wanted = asked and parse == "on"
     assert lint_onnx.wants_parser(LintConfig(onnx="x", parse=parse, target=target)) == wanted

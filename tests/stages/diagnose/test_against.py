@@ -1,16 +1,14 @@
 """Outputs of convolutions inside each engine, against those of torch."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
-from engine_source import IMAGES, source
+from engine_source import HERE, IMAGES, source
 from rounding import CHANCE, again
 from tiny_quant import as_input
 
 from yoloq.base.errors import EngineError, PolicyError
-from yoloq.engines import ENGINES, get_engine
+from yoloq.engines import get_engine
 from yoloq.engines.source import Source
 from yoloq.measure.compare import LayerError
 from yoloq.models import FAMILIES
@@ -20,8 +18,7 @@ from yoloq.stages.diagnose.against import NamedEngine, compare_engines, open_eng
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-INSTALLED = [name for name in ENGINES if importlib.util.find_spec(name)]
-ONNX_BASED = [name for name in INSTALLED if name != "torch"]
+ONNX_BASED = [name for name in HERE if name != "torch"]
 FIRST_C3 = ["model.2.cv1.conv", "model.2.m.0.cv1.conv", "model.2.m.0.cv2.conv"]
 TORCH = {precision: NamedEngine("torch", precision) for precision in ("fp32", "int8")}
 
@@ -41,7 +38,7 @@ def by_layer(errors: list[LayerError]) -> dict[str, LayerError]:
     return {error.layer: error for error in errors}
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", HERE)
 def test_fp32_agrees_with_torch_at_every_layer(name: str, family_source: Source) -> None:
     errors = compare_engines(family_source, NamedEngine(name, "fp32"), TORCH["fp32"], [IMAGES])
     layers = [error.layer for error in errors]
@@ -51,7 +48,7 @@ def test_fp32_agrees_with_torch_at_every_layer(name: str, family_source: Source)
     assert not any(error.bad for error in errors)
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", HERE)
 def test_16_bit_agrees_with_torch_at_every_layer(name: str, family_source: Source) -> None:
     for precision in {"bf16", "fp16"} & set(get_engine(name).precisions("cpu")):
         errors = compare_engines(
@@ -85,7 +82,7 @@ def test_error_begins_at_the_only_layer_in_int8(layer: str) -> None:
     assert wanted[layer].snr - 6 < found[layer].snr < 45, "its output is rounded as well"
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", HERE)
 def test_intermediates_have_the_shapes_and_values_of_the_module(
     name: str, family_source: Source
 ) -> None:
@@ -160,7 +157,7 @@ def test_policy_that_is_only_simulated() -> None:
             compare_engines(few, NamedEngine(name, "int8"), TORCH["fp32"], [IMAGES])
 
 
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", HERE)
 def test_variants_are_read(name: str) -> None:
     assert read_engine(name) == NamedEngine(name, "int8")
     for precision in get_engine(name).precisions("cpu"):

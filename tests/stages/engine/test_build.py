@@ -80,24 +80,26 @@ def test_an_engine_is_told_its_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "flag"),
+    ("option", "flag", "having"),
     [
-        ({"batch": 2}, "--batch"),
-        ({"max_batch": 8}, "--max-batch"),
-        ({"workspace": 1.5}, "--workspace"),
-        ({"tf32": True}, "--tf32"),
-        ({"level": 5}, "--level"),
-        ({"calibrator": "minmax"}, "--calibrator"),
-        ({"calibrator": "entropy"}, "--calibrator"),
-        ({"fp16_layers": ("model.1",)}, "--fp16-layers"),
-        ({"ranges": ("model.1=2",)}, "--ranges"),
+        ({"batch": 2}, "--batch", "tensorrt, tensorrt-rtx"),
+        ({"max_batch": 8}, "--max-batch", "tensorrt, tensorrt-rtx"),
+        ({"workspace": 1.5}, "--workspace", "tensorrt, tensorrt-rtx"),
+        ({"tf32": True}, "--tf32", "tensorrt, tensorrt-rtx"),
+        ({"level": 5}, "--level", "tensorrt"),
+        ({"calibrator": "minmax"}, "--calibrator", "tensorrt"),
+        ({"calibrator": "entropy"}, "--calibrator", "tensorrt"),
+        ({"fp16_layers": ("model.1",)}, "--fp16-layers", "tensorrt"),
+        ({"ranges": ("model.1=2",)}, "--ranges", "tensorrt"),
+        ({"compute": ("8.9",)}, "--compute", "tensorrt-rtx"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_option_of_another_engine(option: dict[str, Any], flag: str) -> None:
+def test_an_option_of_another_engine(option: dict[str, Any], flag: str, having: str) -> None:
     with pytest.raises(EngineError) as caught:
         build_options(fake_engine(), engine.EngineConfig(**option))
-    assert str(caught.value) == f"{flag}: the fake engine has no such option; tensorrt has"
+    words = f"{flag}: the fake engine has no such option; it is of {having}"
+    assert str(caught.value) == words
 
 
 @pytest.mark.parametrize(
@@ -114,6 +116,8 @@ def test_an_option_of_another_engine(option: dict[str, Any], flag: str) -> None:
         pytest.param(["--gate", "-1"], "--gate -1", id="gate"),
         pytest.param(["--ranges", "model.1"], "--ranges model.1", id="no range"),
         pytest.param(["--calibrator", "mse"], "--calibrator", id="PTQ's calibrator"),
+        pytest.param(["--compute", "ada"], "--compute ada: must be compute cap", id="no number"),
+        pytest.param(["--compute", "89,8"], "--compute 89,8: must be compute", id="one digit"),
     ],
 )
 def test_mistakes(

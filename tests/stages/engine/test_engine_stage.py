@@ -67,7 +67,7 @@ def test_a_slip_in_the_name_of_a_layer_is_found_before_any_stage_runs(
     assert there.compiler is not None
     any_version = replace(there.compiler, check=lambda precisions, given: None)
     row = replace(there, compiler=any_version, precisions=lambda device: ("fp32",))
-    monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
+    monkeypatch.setattr(engine, "get_engine", lambda name, device, run: row)
     assert run(tiny, tmp_path, *flags) == 2
     assert words in the_error()
     assert not (tmp_path / "run").exists()
@@ -146,7 +146,7 @@ def test_an_engine_of_any_number_of_images_is_timed_at_the_best_and_at_the_most(
 ) -> None:
     told = Compiler(("batch", "max_batch"), *[lambda *given: None] * 3)
     row = replace(engine_row("onnxruntime"), compiler=told, keeps_graph=True)
-    monkeypatch.setattr(engine, "get_engine", lambda name, device: row)
+    monkeypatch.setattr(engine, "get_engine", lambda name, device, run: row)
     assert run(tiny, project, "--max-batch", "3", "--threads", "2", "--streams", "2") == 0
     found = result(project)
     assert [

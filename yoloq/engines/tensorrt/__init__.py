@@ -1,34 +1,20 @@
 """TensorRT 10.x and 11.x on NVIDIA GPUs; an engine file is a manifest and TensorRT's plan."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from yoloq.base.files import sha256_text
-from yoloq.base.say import warn
 from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Defaults, Engine, NodeTime
 from yoloq.engines.options import IMPLICIT
 from yoloq.engines.predictor import Predictor
-from yoloq.engines.source import Graph, Source
-from yoloq.engines.tensorrt.bindings import (
-    INSTALL,
-    gpu,
-    has_builder_precision,
-    logger,
-    one_line,
-    tensorrt,
-)
+from yoloq.engines.source import Graph
+from yoloq.engines.tensorrt.bindings import has_builder_precision
+from yoloq.engines.tensorrt.engine_file import build_file
 from yoloq.engines.tensorrt.inspector import layer_report
-from yoloq.engines.tensorrt.job import calibrator_of, check_given, check_names, check_options
-from yoloq.engines.tensorrt.manifest import Manifest, capability, gpu_name, write_engine
+from yoloq.engines.tensorrt.job import check_given, check_names
+from yoloq.engines.tensorrt.library import TENSORRT
+from yoloq.engines.tensorrt.manifest import Target
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
-from yoloq.engines.tensorrt.plan import build_plan
-
-LISTED = 3  # warnings of TensorRT's that are shown behind a build
 
 
 def precisions(device: str) -> tuple[str, ...]:
@@ -37,18 +23,18 @@ def precisions(device: str) -> tuple[str, ...]:
     Raises:
         EngineError: TensorRT or the GPU cannot be used; says why.
     """
-    gpu(device)
-    implicit = (IMPLICIT,) if has_builder_precision(tensorrt()) else ()
+    TENSORRT.gpu(device)
+    implicit = (IMPLICIT,) if has_builder_precision(TENSORRT.load()) else ()
     return ("fp32", "fp16", *implicit, "int8")
 
 
-def check(precisions: Sequence[str], given: Collection[str]) -> None:
+def check(precisions: Sequence[str], given: Mapping[str, Any]) -> None:
     """Find options that the installed version has no more, or that none of the precisions uses.
 
     Raises:
         EngineError: there is one; says what replaced it.
     """
-    check_given(tensorrt(), precisions, given)
+    check_given(TENSORRT, precisions, given)
 
 
 def build(graph: Graph, folder: Path) -> Path:
@@ -57,44 +43,7 @@ def build(graph: Graph, folder: Path) -> Path:
     Raises:
         EngineError: TensorRT cannot be used or cannot build the network; says why.
     """
-    source, precision = graph.source, graph.precision
-    trt, device = tensorrt(), gpu(source.device)
-    check_options(trt, precision, source.options)
-    messages = logger(trt).messages
-    messages.take_warned()
-    onnx = graph.model.SerializeToString()
-    plan = build_plan(trt, source, precision, onnx, source.caches or folder, device)
-    _tell(precision, messages.take_warned())
-    file = folder / f"tensorrt-{precision}.engine"
-    write_engine(file, manifest(source, precision, str(trt.__version__), device), plan)
-    return file
-
-
-def _tell(precision: str, warned: Mapping[str, int]) -> None:
-    """Print how many warnings TensorRT gave, and the first ones, each once."""
-    if warned:
-        first = [f"  {one_line(text)}" for text in warned][:LISTED]
-        title = f"tensorrt {precision}: TensorRT gave {sum(warned.values())} warnings"
-        warn("\n".join([f"{title}, {len(warned)} different; the first:", *first]))
-
-
-def manifest(source: Source, precision: str, version: str, device: torch.device) -> Manifest:
-    """What travels with the plan."""
-    policy = json.dumps(source.quantized.policy.to_json(), sort_keys=True)
-    single = "tf32" if source.options.tf32 else "fp32"
-    return Manifest(
-        model=source.info.to_json(),
-        precision=precision,
-        float_type=single if precision == "fp32" else "fp16",
-        weights=source.model.sha256,
-        policy=sha256_text(policy),
-        tensorrt=version,
-        gpu=gpu_name(device),
-        capability=capability(device),
-        batch=source.options.batch,
-        max_batch=source.options.max_batch,
-        options=asdict(source.options) | {"calibrator": calibrator_of(source.options)},
-    )
+    return build_file(TENSORRT, graph, folder, Target.of(TENSORRT.gpu(graph.source.device)))
 
 
 def load(file: Path, precision: str, device: str, threads: int) -> Predictor:
@@ -105,14 +54,14 @@ def load(file: Path, precision: str, device: str, threads: int) -> Predictor:
     """
     from yoloq.engines.tensorrt.runtime import open_engine
 
-    return open_engine(file, device)
+    return open_engine(TENSORRT, file, device)
 
 
 def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
     """Times of the layers by TensorRT's profiler."""
     from yoloq.engines.tensorrt.profile import profile
 
-    return profile(file, precision, device, threads, runs)
+    return profile(TENSORRT, file, device, runs)
 
 
 def types(predictor: Predictor, file: Path, layers: Collection[str]) -> Mapping[str, str]:
@@ -127,30 +76,27 @@ OPTIONS = (  # names of `BuildOptions`
     *("batch", "max_batch", "workspace", "tf32", "level"),
     *("calibrator", "fp16_layers", "ranges"),
 )
+PLACEMENT = Defaults(
+    symmetric=True, float_first=2, zero_points=False, sharing="concat", residual="input"
+)
 ENGINE = Engine(
-    "tensorrt",
+    TENSORRT.engine,
     precisions,
     build,
     load,
     {"tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), **GRAPH_PACKAGES},
+    modules=TENSORRT.modules,
     lower=tensorrt_onnx,
     target="tensorrt",
     keeps_graph=True,
     profile=profile,
     types=types,
-    defaults=partial(
-        Defaults,
-        symmetric=True,
-        float_first=2,
-        zero_points=False,
-        sharing="concat",
-        residual="input",
-    ),
+    defaults=lambda: PLACEMENT,
     devices=("cuda",),
-    install=INSTALL,
+    install=TENSORRT.install,
     compiler=Compiler(
         OPTIONS,
-        check_device=gpu,
+        check_device=TENSORRT.gpu,
         check=check,
         check_names=check_names,
         calibrates=(IMPLICIT,),

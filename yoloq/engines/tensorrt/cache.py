@@ -39,17 +39,25 @@ def timing_file(folder: Path, key: str) -> Path:
     return folder / f"tensorrt-timing-{sha256_text(key)[:8]}.cache"
 
 
-def use_timing_cache(config: Any, file: Path, key: str) -> None:
-    """Let a build look kernel times up in the cache, or start an empty one."""
-    data = load_cache(file, key)
-    for content in (data, b"") if data else (b"",):
-        cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
-            return
+class TimingCache:
+    """Kernel times that a build looks up in a file, and adds to.
 
+    Args:
+        config: of the builder.
+        folder: that keeps the file.
+        key: what the times depend on, as `timing_key` says.
+    """
 
-def keep_timing_cache(config: Any, file: Path, key: str) -> None:
-    """Write the cache with what the build measured."""
-    cache = config.get_timing_cache()
-    if cache is not None:
-        save_cache(file, key, bytes(memoryview(cache.serialize())))
+    def __init__(self, config: Any, folder: Path, key: str) -> None:
+        self.config, self.key, self.file = config, key, timing_file(folder, key)
+        data = load_cache(self.file, key)
+        for content in (data, b"") if data else (b"",):
+            cache = config.create_timing_cache(content)
+            if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+                return
+
+    def keep(self) -> None:
+        """Write the file with what the build measured."""
+        cache = self.config.get_timing_cache()
+        if cache is not None:
+            save_cache(self.file, self.key, bytes(memoryview(cache.serialize())))

@@ -60,6 +60,12 @@ class LayerInfo:
     nodes: tuple[str, ...] = ()
     tactic: str = ""
 
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> "LayerInfo":
+        """One from its fields as plain data."""
+        lists = {name: tuple(value) for name, value in data.items() if isinstance(value, list)}
+        return LayerInfo(**{**data, **lists})
+
     @property
     def is_convolution(self) -> bool:
         """Whether a convolution of the graph runs in it, fused with others or not."""

@@ -14,6 +14,8 @@ from yoloq.engines import PIP
 from yoloq.engines.options import IMPLICIT, BuildOptions
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.bindings import has_builder_precision
+from yoloq.engines.tensorrt.library import Library
+from yoloq.engines.tensorrt.manifest import Target
 from yoloq.quant.amax_by_hand import only_layer
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.policy import check_patterns, matches
@@ -33,19 +35,35 @@ class Job:
     Attributes:
         graph: the serialized ONNX that `tensorrt_onnx` made of the source for the precision.
         folder: the run folder, which keeps the timing cache and the calibrated ranges.
-        device: the GPU that the engine is for.
+        target: what the engine is for.
         drawn: where its progress goes.
         cancelled: set to end it.
     """
 
-    trt: ModuleType
+    library: Library
     source: Source
     precision: str
     graph: bytes
     folder: Path
-    device: torch.device
+    target: Target
     drawn: Phases
     cancelled: threading.Event
+
+    @property
+    def trt(self) -> ModuleType:
+        """The library's module."""
+        return self.library.load()
+
+    @property
+    def device(self) -> torch.device:
+        """The GPU that kernels are measured on."""
+        assert self.target.device is not None, "this target has none"
+        return self.target.device
+
+    @property
+    def title(self) -> str:
+        """What messages call the build."""
+        return f"{self.library.engine} {self.precision}"
 
     @property
     def options(self) -> BuildOptions:
@@ -67,7 +85,7 @@ INSTEAD = {  # what 10.x calls its own -> what replaced it
 }
 
 
-def check_given(trt: ModuleType, precisions: Sequence[str], given: Collection[str]) -> None:
+def check_given(library: Library, precisions: Sequence[str], given: Collection[str]) -> None:
     """Find out before anything is built what will not be used.
 
     Args:
@@ -78,7 +96,7 @@ def check_given(trt: ModuleType, precisions: Sequence[str], given: Collection[st
         EngineError: TensorRT 11 was asked for a calibrator, types of layers, or ranges, or 10.x
             for these without the precision that they are of; says what to use.
     """
-    _check_version(trt, IMPLICIT in precisions, given)
+    _check_version(library, IMPLICIT in precisions, given)
     flag = next((flag for name, flag in FLAGS.items() if name in given), None)
     if flag is not None and precisions and IMPLICIT not in precisions:
         raise EngineError(
@@ -87,7 +105,7 @@ def check_given(trt: ModuleType, precisions: Sequence[str], given: Collection[st
         )
 
 
-def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> None:
+def check_options(library: Library, precision: str, options: BuildOptions) -> None:
     """Find out before one engine is built what this version's builder no longer takes.
 
     Raises:
@@ -95,16 +113,17 @@ def check_options(trt: ModuleType, precision: str, options: BuildOptions) -> Non
     """
     default = BuildOptions()
     given = [name for name in FLAGS if getattr(options, name) != getattr(default, name)]
-    _check_version(trt, precision == IMPLICIT, given)
+    _check_version(library, precision == IMPLICIT, given)
 
 
-def _check_version(trt: ModuleType, implicit: bool, given: Collection[str]) -> None:
+def _check_version(library: Library, implicit: bool, given: Collection[str]) -> None:
     flags = [f"--precisions {IMPLICIT}"] * implicit
     flags += [flag for name, flag in FLAGS.items() if name in given]
+    trt = library.load()
     if flags and not has_builder_precision(trt):
         flag = flags[0]
         raise EngineError(
-            f"{flag}: TensorRT {trt.__version__} takes precision from the ONNX graph alone; "
+            f"{flag}: {library.title} {trt.__version__} takes precision from the ONNX graph alone; "
             f"{INSTEAD[flag]}, or {PIP} tensorrt-cu12==10.16.1.11"
         )
 

@@ -2,9 +2,8 @@
 
 import json
 import struct
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,11 +11,39 @@ import torch
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
 from yoloq.engines.predictor import ModelInfo
+from yoloq.engines.tensorrt.inspector import LayerInfo
+from yoloq.engines.tensorrt.library import Library
 
 LENGTH = struct.Struct("<I")  # of the JSON, in front of it
-LONGEST = 1 << 20  # bytes of JSON; a file that claims more is none of ours
-FORMAT = "yoloq-tensorrt-1"
-REBUILD = "build it here: make engine ENGINE=tensorrt ARGS=--force"
+LONGEST = 1 << 24  # bytes of JSON; a file that claims more is none of ours
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a plan is for: the GPU here, or any GPU of some compute capabilities.
+
+    Attributes:
+        device: the GPU here, on which kernels are measured; None: none are.
+        capabilities: as in 8.9.
+    """
+
+    device: torch.device | None
+    capabilities: tuple[str, ...]
+
+    @staticmethod
+    def of(device: torch.device) -> "Target":
+        """A GPU that is here."""
+        return Target(device, (capability(device),))
+
+    @property
+    def measures(self) -> bool:
+        """Whether the builder chooses kernels by measuring them."""
+        return self.device is not None
+
+    @property
+    def gpu(self) -> str:
+        """Name of the only GPU that it is for; empty where all of a capability will do."""
+        return "" if self.device is None else gpu_name(self.device)
 
 
 @dataclass(frozen=True)
@@ -29,12 +56,13 @@ class Manifest:
         float_type: the type of what is not int8.
         weights: sha256 of the checkpoint.
         policy: sha256 of the placement policy.
-        tensorrt: full version of TensorRT.
-        gpu: name of the GPU.
-        capability: its compute capability, as in 9.0.
+        version: full version of the library that built it.
+        gpu: name of the GPU; empty: any of the capabilities.
+        capabilities: compute capabilities, as in 9.0.
         batch: images at once that it is fastest at.
         max_batch: most images at once.
         options: `BuildOptions` as plain data.
+        layers: `LayerInfo`s as plain data, where only the builder tells them.
     """
 
     model: str
@@ -42,17 +70,23 @@ class Manifest:
     float_type: str
     weights: str
     policy: str
-    tensorrt: str
+    version: str
     gpu: str
-    capability: str
+    capabilities: list[str]
     batch: int
     max_batch: int
     options: dict[str, Any]
+    layers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def info(self) -> ModelInfo:
         """What an image needs to become named boxes."""
         return ModelInfo.from_json(self.model)
+
+    @property
+    def built_layers(self) -> list[LayerInfo]:
+        """What the builder said that it built; empty where the engine itself says it."""
+        return [LayerInfo.from_json(layer) for layer in self.layers]
 
 
 def gpu_name(device: torch.device) -> str:
@@ -66,37 +100,46 @@ def capability(device: torch.device) -> str:
     return f"{properties.major}.{properties.minor}"
 
 
-def write_engine(file: Path, manifest: Manifest, plan: bytes | memoryview) -> None:
+def format_of(library: Library) -> str:
+    """How the manifest of an engine file of a library is marked."""
+    return f"yoloq-{library.engine}-1"
+
+
+def write_engine(
+    library: Library, file: Path, manifest: Manifest, plan: bytes | memoryview
+) -> None:
     """Write an engine file whole: a 4-byte little-endian length, that much JSON, the plan."""
     size = memoryview(plan).nbytes
-    text = json.dumps({"format": FORMAT, "plan_bytes": size, **asdict(manifest)}).encode()
+    header = {"format": format_of(library), "plan_bytes": size, **asdict(manifest)}
+    text = json.dumps(header).encode()
     with replace_when_whole(file) as temporary, writing(file), open(temporary, "wb") as stream:
         stream.write(LENGTH.pack(len(text)))
         stream.write(text)
         stream.write(plan)
 
 
-def read_engine(file: Path) -> tuple[Manifest, bytes]:
+def read_engine(library: Library, file: Path) -> tuple[Manifest, bytes]:
     """The two parts of a file that `write_engine` wrote.
 
     Raises:
         EngineError: it is missing, another kind of file, not whole, or of another version.
     """
+    rebuild = library.rebuild
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise EngineError(f"{file}: cannot be read ({error.strerror}); {REBUILD}") from None
+        raise EngineError(f"{file}: cannot be read ({error.strerror}); {rebuild}") from None
     data, plan = _split(content)
-    if data is None or data.pop("format", None) != FORMAT:
-        raise EngineError(f"{file}: is no engine file of this project; {REBUILD}")
+    if data is None or data.pop("format", None) != format_of(library):
+        raise EngineError(f"{file}: is no {library.engine} engine file of this project; {rebuild}")
     try:
         wanted = data.pop("plan_bytes")
         manifest = Manifest(**data)
         ModelInfo.from_json(manifest.model)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"{file}: is of another version ({error}); {REBUILD}") from None
+        raise EngineError(f"{file}: is of another version ({error}); {rebuild}") from None
     if len(plan) != wanted:
-        raise EngineError(f"{file}: is cut off ({len(plan)} of {wanted} bytes); {REBUILD}")
+        raise EngineError(f"{file}: is cut off ({len(plan)} of {wanted} bytes); {rebuild}")
     return manifest, plan
 
 
@@ -114,26 +157,26 @@ def _split(content: bytes) -> tuple[dict[str, Any] | None, bytes]:
     return (data if isinstance(data, dict) else None), content[end:]
 
 
-def check_fits(file: Path, manifest: Manifest, trt: ModuleType, device: torch.device) -> None:
+def check_fits(library: Library, file: Path, manifest: Manifest, device: torch.device) -> None:
     """Compare what an engine was built for with what is here.
 
-    A plan runs only on the version of TensorRT and the kind of GPU that it was built with, unless
-    it was built to be compatible, which costs speed.
+    A plan runs only on the version of the library that it was built with, unless it was built to
+    be compatible, which costs speed; TensorRT's only on the kind of GPU, too.
 
     Raises:
         EngineError: it was built for another; says for which.
     """
-    version = str(trt.__version__)
-    if _release(manifest.tensorrt) != _release(version):
+    version = str(library.load().__version__)
+    if _release(manifest.version) != _release(version):
         raise EngineError(
-            f"{file}: was built with TensorRT {manifest.tensorrt}, here is {version}; {REBUILD}"
+            f"{file}: was built with {library.title} {manifest.version}, here is {version}; "
+            f"{library.rebuild}"
         )
-    built = (manifest.gpu, manifest.capability)
-    here = (gpu_name(device), capability(device))
-    if built != here:
+    name, here = gpu_name(device), capability(device)
+    if here not in manifest.capabilities or manifest.gpu not in ("", name):
         raise EngineError(
-            f"{file}: was built for {built[0]} (compute capability {built[1]}), here is {here[0]} "
-            f"({here[1]}); {REBUILD}"
+            f"{file}: was built for {manifest.gpu or 'GPUs'} (compute capability "
+            f"{', '.join(manifest.capabilities)}), here is {name} ({here}); {library.rebuild}"
         )
 
 

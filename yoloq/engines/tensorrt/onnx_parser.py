@@ -4,45 +4,30 @@ TensorRT for RTX parses without a GPU and without a driver, and its parser is th
 TensorRT 10 and 11 have: what it refuses, they refuse.
 """
 
-import importlib
-import importlib.util
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from yoloq.base.errors import EngineError
+from yoloq.engines.tensorrt.library import RTX
 from yoloq.graph.lint.table import LintFinding
 
-VERSION = "1.7.1.116"
-PACKAGES = ("tensorrt_rtx_libs", "tensorrt_rtx_bindings")  # the libraries first: it loads them
-INSTALL = (
-    ".venv/bin/pip install --no-deps "
-    f"tensorrt-rtx-cu13-bindings=={VERSION} tensorrt-rtx-cu13-libs=={VERSION}"
-)
 FIX = "see what the rules say of it; else export the node in a form that TensorRT reads"
 
 
-def is_installed() -> bool:
-    """Whether there is a parser to ask."""
-    return all(importlib.util.find_spec(name) for name in PACKAGES)
-
-
-def bindings() -> Any:
-    """The module of TensorRT for RTX.
+def parser_library() -> ModuleType:
+    """The module whose parser is asked.
 
     Raises:
         EngineError: it is not installed, or its libraries do not load.
     """
-    if not is_installed():
+    if not RTX.is_installed():
         raise EngineError(
-            f"--parse on: TensorRT's parser is not installed (no GPU needed): {INSTALL}"
+            f"--parse on: TensorRT's parser is not installed (no GPU needed): {RTX.install}"
         )
-    try:
-        return [importlib.import_module(name) for name in PACKAGES][-1]
-    except (ImportError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise EngineError(f"--parse: TensorRT's libraries do not load ({reason})") from None
+    return RTX.load("--parse")
 
 
 def refusals(file: Path) -> list[LintFinding]:
@@ -51,7 +36,7 @@ def refusals(file: Path) -> list[LintFinding]:
     Raises:
         EngineError: there is no parser.
     """
-    trt = bindings()
+    trt = parser_library()
     logger = _silent(trt)
     network = trt.Builder(logger).create_network(0)
     parser = trt.OnnxParser(network, logger)

@@ -1,13 +1,12 @@
-"""From the ONNX graph of a precision to TensorRT's serialized plan, with 10.x and 11.x.
+"""From the ONNX graph of a precision to a serialized plan, with TensorRT 10.x and 11.x, or for RTX.
 
-fp32, fp16 and int8 are strongly typed networks: each type is the one that the graph says, on both
-versions. int8-implicit is the calibrated way of 10.x, in which the builder chooses the types.
+fp32, fp16 and int8 are strongly typed networks: each type is the one that the graph says, on all
+of them. int8-implicit is the calibrated way of 10.x, in which the builder chooses the types.
 """
 
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,14 +16,11 @@ from yoloq.base.say import phases
 from yoloq.engines.options import IMPLICIT
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt import implicit
-from yoloq.engines.tensorrt.bindings import create, has_builder_precision, logger, one_line
-from yoloq.engines.tensorrt.cache import (
-    keep_timing_cache,
-    timing_file,
-    timing_key,
-    use_timing_cache,
-)
+from yoloq.engines.tensorrt.bindings import has_builder_precision, logger, one_line
+from yoloq.engines.tensorrt.cache import TimingCache, timing_key
 from yoloq.engines.tensorrt.job import Job, check_options, ranges
+from yoloq.engines.tensorrt.library import Library
+from yoloq.engines.tensorrt.manifest import Target
 from yoloq.engines.tensorrt.monitor import cancellable, monitor
 
 GIB = 1 << 30
@@ -41,34 +37,36 @@ NO_KERNEL = "could not find any implementation"  # in the same; names the layer
 
 
 def build_plan(
-    trt: ModuleType,
+    library: Library,
     source: Source,
     precision: str,
     graph: bytes,
     folder: Path,
-    device: torch.device,
+    target: Target,
 ) -> bytes:
-    """Build an engine for a GPU and serialize it; for the arguments see `Job`.
+    """Build an engine for a target and serialize it; for the arguments see `Job`.
 
     Raises:
         EngineError: TensorRT cannot parse or build the graph, or there is too little memory; says
             why. Or an option names no convolution, or is none that this version understands.
         KeyboardInterrupt: passed on after TensorRT has ended the build.
     """
-    check_options(trt, precision, source.options)
+    check_options(library, precision, source.options)
     cancelled = threading.Event()
-    with phases(f"tensorrt {precision}: build") as drawn:
-        job = Job(trt, source, precision, graph, folder, device, drawn, cancelled)
+    with phases(f"{library.engine} {precision}: build") as drawn:
+        job = Job(library, source, precision, graph, folder, target, drawn, cancelled)
         try:
             return cancellable(lambda: _build(job), cancelled)
         except torch.OutOfMemoryError as error:  # of the images that it calibrates on
             raise EngineError(
-                f"tensorrt {precision}: no memory for {source.options.batch} images at once "
-                f"({one_line(str(error))}); free the GPU, or take a smaller --batch"
+                f"{library.engine} {precision}: no memory for {source.options.batch} images at "
+                f"once ({one_line(str(error))}); free the GPU, or take a smaller --batch"
             ) from None
 
 
 def _build(job: Job) -> bytes:
+    if not job.target.measures:
+        return _serialized(job, {}, job.options.level)
     given = ranges(job) if job.precision == IMPLICIT else {}
     torch.cuda.empty_cache()  # kernels are chosen by the memory that is free
     with torch.cuda.device(job.device):  # a thread has a current device of its own
@@ -80,7 +78,7 @@ def _build(job: Job) -> bytes:
 def _serialized(job: Job, given: Mapping[str, float], level: int) -> bytes:
     """The plan; `given` are ranges by hand, of implicit INT8 alone."""
     trt = job.trt
-    builder = create(trt, trt.Builder)
+    builder = job.library.create("Builder")
     network = builder.create_network(_network_flags(job))
     _parse(job, network)
     config = builder.create_builder_config()
@@ -88,9 +86,7 @@ def _serialized(job: Job, given: Mapping[str, float], level: int) -> bytes:
     feed = None
     if job.precision == IMPLICIT:
         feed = implicit.configure(job, network, config, given)
-    key = timing_key(trt, job.device)
-    timings = timing_file(job.folder, key)
-    use_timing_cache(config, timings, key)
+    timings = _timings(job, config) if job.target.measures else None
     logger(trt).messages.clear()  # what it said of a cache is no reason of a failure
     plan = builder.build_serialized_network(network, config)
     job.drawn.finish(implicit.PHASE)
@@ -98,8 +94,13 @@ def _serialized(job: Job, given: Mapping[str, float], level: int) -> bytes:
         raise feed.failure
     if plan is None:
         raise _failure(job)
-    keep_timing_cache(config, timings, key)
+    if timings is not None:
+        timings.keep()
     return bytes(memoryview(plan))
+
+
+def _timings(job: Job, config: Any) -> TimingCache:
+    return TimingCache(config, job.folder, timing_key(job.trt, job.device))
 
 
 def _network_flags(job: Job) -> int:
@@ -123,7 +124,7 @@ def _parse(job: Job, network: Any) -> None:
     listed = "; ".join(map(one_line, texts[:LISTED])) or logger(job.trt).messages.reason()
     more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
     raise EngineError(
-        f"tensorrt {job.precision}: TensorRT {job.trt.__version__} cannot parse the ONNX graph: "
+        f"{job.title}: {job.library.title} {job.trt.__version__} cannot parse the ONNX graph: "
         f"{listed}{more}; make lint-onnx TARGET=tensorrt shows what it refuses"
     )
 
@@ -135,7 +136,10 @@ def _configure(job: Job, builder: Any, network: Any, config: Any, level: int) ->
     if options.workspace:
         size = int(options.workspace * GIB)
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
-    config.builder_optimization_level = level
+    if job.target.measures:
+        config.builder_optimization_level = level
+    else:
+        _choose_capabilities(job, config)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the layer report
     config.progress_monitor = monitor(trt, job.drawn, job.cancelled)
     if options.max_batch > options.batch:
@@ -144,6 +148,14 @@ def _configure(job: Job, builder: Any, network: Any, config: Any, level: int) ->
         config.add_optimization_profile(profile)
         if job.precision == IMPLICIT:  # its own: TensorRT writes the best over the other two
             config.set_calibration_profile(_profile(builder, images, batch, batch, batch))
+
+
+def _choose_capabilities(job: Job, config: Any) -> None:
+    """Of TensorRT for RTX, which compiles for GPUs that need not be there."""
+    names = [f"SM{each.replace('.', '')}" for each in job.target.capabilities]
+    config.num_compute_capabilities = len(names)
+    for index, name in enumerate(names):
+        config.set_compute_capability(getattr(job.trt.ComputeCapability, name), index)
 
 
 def _profile(builder: Any, images: Any, *counts: int) -> Any:
@@ -163,12 +175,12 @@ def _failure(job: Job) -> EngineError:
     if short or (no_kernel and workspace):
         limit = f"--workspace {workspace:g} GiB" if workspace else "the GPU's free memory"
         return EngineError(
-            f"tensorrt {job.precision}: no kernel fits into {limit} ({messages.reason()}); give "
+            f"{job.title}: no kernel fits into {limit} ({messages.reason()}); give "
             "more with --workspace, free the GPU, or take a smaller --batch"
         )
     if no_kernel:
         return EngineError(
-            f"tensorrt {job.precision}: TensorRT has no kernel for a layer "
+            f"{job.title}: TensorRT has no kernel for a layer "
             f"({one_line(no_kernel[0])}); leave {job.precision} out with --precisions"
         )
-    return EngineError(f"tensorrt {job.precision}: the build failed ({messages.reason()})")
+    return EngineError(f"{job.title}: the build failed ({messages.reason()})")

@@ -8,15 +8,16 @@ from yoloq.base.say import warn
 from yoloq.engines.base import NodeTime
 from yoloq.engines.predictor import any_image
 from yoloq.engines.tensorrt.inspector import LayerInfo, named
+from yoloq.engines.tensorrt.library import Library
 from yoloq.engines.tensorrt.runtime import TensorRtPredictor, open_engine
 
 
-def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:
-    """Median times from TensorRT's profiler, types and sources from its inspector.
+def profile(library: Library, file: Path, device: str, runs: int) -> list[NodeTime]:
+    """Median times from the library's profiler, types and sources from its list of layers.
 
     The profiler puts an event behind every layer, so the sum is more than a run takes.
     """
-    predictor = open_engine(file, device)
+    predictor = open_engine(library, file, device)
     images = any_image(predictor.model.imgsz).repeat(predictor.batch, 0)
     times = predictor.layer_times(images, runs)
     layers = {layer.name: layer for layer in _told(predictor)}

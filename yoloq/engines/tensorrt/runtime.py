@@ -14,9 +14,10 @@ from torch import Tensor
 from yoloq.base.errors import EngineError
 from yoloq.base.say import warn
 from yoloq.engines.predictor import ModelInfo
-from yoloq.engines.tensorrt.bindings import create, gpu, logger, one_line, tensorrt
+from yoloq.engines.tensorrt.bindings import logger, one_line
 from yoloq.engines.tensorrt.inspector import LayerInfo, read_layers
-from yoloq.engines.tensorrt.manifest import REBUILD, Manifest, check_fits, read_engine
+from yoloq.engines.tensorrt.library import Library
+from yoloq.engines.tensorrt.manifest import Manifest, check_fits, read_engine
 
 WARMUP = 3  # runs before a capture: the first of a shape still allocates
 SLOTS = 4  # numbers of images that an engine is held ready for, each with its scratch memory
@@ -31,6 +32,7 @@ class Slot:
     `floats` is what an engine reads that does not take bytes; to convert them is part of a run.
     """
 
+    library: Library
     context: Any
     stream: torch.cuda.Stream
     device_in: Tensor
@@ -52,8 +54,7 @@ class Slot:
         if self.floats is not None:
             self.floats.copy_(self.device_in)
         if not self.context.execute_async_v3(stream_handle=self.stream.cuda_stream):
-            reason = logger(tensorrt()).messages.reason()
-            raise EngineError(f"TensorRT cannot run the engine ({reason}); {REBUILD}")
+            raise self.library.refusal("run the engine", self.library.rebuild)
 
     def capture(self) -> None:
         """Record a run as a CUDA graph, and say so where that fails."""
@@ -79,20 +80,23 @@ class TensorRtPredictor:
     once; a static engine takes exactly `batch` and gets its last images padded.
     """
 
-    def __init__(self, trt: ModuleType, plan: bytes, manifest: Manifest, device: torch.device):
+    def __init__(self, library: Library, plan: bytes, manifest: Manifest, device: torch.device):
+        self.library, self.manifest = library, manifest
         self.model: ModelInfo = manifest.info
         self.float_type = manifest.float_type
         self.batch = manifest.batch
         self.largest = max(manifest.batch, manifest.max_batch)
         self.device = device
-        self._trt = trt
         with torch.cuda.device(device):
-            self._engine = create(trt, trt.Runtime).deserialize_cuda_engine(plan)
+            self._engine = library.create("Runtime").deserialize_cuda_engine(plan)
             self.stream = torch.cuda.Stream(device)
         if self._engine is None:
-            reason = logger(trt).messages.reason()
-            raise EngineError(f"TensorRT cannot load the engine ({reason}); {REBUILD}")
+            raise library.refusal("load the engine", library.rebuild)
         self._slots: dict[int, Slot] = {}
+
+    @property
+    def _trt(self) -> ModuleType:
+        return self.library.load()
 
     @property
     def dynamic(self) -> bool:
@@ -129,7 +133,9 @@ class TensorRtPredictor:
         return seconds
 
     def layers(self) -> list[LayerInfo]:
-        """What the engine consists of."""
+        """What the engine consists of: as the builder said where the file has it, else as it is."""
+        if self.manifest.layers:
+            return self.manifest.built_layers
         inspector = self._engine.create_engine_inspector()
         return read_layers(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
 
@@ -188,7 +194,7 @@ class TensorRtPredictor:
                 torch.cuda.synchronize(self.device)
                 return slot
         except torch.OutOfMemoryError as error:
-            raise _too_large(count, one_line(str(error))) from None
+            raise self._too_large(count, one_line(str(error))) from None
 
     def _allocated(self, count: int) -> Slot:
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
@@ -197,7 +203,7 @@ class TensorRtPredictor:
         shape = (count, *tuple(self._engine.get_tensor_shape(name))[1:])
         context = self._engine.create_execution_context()
         if context is None or not context.set_input_shape(name, shape):
-            raise _too_large(count, logger(self._trt).messages.reason())
+            raise self._too_large(count)
         outputs = sorted(each for each in names if each != name)
         shapes = [tuple(context.get_tensor_shape(each)) for each in outputs]
         device_in = torch.zeros(shape, dtype=torch.uint8, device=self.device)
@@ -209,14 +215,13 @@ class TensorRtPredictor:
             context.set_tensor_address(each, tensor.data_ptr())
         host_in = torch.zeros(shape, dtype=torch.uint8).pin_memory()
         host_out = [torch.empty(s).pin_memory() for s in shapes]
-        return Slot(context, self.stream, device_in, device_out, host_in, host_out, floats)
+        return Slot(
+            self.library, context, self.stream, device_in, device_out, host_in, host_out, floats
+        )
 
-
-def _too_large(count: int, reason: str) -> EngineError:
-    return EngineError(
-        f"TensorRT cannot run {count} images at once ({reason}); free memory of the GPU or build "
-        "with a smaller --batch or --max-batch"
-    )
+    def _too_large(self, count: int, reason: str = "") -> EngineError:
+        remedy = "free memory of the GPU or build with a smaller --batch or --max-batch"
+        return self.library.refusal(f"run {count} images at once", remedy, reason)
 
 
 def layer_recorder(trt: ModuleType) -> Any:
@@ -242,15 +247,15 @@ def _by_run(times: Sequence[float], count: int) -> list[float]:
     return [sum(times[run * each : (run + 1) * each]) for run in range(count)]
 
 
-def open_engine(file: Path, device: str) -> TensorRtPredictor:
+def open_engine(library: Library, file: Path, device: str) -> TensorRtPredictor:
     """Load an engine file on a GPU.
 
     Raises:
-        EngineError: there is no GPU or no TensorRT, or the file is damaged or was built for another
+        EngineError: there is no GPU or no library, or the file is damaged or was built for another
             GPU or version.
     """
-    trt, where = tensorrt(), gpu(device)
-    manifest, plan = read_engine(file)
-    check_fits(file, manifest, trt, where)
+    trt, where = library.load(), library.gpu(device)
+    manifest, plan = read_engine(library, file)
+    check_fits(library, file, manifest, where)
     logger(trt).messages.clear()
-    return TensorRtPredictor(trt, plan, manifest, where)
+    return TensorRtPredictor(library, plan, manifest, where)

@@ -4,7 +4,7 @@ from typing import Any
 
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say
-from yoloq.engines import engine_row
+from yoloq.engines import get_engine
 from yoloq.stages.auto import NAMES, AutoConfig
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
@@ -25,9 +25,9 @@ from yoloq.stages.sensitivity import stage as sensitivity
 
 def run(config: AutoConfig) -> list[dict[str, Any]]:
     """Run the stages that the target needs, print each decision, and return the report's table."""
+    simulated = get_engine(config.engine, config.device).simulated
     [floating] = baseline.run(as_config(config, BaselineConfig)).rows
-    say(f"auto: FP32 has {100 * floating.map50_95:.2f} AP50-95; {target(config)}")
-    simulated = engine_row(config.engine).simulated
+    say(f"auto: FP32 has {100 * floating.ap:.2f} AP50-95; {target(config)}")
     if not (simulated_policy if simulated else fastest_policy)(config):
         tuned = qat.run(as_config(config, QatConfig)).rows[0]
         if not accepted(config, "QAT", tuned, "the target is not reached"):

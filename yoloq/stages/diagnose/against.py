@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
-from yoloq.engines import get_engine
+from yoloq.engines import ENGINES, get_engine
 from yoloq.engines.base import Watch
 from yoloq.engines.source import Source
 from yoloq.measure.compare import ErrorSum, LayerError
@@ -34,7 +34,10 @@ def read_engine(text: str) -> NamedEngine:
         EngineError: the engine is not known or not installed, or does not run the precision on
             this machine's CPU.
     """
-    name, _, precision = text.partition("-")
+    whole = f"{text}-"  # an engine's name may have a hyphen too
+    found = [name for name in ENGINES if whole.startswith(f"{name}-")]
+    name = max(found, key=len, default=text.partition("-")[0])
+    precision = text[len(name) + 1 :]
     engine = get_engine(name)
     precisions = engine.precisions("cpu")
     if (precision or "int8") not in precisions:

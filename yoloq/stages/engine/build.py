@@ -63,7 +63,7 @@ def build_options(engine: Engine, config: Any) -> BuildOptions:
             having = ", ".join(each for each in ENGINES if name in engine_row(each).options)
             flag = name.replace("_", "-")
             raise EngineError(
-                f"--{flag}: the {engine.name} engine has no such option; {having or 'none'} has"
+                f"--{flag}: the {engine.name} engine has no such option; it is of {having}"
             )
     if engine.compiler is not None:
         engine.compiler.check(config.precisions, given)
@@ -212,7 +212,12 @@ def _report(title: str, findings: Sequence[LintFinding], everything: str) -> Non
 
 
 def build(
-    engine: Engine, graphs: Mapping[str, Graph], folder: Path, device: str, threads: int
+    engine: Engine,
+    graphs: Mapping[str, Graph],
+    folder: Path,
+    device: str,
+    threads: int,
+    why_not: str = "",
 ) -> tuple[dict[str, Predictor], dict[str, Path]]:
     """Engine files in a folder and loaded predictors, by key.
 
@@ -220,6 +225,7 @@ def build(
 
     Args:
         graphs: by key.
+        why_not: the engine cannot run here; its predictors then only say what they are.
     """
     predictors: dict[str, Predictor] = {}
     files: dict[str, Path] = {}
@@ -228,7 +234,10 @@ def build(
         file = engine.build(graph, folder)
         file = _moved(file, folder / f"{engine.name}-{key}{file.suffix}")
         files[key] = file
-        predictors[key] = engine.load(file, graph.precision, device, threads)
+        if why_not:
+            predictors[key] = engine.unloaded(file, why_not)
+        else:
+            predictors[key] = engine.load(file, graph.precision, device, threads)
     return {key: predictors[key] for key in graphs}, {key: files[key] for key in graphs}
 
 

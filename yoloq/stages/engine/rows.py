@@ -47,10 +47,39 @@ def at_batch(
     paths = time_paths(timed, inputs, config)
     rates = time_streams(engine, honest, timed, files, inputs, config)
     rows, records = [], {}
+    for row in _without_figures(engine, variants, predictors, files):
+        key = row.precision
+        figures, records[key] = recorded(inputs, found[key], baseline)
+        figures |= timing(alone.get(key), paths.get(key), rates.get(key))
+        rows.append(replace(row, **figures))
+        say(describe(rows[-1]))
+    return rows, records
+
+
+def not_measured(
+    engine: Engine,
+    variants: Sequence[EngineVariant],
+    predictors: Mapping[str, Predictor],
+    files: Mapping[str, Path],
+) -> list[Row]:
+    """Rows of engines that were built, and cannot be run here."""
+    rows = _without_figures(engine, variants, predictors, files)
+    for row in rows:
+        say(describe(row))
+    return rows
+
+
+def _without_figures(
+    engine: Engine,
+    variants: Sequence[EngineVariant],
+    predictors: Mapping[str, Predictor],
+    files: Mapping[str, Path],
+) -> list[Row]:
+    """What is known of each engine before it ran."""
+    rows = []
     for variant in variants:
         key, int8 = variant.key, variant.precision == "int8"
         placement = variant.source.quantized.placement
-        fields, records[key] = recorded(inputs, found[key], baseline)
         row = Row(
             name=variant.title,
             precision=key,
@@ -59,12 +88,9 @@ def at_batch(
             float_type=predictors[key].float_type,
             float_layers=tuple(placement.float_layers) if int8 else None,
             simulated=int8 and engine.simulated,
-            **fields,
-            **timing(alone.get(key), paths.get(key), rates.get(key)),
         )
-        say(describe(row))
         rows.append(row)
-    return rows, records
+    return rows
 
 
 def at_max_batch(

@@ -3,18 +3,20 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from yoloq.base.errors import RunError, UserError
 from yoloq.base.machine import has_vnni, isa_flags
-from yoloq.base.result import StageResult
+from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Calibration, Exports, Graph, Source
+from yoloq.measure.record import Record
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
@@ -39,8 +41,9 @@ def run(config: EngineConfig) -> StageResult:
             engine does not compute what its ONNX says.
     """
     began = time.perf_counter()
-    engine = get_engine(config.engine, config.device)
+    engine = get_engine(config.engine, config.device, run=False)
     options = build.build_options(engine, config)
+    why_not = engine.cannot_run(config.device, options)
     precisions = chosen_precisions(engine, config)
     engine.check_streams(config.streams)
     inputs = open_inputs(config)
@@ -63,34 +66,60 @@ def run(config: EngineConfig) -> StageResult:
     onnx = build.write_onnx(sources, int8, config.folder)
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
     files = onnx | build.lint_graphs(engine, variants, graphs, config.folder)
-    predictors, built, gated = checked_engines(inputs, engine, graphs, onnx)
+    predictors, built, gated = checked_engines(inputs, engine, graphs, onnx, why_not)
     del graphs  # as large as the models
     files |= build.artifact_names(built)
     told = (engine, variants, predictors, config.folder)
     files |= or_warn("list of layers", layers.write_layers, *told) or {}
-    counted = (engine, variants, predictors, built)
-    formed = or_warn("count of int8 convolutions", layers.count_int8, *counted) or {}
-    measured, records = rows.at_batch(inputs, config, engine, variants, predictors, built)
-    gate.warn_if_off(measured, expected_map(engine, variants, baseline, models))
+    ran = (engine, variants, predictors, built)
+    formed = or_warn("count of int8 convolutions", layers.count_int8, *ran) or {}
+    if why_not:
+        taken = Taken(rows.not_measured(*ran), notes={"remarks": [why_not]})
+    else:
+        taken = take(inputs, config, ran, expected_map(engine, variants, baseline, models))
+    files |= save_records(inputs, stage, taken.records)
+    result = inputs.result(
+        stage,
+        key,
+        taken.rows + taken.larger,
+        artifacts=files,
+        seconds={"total": time.perf_counter() - began},
+        notes=what_was_built(models[-1], sources) | {"gate": gated, "int8": formed} | taken.notes,
+    )
+    result.write(config.folder / f"{stage}.json")
+    compared = (engine, variants, built, taken.rows, config.device, config.cores)
+    or_warn("comparison of layers", layers.warn_if_slow, *compared)
+    return result
+
+
+Ran = tuple[Engine, Sequence[EngineVariant], Mapping[str, Predictor], Mapping[str, Path]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was found of the engines: rows, those at `--max-batch`, notes, and records by key."""
+
+    rows: list[Row]
+    larger: list[Row] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+
+
+def take(inputs: Inputs, config: EngineConfig, ran: Ran, expected: Mapping[str, float]) -> Taken:
+    """Measure engines that run here.
+
+    Args:
+        expected: AP50-95 by precision, as PyTorch has it.
+    """
+    engine, variants, predictors, _ = ran
+    measured, records = rows.at_batch(inputs, config, *ran)
+    gate.warn_if_off(measured, expected)
     timed = (inputs, config, measured, predictors)
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
     ruled = (engine, variants, predictors, measured)
     floors = or_warn("least times", layers.over_floor, *ruled) or {}
-    noted = or_warn("times of layers", layer_notes, *counted, config) or {}
-    notes = {"gate": gated, "int8": formed, "floors": floors, "layers": noted}
-    files |= save_records(inputs, stage, records)
-    result = inputs.result(
-        stage,
-        key,
-        measured + larger,
-        artifacts=files,
-        seconds={"total": time.perf_counter() - began},
-        notes=what_was_built(models[-1], sources) | notes,
-    )
-    result.write(config.folder / f"{stage}.json")
-    compared = (engine, variants, built, measured, config.device, config.cores)
-    or_warn("comparison of layers", layers.warn_if_slow, *compared)
-    return result
+    noted = or_warn("times of layers", layer_notes, *ran, config) or {}
+    return Taken(measured, larger, {"floors": floors, "layers": noted}, records)
 
 
 def what_was_built(newest: StageResult, sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -111,7 +140,11 @@ def result_key(
 
 
 def checked_engines(
-    inputs: Inputs, engine: Engine, graphs: Mapping[str, Graph], onnx: Mapping[str, str]
+    inputs: Inputs,
+    engine: Engine,
+    graphs: Mapping[str, Graph],
+    onnx: Mapping[str, str],
+    why_not: str = "",
 ) -> tuple[dict[str, Predictor], dict[str, Path], dict[str, Any]]:
     """Predictors and files by key, and what the gate measured.
 
@@ -120,6 +153,7 @@ def checked_engines(
     Args:
         graphs: by key.
         onnx: file names as `write_onnx` gave them.
+        why_not: the engine cannot run here: nothing is measured.
 
     Raises:
         EngineError: one does not compute what its ONNX says.
@@ -127,7 +161,11 @@ def checked_engines(
     config = inputs.config
     assert isinstance(config, EngineConfig)
     with tempfile.TemporaryDirectory(dir=config.folder) as apart:
-        predictors, files = build.build(engine, graphs, Path(apart), config.device, config.cores)
+        how = (Path(apart), config.device, config.cores, why_not)
+        predictors, files = build.build(engine, graphs, *how)
+        if why_not:
+            warn(f"{engine.name}: {why_not}: what was built is not measured here")
+            return predictors, build.publish(files, config.folder), {}
         own = [key for key, graph in graphs.items() if engine.calibrates(graph.precision)]
         found = gate.check_all(
             inputs, engine.name, predictors, onnx, config.gate, config.cores, own
@@ -171,12 +209,12 @@ def expected_map(
     models: Sequence[StageResult],
 ) -> dict[str, float]:
     """AP50-95 by key of the same model in PyTorch; none of what an engine calibrates itself."""
-    simulated = iter(made.rows[0].map50_95 for made in models)
+    simulated = iter(made.rows[0].ap for made in models)
     expected = {}
     for variant in variants:
         if not engine.calibrates(variant.precision):
             int8 = variant.precision == "int8"
-            expected[variant.key] = next(simulated) if int8 else baseline.rows[0].map50_95
+            expected[variant.key] = next(simulated) if int8 else baseline.rows[0].ap
     return expected
 
 

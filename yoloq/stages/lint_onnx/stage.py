@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import EngineError, UserError
-from yoloq.engines.tensorrt.onnx_parser import VERSION, is_installed, refusals
+from yoloq.engines.tensorrt.library import RTX
+from yoloq.engines.tensorrt.onnx_parser import refusals
 from yoloq.graph.lint.table import LintFinding, lint
 from yoloq.graph.lint.valid import READ_WHOLE, size
 from yoloq.stages.lint_onnx import LintConfig
@@ -30,7 +31,8 @@ def run(config: LintConfig) -> int:
     if wants_parser(config):
         refused = refusals(file)
         findings = [*refused, *findings]
-        print(f"asked TensorRT's own parser (for RTX, {VERSION}): {parsed(refused)}")
+        version = RTX.load().__version__
+        print(f"asked TensorRT's own parser (for RTX, {version}): {parsed(refused)}")
     if config.run:
         try:
             findings = [*dead_outputs(file, config.data, config.run), *findings]
@@ -44,7 +46,7 @@ def run(config: LintConfig) -> int:
 
 def wants_parser(config: LintConfig) -> bool:
     """Whether TensorRT's own parser is to be asked."""
-    here = config.parse == "auto" and is_installed()
+    here = config.parse == "auto" and RTX.is_installed()
     return config.target == "tensorrt" and (config.parse == "on" or here)
 
 

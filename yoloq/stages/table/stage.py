@@ -47,7 +47,10 @@ def run(config: TableConfig) -> list[dict[str, Any]]:
     lines = [line(config.folder.name, row, result) for row in result.rows]
     columns = [column for column in COLUMNS if column[0] in SHOWN]
     cells = rendered(lines, columns)
-    notes = [*missing(get_engine(config.engine), result), note(config.folder.name, result)]
+    notes = [
+        *missing(get_engine(config.engine, run=False), result),
+        note(config.folder.name, result),
+    ]
     write_text(
         config.folder / FILES[0],
         "\n".join([markdown(cells), "", *(f"- {text}" for text in notes), ""]),
@@ -84,5 +87,8 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow([*names, "delta_low", "delta_high"])
-    writer.writerows([*(values[name] for name in names), *values["delta_ci95"]] for values in lines)
+    for values in lines:
+        writer.writerow(
+            [*(values[name] for name in names), *(values["delta_ci95"] or (None, None))]
+        )
     return buffer.getvalue()
