@@ -14,8 +14,8 @@ FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IM
 	$(call flag,name,NAME) $(call flag,device,DEVICE)
 STAGES := data train baseline diagnose qat
 
-.PHONY: help setup $(STAGES) report ptq engine sensitivity search swap auto table demo lint-onnx test check bench clean \
-	fuzz-inputs
+.PHONY: help setup $(STAGES) report ptq engine sensitivity search swap auto table demo lint-onnx gpu-check test check \
+	bench clean fuzz-inputs
 .DEFAULT_GOAL := help
 
 help:
@@ -28,9 +28,10 @@ help:
 	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
 	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
 	@echo "make swap       a faster activation in the place of SiLU, taught by the original"
-	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, torch; auto)"
+	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch; auto)"
 	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "make table      FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
+	@echo "make gpu-check  all that only an NVIDIA GPU can tell, in one file to send"
 	@echo "make report     verdict, table and pictures of a run; RUNS='a b' compares runs"
 	@echo "make train      train the built-in checkpoint anew"
 	@echo "make data       make the built-in set, or check DATA"
@@ -63,6 +64,9 @@ report: $(READY)
 
 lint-onnx: $(READY)
 	@$(PY) scripts/lint_onnx.py $(call flag,onnx,ONNX) $(call flag,target,TARGET) $(ARGS)
+
+gpu-check: $(READY)
+	@$(PY) scripts/gpu_check.py $(FLAGS) $(ARGS)
 
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)

@@ -28,6 +28,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "auto": "AutoConfig",
     "demo": "DemoConfig",
     "lint_onnx": "LintConfig",
+    "gpu_check": "GpuCheckConfig",
 }
 
 

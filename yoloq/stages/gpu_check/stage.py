@@ -1,0 +1,32 @@
+"""Run everything that only a GPU can tell, part by part, and leave one file to send."""
+
+from yoloq.base.errors import EngineError
+from yoloq.base.files import check_writable
+from yoloq.base.machine import has_gpu, torch_device, why_no_gpu
+from yoloq.base.say import say
+from yoloq.stages.gpu_check import GpuCheckConfig
+from yoloq.stages.gpu_check.parts import chosen, run_part
+from yoloq.stages.gpu_check.sheet import machine, sheet, write
+
+
+def run(config: GpuCheckConfig) -> int:
+    """Write `gpu-check.zip`; 1 where a part failed, else 0.
+
+    Raises:
+        UserError: there is no GPU to check, no such part, or the folder cannot be written.
+    """
+    parts = chosen(config)
+    if not has_gpu() or torch_device(config.device).type != "cuda":
+        raise EngineError(
+            f"--device {config.device}: there is no GPU to check ({why_no_gpu()}); run it on a "
+            "machine with an NVIDIA GPU, its driver, and PyTorch's CUDA build"
+        )
+    check_writable(config.folder)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    facts = machine()
+    outcomes = [run_part(part, config) for part in parts]
+    text = sheet(facts, outcomes)
+    file = write(config.folder, text, outcomes)
+    print(text)
+    say(f"written: {file}; it holds figures and what was printed, no weights and no images")
+    return int(any(outcome.code for outcome in outcomes))
