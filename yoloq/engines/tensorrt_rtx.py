@@ -10,13 +10,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import onnx
+
 from yoloq.base.errors import EngineError
 from yoloq.base.machine import has_gpu
 from yoloq.base.say import warn
 from yoloq.engines.base import GRAPH_PACKAGES, Compiler, Engine, NodeTime
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import Predictor
-from yoloq.engines.source import Graph
+from yoloq.engines.source import Graph, Source
 from yoloq.engines.tensorrt import PLACEMENT
 from yoloq.engines.tensorrt.engine_file import build_file
 from yoloq.engines.tensorrt.inspector import layer_report
@@ -24,6 +26,7 @@ from yoloq.engines.tensorrt.library import RTX
 from yoloq.engines.tensorrt.manifest import Target, capability, gpu_name
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
 from yoloq.engines.tensorrt.unloaded import UnloadedEngine
+from yoloq.graph.channel_scale import scale_behind
 
 SM = "SM"  # how its compute capabilities are called: SM89 is 8.9
 TURING = "7.5"  # beside it a file has no int8 convolutions, only FP16 ones behind a rounding
@@ -99,6 +102,16 @@ def cannot_run(device: str, options: BuildOptions) -> str:
     )
 
 
+def lower(source: Source, precision: str) -> onnx.ModelProto:
+    """The graph of the `tensorrt` engine; in int8 its convolutions then write FP16.
+
+    Raises:
+        PolicyError, EngineError: as of `tensorrt_onnx`.
+    """
+    model = tensorrt_onnx(source, precision)
+    return scale_behind(model) if precision == "int8" else model
+
+
 def build(graph: Graph, folder: Path) -> Path:
     """Build an engine for the compute capabilities of the options.
 
@@ -158,7 +171,7 @@ ENGINE = Engine(
     {"tensorrt-rtx": ("tensorrt-rtx-cu13-bindings",), **GRAPH_PACKAGES},
     modules=RTX.modules,
     by_name_alone=True,
-    lower=tensorrt_onnx,
+    lower=lower,
     target="tensorrt",
     keeps_graph=True,
     profile=profile,

@@ -16,6 +16,7 @@ from tiny_quant import NAMES, SIZE, as_input, signal_to_noise, tiny_model, tiny_
 from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError, PolicyError
+from yoloq.engines import tensorrt_rtx
 from yoloq.engines.base import NodeTime
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import METADATA, ModelInfo
@@ -119,6 +120,19 @@ def test_static_batch_computes_what_torch_does(family: str, precision: str) -> N
     loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net, IMAGES))
     least = {"fp32": 80, "int8-implicit": 80, "fp16": 50, "int8": loss - CHANCE}[precision]
     assert signal_to_noise(exact, run(graph, IMAGES)) > least
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_form_for_rtx_computes_the_same(family: str) -> None:
+    made = source(family, BuildOptions(batch=len(IMAGES), max_batch=len(IMAGES)))
+    exact = torch_outputs(made.model.net, IMAGES)
+    loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net, IMAGES))
+    graph = tensorrt_rtx.lower(made, "int8")
+    assert signal_to_noise(exact, run(graph, IMAGES)) > loss - CHANCE
+    weights = [
+        n for n in graph.graph.node if n.op_type == "DequantizeLinear" and "weight" in n.name
+    ]
+    assert weights and not any(node.attribute for node in weights), "one scale each, no axis"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -23,7 +23,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MATRIX = ("correlation", "runtime_fusion")  # a convolution, alone or with its activation
 # kernels of the small yolov5: the same for every placement, which is written down so that a change
 # is seen. In FP16 SiLU is a part of the convolution; an int8 one writes floats, which one kernel
-# more scales, activates and rounds for the next.
+# more scales, activates and rounds for the next. It writes FP32, unless its weight has one scale in
+# all: `channel_scale.py`.
 FP16, INT8 = 73, 119
 PACKAGE = ["yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n"]
 DYNAMIC = {"static": {}, "dynamic": {"batch": 2, "max_batch": 4}}

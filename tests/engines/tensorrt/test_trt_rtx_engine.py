@@ -19,6 +19,7 @@ from yoloq.engines import ENGINES, get_engine
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.source import Graph
 from yoloq.engines.tensorrt.inspector import layer_report
+from yoloq.engines.tensorrt.layer_log import MATRIX
 from yoloq.engines.tensorrt.library import RTX, TENSORRT
 from yoloq.engines.tensorrt.manifest import Target, check_fits, read_engine, write_engine
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
@@ -44,7 +45,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def graph() -> Graph:
     library()
     made = source("yolov5")
-    return Graph(made, "int8", tensorrt_onnx(made, "int8"))
+    return ENGINE.graph(made, "int8")
 
 
 def flags(tiny: TinySet, project: Path, *more: str) -> list[str]:
@@ -98,6 +99,8 @@ def test_a_file_is_for_its_compute_capabilities(
     report = layer_report(manifest.built_layers, names)
     assert report.convolutions.keys() == names.keys()
     planned = {name for name, plan in names.items() if plan.quantized}
+    kernels = [layer for layer in manifest.built_layers if layer.kind in MATRIX]
+    assert {layer.outputs for layer in kernels} == {("fp16",)}, "half of what FP32 would be"
     found = {name for name, kind in report.convolutions.items() if kind == "int8"}
     assert found == (planned if integers else set())
     assert ("the library builds no int8 convolutions" in capsys.readouterr().err) != integers
@@ -106,7 +109,7 @@ def test_a_file_is_for_its_compute_capabilities(
 @pytest.mark.parametrize("options", [{"batch": 2}, {"batch": 2, "max_batch": 4}], ids=str)
 def test_several_images(options, tmp_path: Path) -> None:
     made = source("yolov5", **options)
-    file = ENGINE.build(Graph(made, "fp16", tensorrt_onnx(made, "fp16")), tmp_path)
+    file = ENGINE.make(made, "fp16", tmp_path)
     manifest, _ = read_engine(RTX, file)
     assert (manifest.batch, manifest.max_batch) == (2, options.get("max_batch", 0))
 
