@@ -45,6 +45,11 @@ def float_weight_between_qdq(n: Net, **options: Any) -> onnx.ModelProto:
     return n.model(n.conv(n.pair("x"), n.dq(n.q(weight, **options), **options)))
 
 
+def weight_without_zero_points(n: Net) -> onnx.ModelProto:
+    """Its integers are uint8 by ONNX, which has no such weight below 0."""
+    return float_weight_between_qdq(n, zero=None)
+
+
 def weight_zeros_of_another_length(n: Net) -> onnx.ModelProto:
     integers = n.constant(np.ones((4, 4, 1, 1)), np.int8)
     scale, zeros = n.constant(np.full(4, 0.01)), n.constant(np.zeros(2), np.int8)

@@ -3,8 +3,24 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from lint_dead import cast_weight
+from lint_draws import (
+    Draw,
+    batch_norm,
+    blocks_of_a_weight,
+    conv_reading,
+    conv_with,
+    drawn,
+    dynamic,
+    integer_bias,
+    pool_of_integers,
+    quantized_output,
+    uint8_images,
+    weight_zeros_of_another_length,
+)
 from tiny_quant import tiny_quantized
 from trt_rtx import RtxLayer, built, library, parsed
 from trt_source import source
@@ -13,6 +29,7 @@ from yoloq.engines.source import Source
 from yoloq.engines.tensorrt import onnx_parser
 from yoloq.engines.tensorrt.library import Library
 from yoloq.engines.tensorrt.onnx import tensorrt_onnx
+from yoloq.graph.lint.table import lint
 from yoloq.graph.names import convolution_of
 from yoloq.models import FAMILIES
 from yoloq.stages.lint_onnx import LintConfig
@@ -106,6 +123,51 @@ def test_the_parser_refuses_by_node(tmp_path: Path, capsys: pytest.CaptureFixtur
     onnx.save(tensorrt_onnx(made, "int8"), file)
     assert lint_onnx.run(LintConfig(onnx=str(file), parse="on")) == 0
     assert "it reads the file" in capsys.readouterr().out
+
+
+U8 = {"zero": 128, "dtype": np.uint8}
+DRAWN = {  # what a graph does wrong, whether the parser refuses it, the rule that foresees it
+    "uint8 with a shift": (conv_reading(**U8), True, "zero-point"),
+    "uint8 without": (conv_reading(dtype=np.uint8), False, "zero-point"),
+    "no zero-point": (conv_reading(zero=None), False, "zero-point"),
+    "a weight's shift": (conv_with(zero=[0, 0, 0, 1]), True, "zero-point"),
+    "other zero-points": (weight_zeros_of_another_length, True, "zero-point"),
+    "a scale of 0": (conv_reading(scale=0.0), True, "scale-value"),
+    "a dead channel": (conv_with(scale=[1, 1, 0, 1]), True, "scale-value"),
+    "short": (conv_with(scale=np.full(2, 0.01)), True, "scale-length"),
+    "blocks": (blocks_of_a_weight, True, "block-axis"),
+    "int32 bias": (integer_bias, True, "int32-bias"),
+    "bytes moved": (uint8_images("Transpose"), True, "image-cast"),
+    "dynamic": (dynamic(0.1), True, "integer-operator"),
+    "input channels": (conv_with(axis=1), False, "scale-axis"),
+    "scales by channel": (conv_reading(scale=np.ones(4)), False, "activation-scale"),
+    "batch norm": (batch_norm, False, "batch-norm"),
+    "integers out": (quantized_output, False, "quantized-output"),
+    "pool of integers": (pool_of_integers, False, "dangling"),
+}
+
+
+@pytest.mark.parametrize(("draw", "refused", "rule"), DRAWN.values(), ids=DRAWN)
+def test_the_rules_foresee_what_the_parser_refuses(
+    draw: Draw, refused: bool, rule: str, tmp_path: Path
+) -> None:
+    library()
+    model, file = drawn(draw), tmp_path / "model.onnx"
+    onnx.save(model, file)
+    assert bool(onnx_parser.refusals(file)) == refused
+    levels = {finding.level for finding in lint(model, "tensorrt") if finding.rule == rule}
+    assert levels and (levels == {"error"} or not refused)
+    read_otherwise = rule == "zero-point"  # uint8 by ONNX, int8 by TensorRT
+    assert ("error" in levels) == (refused or read_otherwise)
+
+
+def test_what_the_builder_refuses_is_foreseen_too() -> None:
+    library()
+    model = drawn(cast_weight(0.1))
+    assert parsed(model)
+    with pytest.raises(AssertionError, match="Quantized constant"):
+        built(model)
+    assert {f.rule for f in lint(model, "tensorrt") if f.level == "error"} == {"bare-integers"}
 
 
 def test_damaged_files_are_refused_in_words(tmp_path: Path) -> None:

@@ -66,6 +66,18 @@ def integer_bias(graph: OnnxView) -> Iterator[Hit]:
             yield Hit((label(node),), "dequantizes int32")
 
 
+def bare_integers(graph: OnnxView) -> Iterator[Hit]:
+    """TensorRT's builder takes an int8 constant for a quantized one, which DQ alone may read.
+
+    What else is written in integers (Cast, Sub, Mul in the place of a DQ) it refuses to build.
+    """
+    constants = {n for n in graph.initializers if graph.types.get(n) == TensorProto.INT8}
+    for node in graph.nodes:
+        read = constants.intersection(node.input)
+        if read and kind(node) not in PAIR and not _is_integer(node):
+            yield Hit((label(node),), f"{kind(node)} reads an int8 constant")
+
+
 def opset(graph: OnnxView) -> Iterator[Hit]:
     """Before opset 13 Q/DQ have no axis, so that weights have one scale for all channels."""
     if graph.opset < PER_CHANNEL and any(graph.pairs):
@@ -82,14 +94,20 @@ def opset_of_half_scales(graph: OnnxView) -> Iterator[Hit]:
 
 
 def quantized_outputs(graph: OnnxView) -> Iterator[Hit]:
-    """TensorRT's Q is one half of a pair: integers that leave the network have no DQ to fuse."""
+    """Integers that leave the network are of no use but to whoever knows their scale.
+
+    TensorRT builds it (seen for RTX, 1.7).
+    """
     for node in graph.of(QUANTIZE):
         if graph.outputs.intersection(_moved(graph, node.output[0])):
             yield Hit((label(node),), "its integers are an output of the graph")
 
 
 def dangling(graph: OnnxView) -> Iterator[Hit]:
-    """TensorRT fuses pairs: Q is read by DQ alone, and DQ reads what a Q wrote or a weight."""
+    """TensorRT fuses pairs: Q is read by DQ alone, and DQ reads what a Q wrote or a weight.
+
+    It builds the rest as it stands, a MaxPool on integers among it (seen for RTX, 1.7).
+    """
     for node in graph.of(DEQUANTIZE):
         integers = graph.before(node.input[0], MOVES)
         maker = graph.makers.get(integers)
@@ -108,7 +126,8 @@ def dangling(graph: OnnxView) -> Iterator[Hit]:
 def batch_norm(graph: OnnxView) -> Iterator[Hit]:
     """A batch norm cannot be folded into integers, so it has to be before calibration.
 
-    Left in the graph it stands between a convolution and its activation and keeps them apart.
+    Left in the graph it stands between a convolution and its activation and keeps them apart; it
+    runs, in the kernel behind the convolution (seen for RTX, 1.7).
     OpenVINO hangs it on its integer convolution; and without Q/DQ every engine folds it by itself.
     """
     if any(graph.pairs):

@@ -111,12 +111,26 @@ RULES = (
         values.scale_lengths,
         "give a weight one scale for each output channel, or one in all",
     ),
-    LintRule("scale-axis", "error", (*TENSORRT, *ONNXRUNTIME), values.scale_axes, PER_CHANNEL),
-    LintRule("scale-axis", "warning", OPENVINO, values.scale_axes, PER_CHANNEL),
+    LintRule("scale-axis", "error", ONNXRUNTIME, values.scale_axes, PER_CHANNEL),
+    LintRule("scale-axis", "warning", (*TENSORRT, *OPENVINO), values.scale_axes, PER_CHANNEL),
+    LintRule("activation-scale", "error", ONNXRUNTIME, values.activation_scales, PER_TENSOR),
     LintRule(
-        "activation-scale", "error", (*TENSORRT, *ONNXRUNTIME), values.activation_scales, PER_TENSOR
+        "activation-scale", "warning", (*TENSORRT, *OPENVINO), values.activation_scales, PER_TENSOR
     ),
-    LintRule("activation-scale", "warning", OPENVINO, values.activation_scales, PER_TENSOR),
+    LintRule(
+        "block-axis",
+        "error",
+        TENSORRT,
+        values.block_axes,
+        "quantize in blocks along one of the last two axes, or a scale a channel",
+    ),
+    LintRule(
+        "bare-integers",
+        "error",
+        TENSORRT,
+        structure.bare_integers,
+        "read an int8 constant with DequantizeLinear alone, or write it as floats",
+    ),
     LintRule(
         "unknown-operator",
         "error",
@@ -157,14 +171,13 @@ RULES = (
     ),
     LintRule(
         "quantized-output",
-        "error",
+        "warning",
         TENSORRT,
         structure.quantized_outputs,
         "let the output leave in float: no Q in front of it",
     ),
-    LintRule("dangling", "error", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
-    LintRule("batch-norm", "error", TENSORRT, structure.batch_norm, FOLD),
-    LintRule("batch-norm", "warning", ONNXRUNTIME, structure.batch_norm, FOLD),
+    LintRule("dangling", "warning", TENSORRT, structure.dangling, "quantize in pairs, Q then DQ"),
+    LintRule("batch-norm", "warning", (*TENSORRT, *ONNXRUNTIME), structure.batch_norm, FOLD),
     LintRule("half-quantized", "warning", (*TENSORRT, *OPENVINO), pairs.half_quantized, BOTH_SIDES),
     LintRule("half-quantized", "warning", ONNXRUNTIME, integers.float_inputs, BOTH_SIDES),
     LintRule(

@@ -34,9 +34,9 @@ CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's ou
 def zero_points(graph: OnnxView) -> Iterator[Hit]:
     """TensorRT's integers are signed and symmetric.
 
-    Its ONNX parser refuses uint8, zero-points other than 0, and more or fewer of them than scales.
-    Where none is written it takes int8 (version 8 refuses), while ONNX means uint8: the engine
-    computes something else without a word.
+    Its ONNX parser refuses zero-points other than 0, and more or fewer of them than scales. uint8
+    with a zero-point of 0, and a Q without any, which ONNX takes for uint8, it takes for int8: the
+    engine clips at half the range without a word. A DQ alone has the type of what it reads.
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
@@ -45,7 +45,9 @@ def zero_points(graph: OnnxView) -> Iterator[Hit]:
         integers = node.input[0] if kind(node) == DEQUANTIZE else node.output[0]
         stated = attribute(node, "output_dtype", 0) if kind(node) == QUANTIZE else 0
         if len(node.input) < 3 or not node.input[2]:
-            return None if stated in SIGNED else "zero-point is not written"
+            # a DQ of a constant has its type; what a Q writes is uint8
+            read = graph.types.get(integers) if kind(node) == DEQUANTIZE else stated
+            return None if read in SIGNED else "zero-point is not written"
         found = graph.types.get(node.input[2]) or graph.types.get(integers, TensorProto.UNDEFINED)
         if found not in SIGNED and found != TensorProto.UNDEFINED:
             return f"zero-point is {_name(found)}"
@@ -180,9 +182,9 @@ def scale_lengths(graph: OnnxView) -> Iterator[Hit]:
 def scale_axes(graph: OnnxView) -> Iterator[Hit]:
     """A convolution's scales stand along its output channels: axis 0, of a transposed one 1.
 
-    Where no axis is written ONNX means 1, and TensorRT's parser takes 0. Along another axis ONNX
-    Runtime takes them for those of the output channels (seen with 1.31) and OpenVINO convolves in
-    float.
+    Where no axis is written ONNX and TensorRT's parser take 1. Along another axis ONNX Runtime
+    takes them for those of the output channels (seen with 1.31); OpenVINO and TensorRT (for RTX,
+    1.7) convolve in float.
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
@@ -194,6 +196,19 @@ def scale_axes(graph: OnnxView) -> Iterator[Hit]:
             if axis not in (CHANNELS[op], CHANNELS[op] - rank):
                 return f"scales along axis {axis} of a {op}'s weight, not {CHANNELS[op]}"
         return None
+
+    return hits(graph.pairs, wrong)
+
+
+def block_axes(graph: OnnxView) -> Iterator[Hit]:
+    """TensorRT's parser takes blocks along the last axis or the one before it."""
+
+    def wrong(node: onnx.NodeProto) -> str | None:
+        shape = graph.dims(node.input[0])
+        if shape is None or not attribute(node, "block_size", 0):
+            return None
+        axis, rank = attribute(node, "axis", 1), len(shape)
+        return None if axis % rank >= rank - 2 else f"blocks along axis {axis} of {rank}"
 
     return hits(graph.pairs, wrong)
 
@@ -211,7 +226,7 @@ def _per_channel(graph: OnnxView, node: onnx.NodeProto) -> bool:
 def activation_scales(graph: OnnxView) -> Iterator[Hit]:
     """An activation has one scale: a sum over channels cannot take another factor for each.
 
-    TensorRT and ONNX Runtime refuse to run it, OpenVINO convolves in float.
+    ONNX Runtime refuses to run it, OpenVINO and TensorRT (for RTX, 1.7) convolve in float.
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
