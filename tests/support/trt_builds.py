@@ -27,14 +27,15 @@ def source(images: int = 5, key: str = "images", **options) -> Source:
 
 
 @functools.cache
-def exported(precision: str, batch: int, max_batch: int) -> onnx.ModelProto:
-    return tensorrt_onnx(source(batch=batch, max_batch=max_batch), precision)
+def exported(precision: str, batch: int, max_batch: int, dla: int) -> onnx.ModelProto:
+    return tensorrt_onnx(source(batch=batch, max_batch=max_batch, dla=dla), precision)
 
 
 def graph(source: Source, precision: str) -> Graph:
     """What a build takes; lowered once for all tests."""
     options = source.options
-    return Graph(source, precision, exported(precision, options.batch, options.max_batch))
+    model = exported(precision, options.batch, options.max_batch, options.dla)
+    return Graph(source, precision, model)
 
 
 @pytest.fixture

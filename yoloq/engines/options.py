@@ -47,6 +47,8 @@ class BuildOptions:
         reader=capabilities,
     )
 
+    dla: int = option(-1, "core of a Jetson's DLA to run on, the rest on its GPU; -1: none")
+
     def __post_init__(self) -> None:
         require(self.batch >= 1, "--batch", self.batch, "1 or more")
         most = self.max_batch
@@ -55,3 +57,14 @@ class BuildOptions:
         require(0 <= self.workspace <= LARGEST, "--workspace", self.workspace, want)
         require(0 <= self.level <= 5, "--level", self.level, "0 to 5")
         parse_amax(self.ranges, "--ranges")
+        require(self.dla >= -1, "--dla", self.dla, "the number of a core, or -1 (none)")
+        fixed = self.dla < 0 or most <= self.batch
+        require(fixed, "--max-batch", most, "left out with --dla, whose sizes are fixed")
+
+
+def dla_core(core: int, precision: str) -> int | None:
+    """The core of a DLA that a precision runs on, of the one that was asked for (`--dla`).
+
+    None: the GPU alone, as in FP32, which no DLA has.
+    """
+    return None if core < 0 or precision == "fp32" else core

@@ -1,12 +1,13 @@
-"""The Q/DQ graph from which ONNX Runtime forms integer convolutions.
+"""The Q/DQ graph with integers from one convolution to the next.
 
-It forms one only where the convolution's output is quantized too, and then every operator up to
-the next convolution is worth having in integers: what each activation needs is in
-`activation_nodes.py`.
+ONNX Runtime forms an integer convolution only where its output is quantized too, and then every
+operator up to the next convolution is worth having in integers: what each activation needs is in
+`activation_nodes.py`. The DLA of a Jetson wants the same, in int8 without zero-points: it has no
+floats of its own between integers.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -19,10 +20,13 @@ from yoloq.graph.qdq import Affine, QdqGraph
 from yoloq.quant.modules import is_on
 
 Ranges = Mapping[str, tuple[float, float]]
+Span = Callable[[float, float], Affine]  # the integers for a range
 
 
-def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx.ModelProto:
-    """All tensors from one quantized convolution to the next in uint8: ONNX Runtime's QLinear path.
+def lower_integer(
+    exported: FloatGraph, net: nn.Module, outputs: Ranges, symmetric: bool = False
+) -> onnx.ModelProto:
+    """All tensors from one quantized convolution to the next in integers.
 
     Quantizes more than the policy's fake quantizers do: convolution outputs, SiLU's sigmoid, and
     the inputs of Concat and Add; and what a clip (ReLU) leaves has all 256 steps in its bounds. So
@@ -31,9 +35,12 @@ def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx
 
     Args:
         outputs: range of each convolution's output, before its activation.
+        symmetric: int8 without zero-points, of a network that has none, in the place of uint8. No
+            clip is folded into such integers, which reach below its bounds.
     """
-    graph = QdqGraph(exported, net, unsigned=True)
-    bounds = _bounds(graph.graph)
+    graph = QdqGraph(exported, net, unsigned=not symmetric)
+    bounds = {} if symmetric else _bounds(graph.graph)
+    span = about_zero if symmetric else asymmetric
     affines: dict[str, Affine] = {}  # of each tensor that is held in integers
     inside: set[int] = set()  # ids of the convolutions that read it so
     apart: list[tuple[gs.Variable, Affine, gs.Node]] = []
@@ -48,7 +55,7 @@ def lower_integer(exported: FloatGraph, net: nn.Module, outputs: Ranges) -> onnx
                 apart.append((tensor, affine, node))
     _spread_to_sources(graph.graph, affines, bounds)
     written = {
-        _quantize_output(node.outputs[0], outputs[name], affines)
+        _quantize_output(node.outputs[0], outputs[name], affines, span)
         for name, node in graph.convolutions.items()
         if id(node) in inside
     }
@@ -102,7 +109,7 @@ def _spread_to_sources(
 
 
 def _quantize_output(
-    output: gs.Variable, span: tuple[float, float], affines: dict[str, Affine]
+    output: gs.Variable, ends: tuple[float, float], affines: dict[str, Affine], span: Span
 ) -> str:
     """Ranges of a convolution's output and of its activation's parts.
 
@@ -113,18 +120,18 @@ def _quantize_output(
     """
     found = activation_behind(output)
     if found is None:
-        affines.setdefault(output.name, asymmetric(*span))
+        affines.setdefault(output.name, span(*ends))
         return str(output.name)
     result = found.result.name
     most = affines[result].high if result in affines else math.inf
-    kept, results = useful(found, *span, most)
-    affines.setdefault(result, asymmetric(*results))
+    kept, results = useful(found, *ends, most)
+    affines.setdefault(result, span(*results))
     if _folds(found, output, affines[result]):
         return str(result)
-    affines.setdefault(output.name, asymmetric(*kept))
+    affines.setdefault(output.name, span(*kept))
     for node in found.nodes:
         if node.op in found.row.inside:
-            affines[node.outputs[0].name] = asymmetric(*found.row.inside[node.op])
+            affines[node.outputs[0].name] = span(*found.row.inside[node.op])
     return str(output.name)
 
 
@@ -141,6 +148,11 @@ def asymmetric(low: float, high: float) -> Affine:
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / 255 or 1.0
     return Affine(scale, round(-low / scale) - 128, unsigned=True)
+
+
+def about_zero(low: float, high: float) -> Affine:
+    """int8 scale of [low, high], widened to lie about 0."""
+    return Affine(max(-low, high, 0.0) / 127 or 1.0, 0)
 
 
 def _spread_to_results(graph: gs.Graph, affines: dict[str, Affine]) -> None:

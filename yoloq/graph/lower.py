@@ -82,14 +82,19 @@ def lower_tensorrt(exported: FloatGraph, net: nn.Module) -> onnx.ModelProto:
     Raises:
         PolicyError: an activation has a zero-point, which TensorRT does not run; names its layer.
     """
-    _check_symmetric(net)
+    check_symmetric(net)
     graph = QdqGraph(exported, net)
     pairs = _policy_pairs(graph)
     _pass_integers(graph.graph, pairs)
     return _with_pairs(graph, pairs)
 
 
-def _check_symmetric(net: nn.Module) -> None:
+def check_symmetric(net: nn.Module) -> None:
+    """Find an input with a zero-point.
+
+    Raises:
+        PolicyError: TensorRT does not run it; names its layer.
+    """
     for name, module in net.named_modules():
         if not isinstance(module, QuantConv2d):
             continue

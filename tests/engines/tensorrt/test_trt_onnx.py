@@ -135,6 +135,39 @@ def test_the_form_for_rtx_computes_the_same(family: str) -> None:
     assert weights and not any(node.attribute for node in weights), "one scale each, no axis"
 
 
+ON_DLA = BuildOptions(batch=len(IMAGES), dla=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dla_gets_integers_from_one_convolution_to_the_next(family: str) -> None:
+    made = source(family, ON_DLA, float_first=0, residual="both")
+    exact = torch_outputs(made.model.net, IMAGES)
+    loss = signal_to_noise(exact, torch_outputs(made.quantized.model.net, IMAGES))
+    graph = tensorrt_onnx(made, "int8")
+    onnx.checker.check_model(graph, full_check=True)
+    assert signal_to_noise(exact, run(graph, IMAGES)) > min(loss, 24) - 6, "more is rounded"
+    makers = {name: node for node in graph.graph.node for name in node.output}
+    constants = {t.name: t for t in graph.graph.initializer}
+    read = Counter[str]()
+    for node in graph.graph.node:
+        if node.op_type == "QuantizeLinear":
+            zero_point = constants[node.input[2]]
+            assert zero_point.data_type == onnx.TensorProto.INT8
+            assert not onnx.numpy_helper.to_array(zero_point).any()
+        if node.op_type in ("Sigmoid", "Concat", "MaxPool", "Resize", "Add"):
+            sources = {makers[name].op_type for name in node.input if name in makers}
+            read.update(f"{node.op_type} of {kind}" for kind in sources)
+    assert read["Sigmoid of DequantizeLinear"] > 50
+    others = {key for key in read if not key.endswith(" of DequantizeLinear")}
+    assert others <= {"Sigmoid of Conv", "Concat of Conv"}, "of the float head alone"
+
+
+def test_a_dla_changes_nothing_in_floats() -> None:
+    for precision in ("fp32", "fp16"):
+        graphs = (tensorrt_onnx(source("yolov5", o), precision) for o in (ONE, BuildOptions(dla=0)))
+        assert next(graphs) == next(graphs)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_types_and_pairs_of_each_precision(family: str) -> None:
     graphs = {name: tensorrt_onnx(source(family), name) for name in PRECISIONS}
@@ -182,6 +215,8 @@ def test_zero_points_are_refused_in_int8_alone() -> None:
     assert tensorrt_onnx(made, "fp16").graph.node
     with pytest.raises(PolicyError, match="ENGINE=tensorrt"):
         tensorrt_onnx(made, "int8")
+    with pytest.raises(PolicyError, match="ENGINE=tensorrt"):
+        tensorrt_onnx(replace(made, options=BuildOptions(dla=0)), "int8")
 
 
 class Counting(nn.Module):

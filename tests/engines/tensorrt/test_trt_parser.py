@@ -72,6 +72,15 @@ def test_own_exports_are_parsed_and_built(family: str, precision: str, shape: st
         assert (layer.inputs[0] == "Int8") == planned, name
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_graph_for_a_dla_is_parsed_and_built(family: str) -> None:
+    library()
+    made = source(family, dla=0)
+    kernels = convolutions(built(tensorrt_onnx(made, "int8")), made)
+    for name, layer in kernels.items():
+        assert (layer.inputs[0] == "Int8") == made.quantized.placement.layers[name].quantized
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 @pytest.mark.parametrize("name", PACKAGE)
 def test_the_package_s_other_models_are_parsed(name: str, precision: str) -> None:

@@ -92,6 +92,7 @@ def test_an_engine_is_told_its_options() -> None:
         ({"fp16_layers": ("model.1",)}, "--fp16-layers", "tensorrt"),
         ({"ranges": ("model.1=2",)}, "--ranges", "tensorrt"),
         ({"compute": ("8.9",)}, "--compute", "tensorrt-rtx"),
+        ({"dla": 0}, "--dla", "tensorrt"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -116,6 +117,10 @@ def test_an_option_of_another_engine(option: dict[str, Any], flag: str, having: 
         pytest.param(["--gate", "-1"], "--gate -1", id="gate"),
         pytest.param(["--ranges", "model.1"], "--ranges model.1", id="no range"),
         pytest.param(["--calibrator", "mse"], "--calibrator", id="PTQ's calibrator"),
+        pytest.param(["--dla", "-2"], "--dla -2: must be the number of a core", id="no core"),
+        pytest.param(
+            ["--dla", "0", "--max-batch", "2"], "--max-batch 2: must be left out with", id="DLA"
+        ),
         pytest.param(["--compute", "ada"], "--compute ada: must be compute cap", id="no number"),
         pytest.param(["--compute", "89,8"], "--compute 89,8: must be compute", id="one digit"),
     ],
@@ -253,6 +258,21 @@ def test_warnings_of_the_linter_are_counted(
     [line] = capsys.readouterr().err.splitlines()
     assert "warning: fake int8" in line and "slow (1), a-rule (2)" in line
     assert "make lint-onnx" in line and "make ptq" not in line
+
+
+@pytest.mark.parametrize("level", ["warning", "error"])
+def test_what_is_slow_on_a_gpu_is_what_a_dla_wants(
+    level: str, linted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linted["openvino"] = [finding(level)]
+    row = fake_engine(lower=openvino_graph, target="openvino")
+    variants = make_variants(("int8",), {"ptq": source(dla=0)})
+    if level == "error":
+        with pytest.raises(EngineError, match="fake int8: a-rule"):
+            lint_graphs(row, variants, graphs_of(row, variants), tmp_path)
+    else:
+        lint_graphs(row, variants, graphs_of(row, variants), tmp_path)
+        assert capsys.readouterr().err == ""
 
 
 def test_a_placement_for_another_engine_is_said(

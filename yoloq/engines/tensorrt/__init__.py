@@ -74,7 +74,7 @@ def types(predictor: Predictor, file: Path, layers: Collection[str]) -> Mapping[
 
 OPTIONS = (  # names of `BuildOptions`
     *("batch", "max_batch", "workspace", "tf32", "level"),
-    *("calibrator", "fp16_layers", "ranges"),
+    *("calibrator", "fp16_layers", "ranges", "dla"),
 )
 PLACEMENT = Defaults(
     symmetric=True, float_first=2, zero_points=False, sharing="concat", residual="input"

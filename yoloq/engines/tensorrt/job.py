@@ -1,17 +1,18 @@
 """One build of an engine, and which of its options a version of TensorRT understands."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.say import Phases
 from yoloq.engines import PIP
-from yoloq.engines.options import IMPLICIT, BuildOptions
+from yoloq.engines.options import IMPLICIT, BuildOptions, dla_core
 from yoloq.engines.source import Source
 from yoloq.engines.tensorrt.bindings import has_builder_precision
 from yoloq.engines.tensorrt.library import Library
@@ -21,6 +22,7 @@ from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.policy import check_patterns, matches
 
 CALIBRATOR = "entropy"  # the default, which the course had
+JETSON = "docs/jetson.md says which machines and versions have one"
 
 
 def calibrator_of(options: BuildOptions) -> str:
@@ -71,6 +73,11 @@ class Job:
         return self.source.options
 
     @property
+    def dla(self) -> int | None:
+        """The core of the DLA that it is for; None: the GPU alone, as in FP32, which no DLA has."""
+        return dla_core(self.options.dla, self.precision)
+
+    @property
     def calibrator(self) -> str:
         """How TensorRT calibrates implicit INT8."""
         return calibrator_of(self.options)
@@ -85,24 +92,40 @@ INSTEAD = {  # what 10.x calls its own -> what replaced it
 }
 
 
-def check_given(library: Library, precisions: Sequence[str], given: Collection[str]) -> None:
+def check_given(library: Library, precisions: Sequence[str], given: Mapping[str, Any]) -> None:
     """Find out before anything is built what will not be used.
 
     Args:
         precisions: that were asked for; none: all.
-        given: names of the `BuildOptions` that were set.
+        given: the `BuildOptions` that were set, by name.
 
     Raises:
         EngineError: TensorRT 11 was asked for a calibrator, types of layers, or ranges, or 10.x
             for these without the precision that they are of; says what to use.
     """
     _check_version(library, IMPLICIT in precisions, given)
+    if "dla" in given:
+        _check_dla(library, precisions, given["dla"])
     flag = next((flag for name, flag in FLAGS.items() if name in given), None)
     if flag is not None and precisions and IMPLICIT not in precisions:
         raise EngineError(
             f"{flag}: is of {IMPLICIT} alone, which --precisions {' '.join(precisions)} leaves "
             f"out; add it, or: {INSTEAD[flag]}"
         )
+
+
+def _check_dla(library: Library, precisions: Sequence[str], core: int) -> None:
+    """Find a version whose DLA reads no Q/DQ, and a core that is not there."""
+    trt = library.load()
+    version = f"{library.title} {trt.__version__}"
+    if has_builder_precision(trt) and (not precisions or "int8" in precisions):
+        raise EngineError(
+            f"--dla {core}: the DLA of {version} reads no Q/DQ; add --precisions fp32 fp16 "
+            f"{IMPLICIT}, or take 11.4.1 or newer; {JETSON}"
+        )
+    cores = library.create("Builder").num_DLA_cores
+    if core >= cores:
+        raise EngineError(f"--dla {core}: {version} sees {cores} DLA cores here; {JETSON}")
 
 
 def check_options(library: Library, precision: str, options: BuildOptions) -> None:

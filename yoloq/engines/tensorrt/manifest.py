@@ -10,6 +10,7 @@ import torch
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
+from yoloq.engines.options import dla_core
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.tensorrt.inspector import LayerInfo
 from yoloq.engines.tensorrt.library import Library
@@ -82,6 +83,11 @@ class Manifest:
     def info(self) -> ModelInfo:
         """What an image needs to become named boxes."""
         return ModelInfo.from_json(self.model)
+
+    @property
+    def dla(self) -> int | None:
+        """The core of the DLA that it runs on; None: the GPU alone."""
+        return dla_core(self.options.get("dla", -1), self.precision)
 
     @property
     def built_layers(self) -> list[LayerInfo]:

@@ -10,7 +10,8 @@ from yoloq.base.errors import EngineError
 from yoloq.engines.predictor import METADATA
 from yoloq.engines.source import Source
 from yoloq.graph.fp16 import to_fp16
-from yoloq.graph.lower import lower_tensorrt
+from yoloq.graph.integer import lower_integer
+from yoloq.graph.lower import check_symmetric, lower_tensorrt
 
 BATCH = "batch"  # name of the first axis where it is dynamic
 COUNTS = (2, 3)  # images to find it by; not 1, for which the exporter may leave something out
@@ -33,14 +34,22 @@ def tensorrt_onnx(source: Source, precision: str) -> onnx.ModelProto:
     if options.max_batch > options.batch:
         model = _for_any_batch(source, precision)
     else:
-        exported = source.exported(precision, options.batch)
-        model = lower_tensorrt(exported, source.net(precision))
+        model = _for_a_batch(source, precision)
     if precision in ("fp16", "int8"):
         model = to_fp16(model)
     if precision == "int8-implicit":
         _take_floats(model)
     onnx.helper.set_model_props(model, {METADATA: source.info.to_json()})
     return model
+
+
+def _for_a_batch(source: Source, precision: str) -> onnx.ModelProto:
+    """The graph for just so many images; for a DLA it has Q/DQ on every tensor."""
+    exported, net = source.exported(precision, source.options.batch), source.net(precision)
+    if precision != "int8" or source.options.dla < 0:
+        return lower_tensorrt(exported, net)
+    check_symmetric(net)
+    return lower_integer(exported, net, source.quantized.outputs, symmetric=True)
 
 
 def _take_floats(model: onnx.ModelProto) -> None:

@@ -104,8 +104,8 @@ def _timings(job: Job, config: Any) -> TimingCache:
 
 
 def _network_flags(job: Job) -> int:
-    """10.x has to be asked for strong typing; 11.x knows nothing else."""
-    if job.precision == IMPLICIT or not has_builder_precision(job.trt):
+    """10.x has to be asked for strong typing, which its DLA has not; 11.x knows nothing else."""
+    if job.precision == IMPLICIT or job.dla is not None or not has_builder_precision(job.trt):
         return 0
     return 1 << int(job.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
@@ -142,12 +142,23 @@ def _configure(job: Job, builder: Any, network: Any, config: Any, level: int) ->
         _choose_capabilities(job, config)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # for the layer report
     config.progress_monitor = monitor(trt, job.drawn, job.cancelled)
+    if job.dla is not None:
+        _use_dla(trt, config, job.dla)
     if options.max_batch > options.batch:
         images, batch = network.get_input(0), options.batch
         profile = _profile(builder, images, 1, batch, options.max_batch)
         config.add_optimization_profile(profile)
         if job.precision == IMPLICIT:  # its own: TensorRT writes the best over the other two
             config.set_calibration_profile(_profile(builder, images, batch, batch, batch))
+
+
+def _use_dla(trt: Any, config: Any, core: int) -> None:
+    """Run on a Jetson's DLA what that takes, and the rest on the GPU."""
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    if has_builder_precision(trt):  # in a network without strong types
+        config.set_flag(trt.BuilderFlag.FP16)
 
 
 def _choose_capabilities(job: Job, config: Any) -> None:

@@ -88,7 +88,10 @@ class TensorRtPredictor:
         self.largest = max(manifest.batch, manifest.max_batch)
         self.device = device
         with torch.cuda.device(device):
-            self._engine = library.create("Runtime").deserialize_cuda_engine(plan)
+            runtime = library.create("Runtime")
+            if manifest.dla is not None:
+                runtime.DLA_core = manifest.dla
+            self._engine = runtime.deserialize_cuda_engine(plan)
             self.stream = torch.cuda.Stream(device)
         if self._engine is None:
             raise library.refusal("load the engine", library.rebuild)
