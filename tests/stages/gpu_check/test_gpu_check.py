@@ -28,7 +28,14 @@ def test_without_a_gpu_it_says_so_in_one_line(
 
 def test_an_unknown_part_lists_the_known_ones(tmp_path: Path, the_error: Callable[[], str]) -> None:
     assert main("gpu_check", ["--project", str(tmp_path), "--parts", "qta"]) == 2
-    assert "--parts qta: not one of tests, baseline, ptq, sensitivity, qat" in the_error()
+    assert "--parts qta: not one of tests, contract, baseline, ptq, sensitivity, qat" in the_error()
+
+
+def test_the_tests_are_there_to_be_run() -> None:
+    for part in PARTS:
+        words = part.command(GpuCheckConfig())
+        if "tests" in part.needs:
+            assert words[:2] == ("-m", "pytest") and Path(words[-1]).exists()
 
 
 def test_parts_are_chosen_by_name_in_their_order() -> None:
@@ -36,7 +43,9 @@ def test_parts_are_chosen_by_name_in_their_order() -> None:
     assert chosen(GpuCheckConfig()) == list(PARTS)
 
 
-@pytest.mark.parametrize("part", [p for p in PARTS if p.name != "tests"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "part", [part for part in PARTS if "tests" not in part.needs], ids=lambda part: part.name
+)
 def test_every_command_is_one_that_its_stage_takes(part: Part, tmp_path: Path) -> None:
     config = GpuCheckConfig(weights="w.pt", data="d.yaml", project=str(tmp_path), limit=7)
     words = part.command(config)

@@ -18,7 +18,8 @@ from yoloq.stages.gpu_check import GpuCheckConfig
 STAGE = ("-m", "yoloq")  # of Python: how a stage is run
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *STAGE)
 BUILT_IN, OWN, RTX = "built-in", "own", "rtx"  # run folders
-TESTED = ("-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", str(ROOT / "tests"))
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
+CONTRACT = ("-k", "tensorrt", str(ROOT / "tests" / "engines" / "test_engines.py"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,18 @@ def _stage(
 
 
 PARTS = (
-    Part("tests", "the tests marked gpu", lambda config: TESTED, ("tests",)),
+    Part(
+        "tests",
+        "the tests marked gpu",
+        lambda config: (*PYTEST, "-m", "gpu", str(ROOT / "tests")),
+        ("tests",),
+    ),
+    Part(
+        "contract",
+        "what every engine keeps, of those that need a GPU",
+        lambda config: (*PYTEST, *CONTRACT),
+        ("tests",),
+    ),
     Part("baseline", "PyTorch in FP32", _stage("baseline", BUILT_IN)),
     Part("ptq", "calibration", _stage("ptq", BUILT_IN, "--images", "{images}")),
     Part("sensitivity", "the sweep", _stage("sensitivity", BUILT_IN, "--runs", "0")),
