@@ -88,6 +88,14 @@ def test_the_package_s_other_models_are_parsed(name: str, precision: str) -> Non
     assert parsed(tensorrt_onnx(source(name), precision)).num_outputs == 3
 
 
+@pytest.mark.parametrize("name", ["yolov10n", "yolo12n", "yolo26n"])
+def test_attention_on_any_number_of_images_is_built(name: str) -> None:
+    """Whose shapes have a -1 in the place of the number of images."""
+    library()
+    made = source(name, batch=2, max_batch=4)
+    assert convolutions(built(tensorrt_onnx(made, "int8")), made)
+
+
 @pytest.mark.parametrize("sharing", ["siblings", "concat"])
 @pytest.mark.parametrize("residual", ["none", "input", "both"])
 def test_what_follows_an_int8_convolution_is_one_kernel(sharing: str, residual: str) -> None:
