@@ -12,8 +12,8 @@ import torch
 
 from yoloq.__main__ import STAGES, main, options_of
 from yoloq.base.config import parse
-from yoloq.stages.gpu_check import GpuCheckConfig, parts, sheet, stage
-from yoloq.stages.gpu_check.parts import NEEDS, PARTS, Outcome, Part, chosen, run_part
+from yoloq.stages.gpu_check import GpuCheckConfig, commands, sheet, stage
+from yoloq.stages.gpu_check.commands import NEEDS, PARTS, Outcome, Part, chosen, run_part
 
 
 def test_without_a_gpu_it_says_so_in_one_line(
@@ -103,7 +103,7 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         Part("bad", "that it fails", lambda config: ["-c", fails]),
         Part("absent", "nothing", lambda config: [], ("two GPUs",)),
     )
-    monkeypatch.setattr(parts, "PARTS", rows)
+    monkeypatch.setattr(commands, "PARTS", rows)
 
 
 @pytest.mark.usefixtures("on_a_gpu")

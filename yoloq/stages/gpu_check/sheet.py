@@ -13,7 +13,7 @@ from yoloq.base.files import replace_when_whole
 from yoloq.base.machine import environment
 from yoloq.engines import engine_packages
 from yoloq.report.tables import markdown
-from yoloq.stages.gpu_check.parts import Outcome
+from yoloq.stages.gpu_check.commands import Outcome
 
 FILE = "gpu-check.zip"
 KEPT = (".json", ".jsonl", ".md", ".csv")  # of the run folders: figures, and no weights or engines

@@ -5,7 +5,7 @@ from yoloq.base.files import check_writable
 from yoloq.base.machine import has_gpu, torch_device, why_no_gpu
 from yoloq.base.say import say
 from yoloq.stages.gpu_check import GpuCheckConfig
-from yoloq.stages.gpu_check.parts import chosen, run_part
+from yoloq.stages.gpu_check.commands import chosen, run_part
 from yoloq.stages.gpu_check.sheet import machine, sheet, write
 
 
