@@ -40,7 +40,7 @@ def _compared(first: RunFolder, other: RunFolder) -> tuple[list[dict[str, Any]],
         why.append(f"{other.name}: accuracy is not compared: {accuracy}.")
     for row, result in other.pairs:
         pair = theirs.get(_key(row, result))
-        if pair is None:
+        if pair is None or not (row.measured and pair[0].measured):
             continue
         times = refused_times(pair, (row, result))
         ends, unknown = (None, "") if accuracy else _ends(first, other, pair, (row, result))
@@ -49,7 +49,7 @@ def _compared(first: RunFolder, other: RunFolder) -> tuple[list[dict[str, Any]],
             for w in (times, unknown)
             if w
         ]
-        delta = None if accuracy else row.map50_95 - pair[0].map50_95
+        delta = None if accuracy else row.ap - pair[0].ap
         lines.append(_line(other.name, row, pair[0], delta, ends, not times))
     return lines, list(dict.fromkeys(why))
 

@@ -125,7 +125,7 @@ def _passed_over(best: Row, int8: Sequence[Row]) -> str:
 
 def _unknown(run: RunFolder, timed: Sequence[Row]) -> Verdict:
     """No int8 engine and float engine to be compared."""
-    simulated = [row for row, _ in run.pairs if is_int8(row)]
+    simulated = [row for row, _ in run.pairs if is_int8(row) and row.measured]
     build = f"Build and time it: `{run.command('engine')}`."
     if timed and not simulated:
         return Verdict("No int8 engine was built.", (build,))

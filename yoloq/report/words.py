@@ -10,6 +10,7 @@ ENGINES = {
     "openvino": "OpenVINO",
     "onnxruntime": "ONNX Runtime",
     "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT for RTX",
     "torch": "PyTorch",
 }
 SIXTEEN = ("bf16", "fp16")

@@ -36,7 +36,7 @@ def of_runs(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> Section 
         return Missing("no engine was built and timed", runs[0].command("engine"))
     kinds = list(dict.fromkeys((run, row.engine) for run, row in rows))
     dots = [_dot(run, row, kinds.index((run, row.engine))) for run, row in rows]
-    spots = [Spot(str(i), milliseconds(row), -row.map50_95) for i, (_, row) in enumerate(rows)]
+    spots = [Spot(str(i), milliseconds(row), -row.ap) for i, (_, row) in enumerate(rows)]
     best = pareto(spots)
     line = [(spot.ms, -100 * spot.loss) for spot in best]
     title = "AP50-95 against latency"
@@ -48,7 +48,7 @@ def of_runs(runs: Sequence[RunFolder], left_out: Sequence[str] = ()) -> Section 
             "precision": row.precision,
             "best": spot in best,
         }
-        | {"ms": spot.ms, "map50_95": row.map50_95, "map50_95_ci95": _ends(row)}
+        | {"ms": spot.ms, "map50_95": row.ap, "map50_95_ci95": _ends(row)}
         for (run, row), spot in zip(rows, spots, strict=True)
     ]
     named = ", ".join(_name(*rows[int(spot.name)]) for spot in best)
@@ -72,7 +72,7 @@ def _cells(point: dict[str, Any]) -> tuple[str, ...]:
 
 def _ends(row: Row) -> tuple[float, float]:
     """The interval about FP32's AP, which it is a difference from."""
-    low, high = (row.map50_95 - row.delta + edge for edge in row.delta_ci95)
+    low, high = (row.ap - row.delta + edge for edge in row.delta_ci95)
     return low, high
 
 
@@ -84,7 +84,7 @@ def _dot(run: str, row: Row, index: int) -> Dot:
     low, high = _ends(row)
     latency = row.latency_ms or {}
     hover = (
-        f"{_name(run, row)}\nAP50-95 {100 * row.map50_95:.2f} "
+        f"{_name(run, row)}\nAP50-95 {100 * row.ap:.2f} "
         f"(95%: {100 * low:.2f} to {100 * high:.2f})\n"
         f"p50 {latency['p50']:.2f} ms, p99 {latency['p99']:.2f} ms\nfidelity {row.fidelity:.3f}"
     )
@@ -93,4 +93,4 @@ def _dot(run: str, row: Row, index: int) -> Dot:
     )
     ends = (100 * low, 100 * high) if high > low else None
     style = Style(index, is_int8(row))
-    return Dot(milliseconds(row), 100 * row.map50_95, ends, hover, kind, style, row.name)
+    return Dot(milliseconds(row), 100 * row.ap, ends, hover, kind, style, row.name)
