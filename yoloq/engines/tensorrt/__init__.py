@@ -75,7 +75,8 @@ def _tell(precision: str, warned: Mapping[str, int]) -> None:
     if warned:
         first = [f"  {one_line(text)}" for text in warned][:LISTED]
         title = f"tensorrt {precision}: TensorRT gave {sum(warned.values())} warnings"
-        warn("\n".join([f"{title}, {len(warned)} different; the first:", *first]))
+        last = "  what matters of them shows in the gate and in the list of layers below"
+        warn("\n".join([f"{title}, {len(warned)} different; the first:", *first, last]))
 
 
 def manifest(source: Source, precision: str, version: str, device: torch.device) -> Manifest:
