@@ -18,6 +18,7 @@ from yoloq.engines.source import Calibration, Exports, Graph, Source
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.ptq import PtqConfig
@@ -74,7 +75,9 @@ def run(config: EngineConfig) -> StageResult:
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
     ruled = (engine, variants, predictors, measured)
     floors = or_warn("least times", layers.over_floor, *ruled) or {}
-    notes = {"gate": gated, "int8": formed, "floors": floors}
+    compared = (engine, variants, built, measured, config)
+    slow = or_warn("comparison of layers", layers.slow_int8, *compared) or {}
+    notes = {"gate": gated, "int8": formed, "floors": floors, "slow": slow}
     result = inputs.result(
         stage,
         key,
@@ -84,9 +87,12 @@ def run(config: EngineConfig) -> StageResult:
         notes=what_was_built(models[-1], sources) | notes,
     )
     result.write(config.folder / f"{stage}.json")
-    compared = (engine, variants, built, measured, config.device, config.cores)
-    or_warn("comparison of layers", layers.warn_if_slow, *compared)
     return result
+
+
+def next_step(config: EngineConfig, found: StageResult) -> str:
+    """Put all that was measured into one table."""
+    return on_run(config, "report")
 
 
 def what_was_built(newest: StageResult, sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -140,7 +146,8 @@ def or_warn(what: str, report: Callable[..., T], *arguments: Any) -> T | None:
         return report(*arguments)
     except Exception as error:  # it reads what libraries write, in whatever form
         named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        warn(f"no {what}: {named}{' '.join(str(error).split())}")
+        reason = f"{named}{' '.join(str(error).split())}"
+        warn(f"no {what}: {reason}; the rest of the result stands, --force tries again")
         return None
 
 

@@ -22,6 +22,7 @@ from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
 from yoloq.quant.trace import conv_inputs
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.fine_tune.chart import draw_curves
 from yoloq.stages.fine_tune.epochs import FIGURE
 from yoloq.stages.fine_tune.together import run_together
@@ -55,6 +56,11 @@ def run(config: QatConfig) -> StageResult:
     """
     finisher = partial(finish, began=time.perf_counter())
     return run_together(config, config.folder / "qat.json", open_setup, train, finisher)
+
+
+def next_step(config: QatConfig, found: StageResult) -> str:
+    """Build the better of the two models."""
+    return command(config, "engine")
 
 
 def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:

@@ -7,9 +7,11 @@ from typing import Any
 from yoloq.base.errors import RunError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult, read_result
-from yoloq.base.say import say, warn
+from yoloq.base.say import put, say, warn
 from yoloq.report.page import page
+from yoloq.report.remarks import remarks
 from yoloq.report.tables import batch, comma_separated, line, markdown, rendered, show
+from yoloq.stages.end import on_run
 from yoloq.stages.report import ReportConfig
 
 STAGES = ("baseline", "ptq", "qat")  # engine-*.json follow, in the order of their names
@@ -30,20 +32,28 @@ def run(config: ReportConfig) -> list[dict[str, Any]]:
         RunError: a folder holds no results.
     """
     folders = [Path(name) for name in config.runs] or [config.folder]
-    lines, notes, limits = [], list[str](), list[str]()
+    lines, notes, limits, slow = [], list[str](), list[str](), list[str]()
     for folder in folders:
         results = without_stale(folder, read_results(folder))
         lines += [line(folder.name, row, result) for result in results for row in result.rows]
         notes += [note(folder.name, result) for result in results]
         limits += [limit for result in results if (limit := over_floor(folder.name, result))]
-    table, notes = rendered(lines), notes + limits
+        slow += [text for result in results for text in remarks(folder, result)]
+    table, notes = rendered(lines), notes + limits + slow
     target = folders[0]
     write_text(target / "report.md", text(table, notes))
     write_text(target / "report.html", page(table, LEGEND, notes))
     write_text(target / "report.csv", comma_separated(lines))
     show(table)
+    for remark in slow:
+        put(remark)
     say(f"written with all columns: {target / 'report.md'}, report.html, report.csv")
     return lines
+
+
+def next_step(config: ReportConfig, found: Any) -> str:
+    """Look at what the engines find."""
+    return on_run(config, "predict", "photo.jpg")
 
 
 def read_results(folder: Path) -> list[StageResult]:
