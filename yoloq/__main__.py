@@ -25,6 +25,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",
+    "predict": "PredictConfig",
     "auto": "AutoConfig",
     "demo": "DemoConfig",
     "lint_onnx": "LintConfig",
