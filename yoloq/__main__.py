@@ -26,6 +26,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "table": "TableConfig",
     "report": "ReportConfig",
     "predict": "PredictConfig",
+    "benchmark": "BenchmarkConfig",
     "auto": "AutoConfig",
     "demo": "DemoConfig",
     "lint_onnx": "LintConfig",
