@@ -85,7 +85,8 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         "ptq.pt": ptq.hashes["ptq.pt"],
         "teacher": teacher.sha256,
     }
-    key = inputs.key("qat", files=read, processes=group.world)
+    capped = config.images_an_epoch(group.device.type)
+    key = inputs.key("qat", files=read, processes=group.world, capped=capped)
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done
