@@ -12,34 +12,58 @@ BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 flag = $(if $($2),--$1 '$(subst ','\'',$($2))')
 FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IMGSZ) \
 	$(call flag,name,NAME) $(call flag,device,DEVICE)
+# of a target that takes everything else from the run folder
+RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name,NAME) \
+	$(call flag,device,DEVICE) $(call flag,engine,ENGINE) $(call flag,precision,PRECISION) \
+	$(call flag,source,SOURCE)
 STAGES := data train baseline diagnose qat
 
-.PHONY: help setup $(STAGES) report ptq engine sensitivity search swap auto table demo lint-onnx gpu-check test check \
-	bench clean fuzz-inputs
-.DEFAULT_GOAL := help
+.PHONY: usual help setup $(STAGES) report ptq engine sensitivity search swap auto table demo predict benchmark lint-onnx \
+	gpu-check test check bench clean fuzz-inputs
+.DEFAULT_GOAL := usual
+
+usual:
+	@echo "make demo      see it work: the built-in set, in minutes"
+	@echo "make auto      the fastest engine of WEIGHTS within a loss of accuracy on DATA"
+	@echo "make engine    build, check and time INT8 beside FP32; ENGINE chooses the engine"
+	@echo "make report    which engine to ship and why; table and pictures of a run"
+	@echo "make predict   boxes of an engine drawn into SOURCE: photo.jpg, clip.mp4 ..."
+	@echo "make diagnose  what is wrong with which layer in int8, and what mends it"
+	@echo
+	@echo "such as        make auto WEIGHTS=yolov5s.pt DATA=coco.yaml"
+	@echo "make help      all targets and variables"
 
 help:
-	@echo "make demo       baseline, PTQ, engines and report on the built-in set, in minutes"
-	@echo "make auto       all that a target for the loss of accuracy needs, each step only if needed"
-	@echo "make baseline   FP32 accuracy and speed of WEIGHTS on DATA"
-	@echo "make ptq        calibrate to int8 on images of the train split"
-	@echo "make sensitivity  which layers int8 hurts, and what each costs in time"
-	@echo "make search     the fastest placement at the accuracy asked for, on real engines"
-	@echo "make diagnose   what is wrong with which layer in int8, and what mends it"
-	@echo "make qat        fine-tune the calibrated model where PTQ loses too much"
-	@echo "make swap       a faster activation in the place of SiLU, taught by the original"
-	@echo "make engine     build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch; auto)"
-	@echo "make lint-onnx  check where the file ONNX has Q/DQ against the rules of TARGET"
-	@echo "make table      FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
-	@echo "make gpu-check  all that only an NVIDIA GPU can tell, in one file to send"
-	@echo "make report     verdict, table and pictures of a run; RUNS='a b' compares runs"
-	@echo "make train      train the built-in checkpoint anew"
-	@echo "make data       make the built-in set, or check DATA"
-	@echo "make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
-	@echo "make test check bench clean setup"
-	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE ARGS, such as"
+	@echo "the whole way"
+	@echo "  make demo         baseline, PTQ, engines and report on the built-in set, in minutes"
+	@echo "  make auto         all that a target for the loss of accuracy needs, each step if needed"
+	@echo "step by step"
+	@echo "  make data         make the built-in set, or check DATA"
+	@echo "  make baseline     FP32 accuracy and speed of WEIGHTS on DATA"
+	@echo "  make ptq          calibrate to int8 on images of the train split"
+	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch; auto)"
+	@echo "  make table        FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
+	@echo "  make report       verdict, table and pictures of a run; RUNS='a b' compares runs"
+	@echo "with a finished run"
+	@echo "  make predict      boxes drawn into SOURCE, by any ENGINE and PRECISION of the run NAME"
+	@echo "  make benchmark    its engines at several batches and streams"
+	@echo "where int8 loses too much, or is slow"
+	@echo "  make diagnose     what is wrong with which layer in int8, and what mends it"
+	@echo "  make sensitivity  which layers int8 hurts, and what each costs in time"
+	@echo "  make search       the fastest placement at the accuracy asked for, on real engines"
+	@echo "  make qat          fine-tune the calibrated model where PTQ loses too much"
+	@echo "  make swap         a faster activation in the place of SiLU, taught by the original"
+	@echo "  make lint-onnx    check where the file ONNX has Q/DQ against the rules of TARGET"
+	@echo "  make gpu-check    all that only an NVIDIA GPU can tell, in one file to send"
+	@echo "for developers"
+	@echo "  make train        train the built-in checkpoint anew"
+	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
+	@echo "  make test check bench clean setup"
+	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"
 	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
+	@echo "  make predict NAME=yolov5s-coco SOURCE=photo.jpg ARGS=--compare"
 	@echo "  make lint-onnx ONNX=model.onnx TARGET=tensorrt (openvino, onnxruntime)"
+	@echo "of each: ARGS=--help its options, ARGS=--json one object on stdout, ARGS=--quiet"
 
 setup: $(READY)
 
@@ -61,6 +85,9 @@ ptq engine sensitivity search swap auto table: $(READY)
 # RUNS="a b c" compares runs; a shell word each
 report: $(READY)
 	@$(PY) scripts/report.py $(FLAGS) $(if $(RUNS),--runs $(RUNS)) $(ARGS)
+
+predict benchmark: $(READY)
+	@$(PY) scripts/$@.py $(RUN_FLAGS) $(ARGS)
 
 lint-onnx: $(READY)
 	@$(PY) scripts/lint_onnx.py $(call flag,onnx,ONNX) $(call flag,target,TARGET) $(ARGS)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from yoloq.__main__ import STAGES
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -45,7 +47,41 @@ def test_a_variable_is_one_word(value: str) -> None:
         ),
         ("engine", {"IMGSZ": "640 480", "DEVICE": "0"}, ["--imgsz", "640 480", "--device", "0"]),
         ("demo", {}, []),
+        (
+            "predict",
+            {"NAME": "run", "SOURCE": "my photo.jpg", "ENGINE": "torch", "PRECISION": "fp32"},
+            [
+                *("--name", "run", "--engine", "torch", "--precision", "fp32"),
+                *("--source", "my photo.jpg"),
+            ],
+        ),
+        (
+            "benchmark",
+            {"NAME": "run", "ARGS": "--batches 1 2"},
+            ["--name", "run", "--batches", "1", "2"],
+        ),
     ],
 )
 def test_variables_of_a_target(target: str, variables: dict[str, str], want: list[str]) -> None:
     assert words(target, **variables) == want
+
+
+def printed(*targets: str) -> str:
+    keep = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", "--no-print-directory", *targets]
+    done = subprocess.run(command, cwd=ROOT, env=keep, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_without_a_target_it_shows_what_most_people_want() -> None:
+    lines = printed().splitlines()
+    shown = [line.split()[1] for line in lines if line.startswith("make ")]
+    assert shown == ["demo", "auto", "engine", "report", "predict", "diagnose", "help"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_help_shows_every_stage_that_has_a_target() -> None:
+    text = printed("help")
+    for name in STAGES:
+        assert f"make {name.replace('_', '-')} " in text
+    assert max(map(len, text.splitlines())) <= 100

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from yoloq.base.config import parse, summary
+from yoloq.base.config import parse_both, summary
 from yoloq.base.errors import UserError
 from yoloq.base.machine import is_out_of_memory, keep_freed_memory
-from yoloq.base.say import say
+from yoloq.base.say import Voice, fail, say, speaking
 
 STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py there has `run`
     "data": "DataConfig",
@@ -25,6 +25,8 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",
+    "predict": "PredictConfig",
+    "benchmark": "BenchmarkConfig",
     "auto": "AutoConfig",
     "demo": "DemoConfig",
     "lint_onnx": "LintConfig",
@@ -46,7 +48,7 @@ def main(stage: str = "", arguments: Sequence[str] | None = None) -> int:
 
 
 def run(stage: str, arguments: Sequence[str]) -> Any:
-    """What the `run` of a stage returns; torch is imported only once the flags are right.
+    """Run a stage and show what it returns; torch is imported only once the flags are right.
 
     Raises:
         UserError: there is no such stage, or its flags are wrong; and what `run` raises.
@@ -54,8 +56,13 @@ def run(stage: str, arguments: Sequence[str]) -> Any:
     name = stage.replace("-", "_")
     if name not in STAGES:
         raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
-    config = parse(options_of(name), arguments, f"python -m yoloq {name.replace('_', '-')}")
-    return importlib.import_module(f"yoloq.stages.{name}.stage").run(config)
+    program = f"python -m yoloq {name.replace('_', '-')}"
+    config, voice = parse_both(options_of(name), Voice, arguments, program)
+    with speaking(voice):
+        module = importlib.import_module(f"yoloq.stages.{name}.stage")
+        found = module.run(config)
+        importlib.import_module("yoloq.stages.end").conclude(module, config, found)
+    return found
 
 
 def options_of(name: str) -> type[Any]:
@@ -74,29 +81,29 @@ def listing() -> str:
 def guarded(work: Callable[[], Any]) -> int:
     """Do the work; turn errors into one line and an exit code.
 
-    An int that it returns is the exit code of a run without errors.
+    What it returns may have the `exit_code` of a run without errors.
     """
     keep_freed_memory()
     try:
         with _termination_as_interrupt():
             result = work()
     except UserError as error:
-        say(f"error: {error}")
+        fail(f"{error}")
         return 2
     except OSError as error:
         named = f"{error.filename}: {error.strerror}" if error.filename else error
-        say(f"error: {named}; check the path and its permissions")
+        fail(f"{named}; check the path and its permissions")
         return 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "the machine has no more"
-        say(f"error: out of memory ({reason}); take a smaller --batch-size or --imgsz")
+        fail(f"out of memory ({reason}); take a smaller --batch-size or --imgsz")
         return 2
     except KeyboardInterrupt:
         say("interrupted; finished parts are kept, start again to go on")
         return 130
-    return result if isinstance(result, int) else 0
+    return int(getattr(result, "exit_code", 0))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,17 @@ import threading
 
 import pytest
 
-from yoloq.base.say import phases, progress
+from yoloq.base.say import (
+    Voice,
+    fail,
+    phases,
+    progress,
+    put,
+    result_console,
+    say,
+    speaking,
+    warn,
+)
 
 
 class Terminal(io.StringIO):
@@ -84,3 +94,64 @@ def test_phases_are_one_line_elsewhere(capsys):
     with contextlib.suppress(RuntimeError), phases("build"):
         raise RuntimeError
     assert capsys.readouterr().err == ""
+
+
+def test_quiet_leaves_warnings_errors_and_the_result(capsys, monkeypatch):
+    with speaking(Voice(quiet=True)):
+        say("going on")
+        with progress("detect", 2) as advance:
+            advance(2)
+        with phases("build"):
+            pass
+        warn("mend it")
+        fail("no such file")
+        put("42 boxes")
+    said = capsys.readouterr()
+    assert said.err.splitlines() == ["warning: mend it", "error: no such file"]
+    assert said.out == "42 boxes\n"
+    say("again")
+    assert capsys.readouterr().err == "again\n"
+
+
+def test_quiet_draws_no_bar_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with speaking(Voice(quiet=True)), progress("detect", 2) as advance:
+        advance(2)
+    assert terminal.getvalue() == ""
+
+
+def test_a_result_leaves_stdout_to_the_one_object(capsys):
+    with speaking(Voice(json=True)):
+        put("42 boxes")
+        result_console().print("a table")
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.split("\n") == ["42 boxes", "a table", ""]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("TERM", "xterm", "\033[33mwarning\033[0m: mend it\n"),
+        ("NO_COLOR", "1", "warning: mend it\n"),
+        ("NO_COLOR", "", "\033[33mwarning\033[0m: mend it\n"),
+        ("TERM", "dumb", "warning: mend it\n"),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(monkeypatch, capsys, variable, value, line):
+    terminal = Terminal()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, value)
+    warn("mend it")
+    assert capsys.readouterr().err == "warning: mend it\n"
+    monkeypatch.setattr(sys, "stderr", terminal)
+    warn("mend it")
+    assert terminal.getvalue() == line
+
+
+def test_what_has_no_known_end_is_counted(capsys):
+    with progress("predict", None, "frames") as advance:
+        advance(3)
+        advance(4)
+    assert capsys.readouterr().err.startswith("predict: 7 frames, ")

@@ -44,7 +44,7 @@ def test_boxes_in_pixels_of_the_original(tmp_path: Path) -> None:
     assert (report.boxes, report.background, report.problems) == (2, 2, ())
     [line] = report.lines()
     assert line.startswith("1 of 4 images have no label file, such as ")
-    assert line.endswith("labels/b.txt: taken as background")
+    assert line.endswith("labels/b.txt: taken as background; label them, or give an empty file")
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_repeated_rows_count_once(tmp_path: Path) -> None:
     truth, report = dataset.truth("val", dataset.images("val"))
     assert truth.classes.tolist() == [0, 1]
     assert report.repeated == 1
-    assert report.lines() == ["1 repeated labels dropped"]
+    assert report.lines() == ["1 repeated labels dropped: each counts once"]
 
 
 def test_a_class_without_a_name_is_an_error(tmp_path: Path) -> None:
@@ -163,7 +163,9 @@ def test_unreadable_image_has_no_labels(tmp_path: Path) -> None:
     truth, report = dataset.truth("val", images)
     assert truth.image.tolist() == [1]
     assert (report.unreadable, report.background) == ((images[0],), 0)
-    assert report.lines() == [f"{images[0]}: cannot be read as an image; skipped"]
+    assert report.lines() == [
+        f"{images[0]}: cannot be read as an image; skipped: mend or remove it"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -251,8 +253,8 @@ def test_coco_labels(tmp_path: Path) -> None:
     assert truth.areas.tolist() == [333, 20]
     assert truth.crowd.tolist() == [False, True]
     assert (report.background, report.unlisted) == (1, 1)
-    line = "1 images are not in the COCO json, such as c.png: taken as background"
-    assert report.lines() == [line]
+    [line] = report.lines()
+    assert line.startswith("1 images are not in the COCO json, such as c.png: taken as background;")
 
 
 @pytest.mark.parametrize(

@@ -305,6 +305,19 @@ def test_batches_depend_on_seed_and_epoch_alone():
     assert not torch.equal(first(0, 3), first(1, 3))
 
 
+def test_a_capped_epoch_takes_other_pictures_each_time():
+    how = Augment(scale=0, fliplr=0, flipud=0, hue=0, saturation=0, value=0)
+    plain = Sizes(64, 64, 64)
+
+    def drawn(epoch: int, count: int) -> list[bytes]:
+        found = batches(pictures(), epoch, 0, 2, how, plain, True, count)
+        return [image.numpy().tobytes() for batch in found for image in batch.images]
+
+    whole = len(pictures()) // 2 * 2
+    assert [len(drawn(0, count)) for count in (4, 5, 0, 1000)] == [4, 4, whole, whole]
+    assert drawn(0, 4) == drawn(0, 0)[:4] and set(drawn(0, 4)) != set(drawn(1, 4))
+
+
 def test_sizes_are_multiples_of_the_stride_and_settle():
     generator = np.random.default_rng(0)
     sizes = Sizes(320, 192, 352)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 C = TypeVar("C", bound="DataclassInstance")  # a stage's options; most build on StageConfig
+D = TypeVar("D", bound="DataclassInstance")
 
 AUTO = "auto"  # the value of an option that something measured decides
 DEFAULT_IMGSZ = 640  # pixels, where neither data set nor checkpoint says
@@ -54,35 +55,19 @@ def count_or_auto(text: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class StageConfig:
-    """What every stage takes.
+class RunConfig:
+    """What names a run folder.
 
     Raises:
-        UserError: a value is out of range; the text names the flag.
+        UserError: the name leads out of the folder of all runs.
     """
 
     weights: str = option(str(ROOT / "weights" / "yolov5n.pt"), "checkpoint (.pt)")
     data: str = option(str(ROOT / "data" / "synthetic.yaml"), "data set (.yaml)")
-    imgsz: int = option(
-        0, "image size in pixels; 0: `imgsz` of the data yaml, else 640", reader=side_of
-    )
-    batch_size: int = option(16, "images a batch in evaluation, calibration and training")
-    device: str = option("auto", "cpu, cuda, cuda:N or auto")
-    workers: int = option(2, "threads that load images ahead; 0: none")
     project: str = option("runs", "folder of the run folders")
     name: str = option("", "run folder; empty: <weights>-<data>")
-    seed: int = option(0, "seed of every random choice")
-    limit: int = option(0, "evaluate on the first N images of val; 0: all")
-    single_cls: bool = option(False, "take all labels and all boxes found for one class")
-    force: bool = option(False, "redo a finished stage")
 
     def __post_init__(self) -> None:
-        want = f"a multiple of the stride, at most {MAX_IMGSZ}"
-        require(0 <= self.imgsz <= MAX_IMGSZ, "--imgsz", self.imgsz, want)
-        require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")
-        require(self.workers >= 0, "--workers", self.workers, "0 or more")
-        require(self.limit >= 0, "--limit", self.limit, "0 (all) or more")
-        require(0 <= self.seed < 2**32, "--seed", self.seed, "0 to 4294967295")
         inside = ".." not in Path(self.name).parts and not Path(self.name).is_absolute()
         require(inside, "--name", self.name, "a folder inside --project")
 
@@ -93,6 +78,35 @@ class StageConfig:
         return Path(self.project) / name
 
 
+@dataclass(frozen=True)
+class StageConfig(RunConfig):
+    """What every stage takes that makes a result of a run.
+
+    Raises:
+        UserError: a value is out of range; the text names the flag.
+    """
+
+    imgsz: int = option(
+        0, "image size in pixels; 0: `imgsz` of the data yaml, else 640", reader=side_of
+    )
+    batch_size: int = option(16, "images a batch in evaluation, calibration and training")
+    device: str = option("auto", "cpu, cuda, cuda:N or auto")
+    workers: int = option(2, "threads that load images ahead; 0: none")
+    seed: int = option(0, "seed of every random choice")
+    limit: int = option(0, "evaluate on the first N images of val; 0: all")
+    single_cls: bool = option(False, "take all labels and all boxes found for one class")
+    force: bool = option(False, "redo a finished stage")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        want = f"a multiple of the stride, at most {MAX_IMGSZ}"
+        require(0 <= self.imgsz <= MAX_IMGSZ, "--imgsz", self.imgsz, want)
+        require(self.batch_size >= 1, "--batch-size", self.batch_size, "1 or more")
+        require(self.workers >= 0, "--workers", self.workers, "0 or more")
+        require(self.limit >= 0, "--limit", self.limit, "0 (all) or more")
+        require(0 <= self.seed < 2**32, "--seed", self.seed, "0 to 4294967295")
+
+
 def require(holds: bool, flag: str, value: Any, want: str) -> None:
     """Raise a UserError that names the flag unless the condition holds."""
     if not holds:
@@ -100,17 +114,32 @@ def require(holds: bool, flag: str, value: Any, want: str) -> None:
 
 
 def parse(config: type[C], arguments: Sequence[str] | None = None, program: str = "yoloq") -> C:
-    """Build a config from command line flags; `--batch-size` sets `batch_size`."""
+    """Make a config from command line flags; `--batch-size` sets `batch_size`."""
+    [made] = _parsed((config,), arguments, program)
+    return typing.cast(C, made)
+
+
+def parse_both(
+    config: type[C], more: type[D], arguments: Sequence[str] | None = None, program: str = "yoloq"
+) -> tuple[C, D]:
+    """Make two configs from the flags of one command line; its help describes the first."""
+    made = _parsed((config, more), arguments, program)
+    return typing.cast(tuple[C, D], tuple(made))
+
+
+def _parsed(kinds: Sequence[type[Any]], arguments: Sequence[str] | None, program: str) -> list[Any]:
     parser = _Parser(
         program,
-        description=summary(config),
+        description=summary(kinds[0]),
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    hints = typing.get_type_hints(config)
-    for item in dataclasses.fields(config):
-        _add_flag(parser, item, hints[item.name])
-    return config(**vars(parser.parse_args(arguments)))
+    for kind in kinds:
+        hints = typing.get_type_hints(kind)
+        for item in dataclasses.fields(kind):
+            _add_flag(parser, item, hints[item.name])
+    given = vars(parser.parse_args(arguments))
+    return [kind(**{f.name: given[f.name] for f in dataclasses.fields(kind)}) for kind in kinds]
 
 
 def summary(config: type[Any]) -> str:

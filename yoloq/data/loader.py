@@ -6,14 +6,13 @@ longer to load 158 images than no help at all: they start late, and every image 
 
 import contextlib
 import itertools
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from yoloq.base.ahead import in_order
 from yoloq.base.errors import DataError, UserError
 from yoloq.base.machine import affinity
 from yoloq.data.images import fault, read_image
@@ -115,17 +114,7 @@ def _squares(
     if not workers:
         yield from (_square(file, imgsz) for file in images)
         return
-    pool = ThreadPoolExecutor(workers)
-    waiting: deque[Future[Square | None]] = deque()
-    try:
-        for file in images:
-            waiting.append(pool.submit(_square, file, imgsz))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from in_order(lambda file: _square(file, imgsz), images, workers, ahead)
 
 
 def _square(file: Path, imgsz: int) -> Square | None:

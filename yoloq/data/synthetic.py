@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from yoloq.base.errors import DataError
+from yoloq.base.say import progress
 from yoloq.data.shapes import CLASSES, Floats, Sprite, draw_sprite
 
 VERSION = 1  # raise when the pictures change: an older set is then made again
@@ -78,20 +79,16 @@ def is_current(folder: Path, recipe: Recipe) -> bool:
 
 def generate(folder: Path, recipe: Recipe) -> None:
     """Draw all pictures of a recipe over the cores, with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import track
-
     for split in SPLITS:
         (folder / "images" / split).mkdir(parents=True)
         (folder / "labels" / split).mkdir(parents=True)
     jobs = [(split, i) for split in SPLITS for i in range(getattr(recipe, split))]
-    console = Console(stderr=True)
     # a forked child can hang on locks of OpenCV's and torch's threads
     processes, context = len(os.sched_getaffinity(0)), get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
-        done = pool.map(partial(write_example, folder, recipe), jobs, chunksize=16)
-        for _ in track(done, "drawing the built-in set", len(jobs), console=console):
-            pass
+    bar = progress("draw the built-in set", len(jobs), "pictures")
+    with bar as advance, ProcessPoolExecutor(processes, context) as pool:
+        for _ in pool.map(partial(write_example, folder, recipe), jobs, chunksize=16):
+            advance(1)
     (folder / MARKER).write_text(json.dumps(asdict(recipe)))
 
 

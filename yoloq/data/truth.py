@@ -47,23 +47,26 @@ class LabelReport:
         files = Counter(problem.file for problem in self.problems)
         first = {problem.file: problem for problem in reversed(self.problems)}
         lines = [
-            f"{file}: {count} labels skipped ({first[file].where}: {first[file].reason})"
+            f"{file}: {count} labels skipped ({first[file].where}: {first[file].reason}); mend them"
             for file, count in files.items()
         ]
-        lines += [f"{file}: {fault(file)}; skipped" for file in self.unreadable]
+        lines += [f"{file}: {fault(file)}; skipped: mend or remove it" for file in self.unreadable]
         if len(lines) > limit:
             rest = len(lines) - limit
             lines = [*lines[:limit], f"and {rest} more files with skipped labels or unreadable"]
         if self.repeated:
-            lines.append(f"{self.repeated} repeated labels dropped")
+            lines.append(f"{self.repeated} repeated labels dropped: each counts once")
         if self.unlisted:
             lines.append(
                 f"{self.unlisted} images are not in the COCO json, such as {self.example}: "
-                "taken as background"
+                "taken as background; list them where they hold objects"
             )
         if not self.boxes:
             where = "" if self.source is None else f" (looked for {self.source} and the like)"
-            lines.append(f"no label of {self.images} images can be used{where}: mAP means nothing")
+            lines.append(
+                f"no label of {self.images} images can be used{where}: mAP means nothing; check "
+                "the paths in the data yaml"
+            )
         return [*self.remarks, *lines]
 
 

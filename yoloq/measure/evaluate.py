@@ -137,5 +137,5 @@ def _report(skipped: Sequence[Path], total: int) -> None:
     if skipped:
         names = ", ".join(str(file) for file in skipped[:LISTED])
         more = ", ..." if len(skipped) > LISTED else ""
-        advice = f"; the first {LFS_ADVICE}" if is_lfs_pointer(skipped[0]) else ""
-        warn(f"{len(skipped)} of {total} images cannot be read; skipped: {names}{more}{advice}")
+        advice = f"the first {LFS_ADVICE}" if is_lfs_pointer(skipped[0]) else "mend or remove them"
+        warn(f"{len(skipped)} of {total} images cannot be read; skipped: {names}{more}; {advice}")

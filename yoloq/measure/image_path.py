@@ -64,14 +64,26 @@ class ImagePath:
         Raises:
             DataError: as for one image; of several such images the first is named.
         """
-        streams = len(self.predictors)
-        # engines have threads of their own: torch starts a team of threads for each that calls it
-        with _threads(streams) as engines, _threads(streams + len(affinity())) as others:
+        with self.shared() as boxes_of, _threads(self.callers) as others:
+            return list(others.map(boxes_of, pictures))
+
+    @property
+    def callers(self) -> int:
+        """Threads that keep the engines busy: one waits for each, the others read and decode."""
+        return len(self.predictors) + len(affinity())
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[Callable[[Picture], Candidates]]:
+        """Boxes of one image, for many threads to call at once; gone behind the block.
+
+        Engines have threads of their own: torch starts a team of threads for each that calls it.
+        """
+        with _threads(len(self.predictors)) as engines:
 
             def run(images: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
                 return engines.submit(self._run, images).result()
 
-            return list(others.map(lambda picture: self._boxes(picture, run), pictures))
+            yield lambda picture: self._boxes(picture, run)
 
     def _boxes(self, picture: Picture, run: Run) -> Candidates:
         model = self.predictors[0].model

@@ -179,7 +179,10 @@ def class_names(stub: Stub, count: int) -> tuple[str, ...]:
     found = {int(k): str(v) for k, v in table.items() if str(k).isdecimal()}
     known = {number: name for number, name in found.items() if number < count}
     if len(known) < len(table) or not isinstance(names, list | tuple | Mapping | str):
-        warn(f"the checkpoint's names {short(names)} do not number its {count} classes from 0")
+        warn(
+            f"the checkpoint's names {short(names)} do not number its {count} classes from 0: "
+            "classes without a name are called by their number; save it with a name for each"
+        )
         known = known if listed else {}
     return tuple(known.get(number, f"class{number}") for number in range(count))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from yoloq.report.comparison import comparison, together
 from yoloq.report.notes import LEGEND
+from yoloq.report.remarks import remarks as of
 from yoloq.report.recommendation import Verdict, verdict
 from yoloq.report.run_folder import RunFolder
 from yoloq.report.section import Missing, Part, Section
@@ -39,6 +40,7 @@ class Document:
         lines: rows of the common table (`tables.line`).
         chapters: the sections that there is something for.
         missing: (title, why and with which command) of the others.
+        remarks: on rows of the table: int8 that is not faster, and the command that mends it.
     """
 
     names: tuple[str, ...]
@@ -47,6 +49,7 @@ class Document:
     lines: tuple[dict[str, Any], ...]
     chapters: tuple[Chapter, ...]
     missing: tuple[tuple[str, Missing], ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -61,6 +64,7 @@ class Document:
             "facts": self.facts,
             "verdicts": [asdict(each) for each in self.verdicts],
             "rows": self.lines,
+            "remarks": self.remarks,
             "sections": {
                 each.name: {"title": each.title, "words": each.section.words}
                 | {"data": each.section.data}
@@ -76,6 +80,7 @@ class Document:
             lead = f"{name}: " if len(self.names) > 1 else ""
             parts += [f"**{lead}{each.words}**", "", *(f"{x}\n" for x in each.reasons)]
         parts += [markdown(rendered(self.lines)), "", LEGEND, ""]
+        parts += [f"- {remark}\n" for remark in self.remarks]
         for chapter in self.chapters:
             parts += [f"## {chapter.title}", "", *_section(chapter.section)]
         if self.missing:
@@ -114,6 +119,7 @@ def document(runs: Sequence[RunFolder]) -> Document:
         lines=tuple(lines),
         chapters=tuple(chapters),
         missing=tuple(missing),
+        remarks=tuple(x for run in runs for result in run.results for x in of(run.folder, result)),
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from yoloq.base.result import Row, StageResult
+from yoloq.base.say import result_console
 
 COLUMNS = (  # field, title, format
     ("run", "Run", ""),
@@ -139,7 +139,7 @@ def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
 
 def show(table: Sequence[Sequence[str]]) -> None:
     """Print the table on stdout; a narrow terminal gets fewer columns, a file all of them."""
-    console = Console(markup=False)  # a run's folder may have brackets in its name
+    console = result_console(markup=False)  # a run's folder may have brackets in its name
     starred = [[cell.replace(SIMULATED, "*") for cell in cells] for cells in table]
     caption = FOOTNOTE if starred != table else None
     table = starred
@@ -151,7 +151,7 @@ def show(table: Sequence[Sequence[str]]) -> None:
                 break
             shown = [i for i in shown if table[0][i] != title]
     else:
-        console = Console(markup=False, width=sum(widths))
+        console = result_console(markup=False, width=sum(widths))
     printed = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption=caption)
     for index in shown:
         printed.add_column(table[0][index], justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from yoloq.base.say import say
+from yoloq.base.say import say, shows_bars
 
 
 class EpochProgress:
@@ -25,7 +25,7 @@ class EpochProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not shows_bars(),
         )
         left = steps * (epochs - start)
         self.task = self.bar.add_task(f"epoch {start + 1}/{epochs}", total=left, losses="")
@@ -55,7 +55,7 @@ class EpochProgress:
         each = (time.perf_counter() - self.began) / (done - self.start)
         if done < self.epochs:
             line += f"  left {timedelta(seconds=round(each * (self.epochs - done)))}"
-        if self.console.is_terminal:
+        if shows_bars():
             self.console.print(line, highlight=False)
         else:
             say(line)

@@ -90,11 +90,16 @@ def batches(
     how: Augment,
     sizes: Sizes,
     settled: bool = False,
+    count: int = 0,
 ) -> Iterator[TrainBatch]:
-    """The shuffled, augmented batches of an epoch; a last batch that is not full is left out."""
+    """The shuffled, augmented batches of an epoch; a last batch that is not full is left out.
+
+    Args:
+        count: pictures of an epoch, others in each; 0: all.
+    """
     generator = np.random.default_rng((seed, epoch))
-    order = generator.permutation(len(pictures))
-    for start in range(0, steps(len(pictures), batch_size) * batch_size, batch_size):
+    order = generator.permutation(len(pictures))[: count or None]
+    for start in range(0, steps(len(order), batch_size) * batch_size, batch_size):
         size = sizes.pick(generator, settled)
         chosen = order[start : start + batch_size]
         yield collate([_one(generator, pictures, int(i), size, how) for i in chosen])

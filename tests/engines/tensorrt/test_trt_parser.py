@@ -134,11 +134,11 @@ def test_the_parser_refuses_by_node(tmp_path: Path, capsys: pytest.CaptureFixtur
     [found] = onnx_parser.refusals(file)
     assert (found.level, found.rule, found.nodes) == ("error", "parser", (name,))
     assert found.message.startswith("Unheard: ")
-    assert lint_onnx.run(LintConfig(onnx=str(file))) == 1
+    assert lint_onnx.run(LintConfig(onnx=str(file))).exit_code == 1
     printed = capsys.readouterr().out
     assert "it refuses 1 node\n" in printed and f"parser: Unheard: {found.message[9:20]}" in printed
     onnx.save(tensorrt_onnx(made, "int8"), file)
-    assert lint_onnx.run(LintConfig(onnx=str(file), parse="on")) == 0
+    assert lint_onnx.run(LintConfig(onnx=str(file), parse="on")).exit_code == 0
     assert "it reads the file" in capsys.readouterr().out
 
 

@@ -409,34 +409,29 @@ def profile(slow: float) -> Any:
     return times
 
 
-def warn(capsys: pytest.CaptureFixture[str], engine_row: Engine, *rows: Row) -> list[str]:
+def slow(engine_row: Engine, *rows: Row) -> dict[str, dict[str, Any]]:
     variants = make_variants(PRECISIONS, {"ptq": source()})
     files = {variant.key: Path(variant.key) for variant in variants}
-    layers.warn_if_slow(engine_row, variants, files, rows, "cpu", 1)
-    return capsys.readouterr().err.splitlines()
+    config = engine.EngineConfig(name="mine", threads=1)
+    return layers.slow_int8(engine_row, variants, files, rows, config)
 
 
-@pytest.mark.parametrize(
-    ("precision", "advice"),
-    [
-        ("int8", "in float (make ptq ARGS='--keep-float ...')"),
-        ("int8-implicit", "in FP16 (--fp16-layers)"),
-    ],
-)
-def test_slow_int8_is_named_with_its_dearest_layers(
-    precision: str, advice: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize(("precision", "own"), [("int8", False), ("int8-implicit", True)])
+def test_slow_int8_is_found_with_its_dearest_layers(precision: str, own: bool) -> None:
     rows = row("fp32", 9.0), row("fp16", 5.0), row(precision, 6.0)
-    [line] = warn(capsys, fake_engine(profile=profile(3.0), compiler=compiler()), *rows)
-    assert line.startswith(f"warning: fake {precision} takes 6.00 ms, fp16 5.00: int8 is slower")
-    assert line.endswith(f"; keep those {advice}")
-    assert "model.3.conv (+2.000 ms), model.12 (+0.250 ms)" in line
-    assert "model.5" not in line
+    found = slow(fake_engine(profile=profile(3.0), compiler=compiler()), *rows)
+    assert list(found) == [precision]
+    assert found[precision] == {
+        **{"title": precision.upper().replace("-", " ").replace("IMPLICIT", "implicit")},
+        **{"engine": "fake", "ms": 6.0, "against": "fp16", "against_ms": 5.0},
+        **{"layers": {"model.3.conv": 2.0, "model.12": 0.25}, "own_ranges": own},
+    } | ({} if own else {"title": "INT8 PTQ"})
 
 
-def test_without_a_profile_it_is_said_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    [line] = warn(capsys, fake_engine(), row("fp32", 1.0), row("int8", 2.0))
-    assert line.endswith("fp32 1.00: int8 is slower here")
+def test_it_is_held_against_the_faster_of_the_float_types() -> None:
+    found = slow(fake_engine(), row("fp32", 5.0), row("fp16", 9.0), row("int8", 6.0))["int8"]
+    assert (found["against"], found["against_ms"], found["layers"]) == ("fp32", 5.0, {})
+    assert slow(fake_engine(), row("fp32", 1.0), row("int8", 1.0))["int8"]["ms"] == 1.0
 
 
 def unwanted(*_: Any) -> list[NodeTime]:
@@ -453,8 +448,8 @@ def unwanted(*_: Any) -> list[NodeTime]:
         pytest.param([row("fp32", 9.0), row("fp16", 5.0)], id="no int8"),
     ],
 )
-def test_no_warning_and_no_profile(rows: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
-    assert warn(capsys, fake_engine(profile=unwanted), *rows) == []
+def test_nothing_is_said_of_the_others_and_nothing_profiled(rows: list[Row]) -> None:
+    assert slow(fake_engine(profile=unwanted), *rows) == {}
 
 
 def test_quantized_files_are_opened_by_stage(tiny: TinySet, tmp_path: Path) -> None:

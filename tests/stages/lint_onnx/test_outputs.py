@@ -215,9 +215,9 @@ def test_findings_stand_beside_those_of_the_rules(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = graph(tmp_path / "a.onnx", **CASES["every score 0"][0])
-    assert run(LintConfig(onnx=str(file), target="openvino", run=2, data=data)) == 1
+    assert run(LintConfig(onnx=str(file), target="openvino", run=2, data=data)).exit_code == 1
     assert "error    dead-output: every score is 0" in capsys.readouterr().out
-    assert run(LintConfig(onnx=str(file), target="openvino")) == 0
+    assert run(LintConfig(onnx=str(file), target="openvino")).exit_code == 0
 
 
 @pytest.mark.parametrize(

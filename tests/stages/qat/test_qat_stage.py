@@ -30,9 +30,11 @@ from yoloq.models.load import load_model, save_model
 from yoloq.models.yolov5.layout import v6_spec
 from yoloq.quant.observer import collect
 from yoloq.quant.quantized import load_quantized
+from yoloq.stages import fine_tune
 from yoloq.stages.fine_tune import epochs as qat_epochs
-from yoloq.stages.qat import course
+from yoloq.stages.qat import QatConfig, course
 from yoloq.stages.qat import stage as qat
+from yoloq.stages.swap import SwapConfig
 from yoloq.train.label_loss import LOSSES
 from yoloq.train.qat.ranges import forget
 from yoloq.train.qat.student import make_student, settled
@@ -467,7 +469,7 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path, capsys) -> Non
     own = make_tiny_set(tmp_path / "set", images=4)
     (tmp_path / "set" / "images" / "train" / "1.png").write_bytes(b"no picture")
     assert run(own, tmp_path, "--epochs", "1") == 0
-    assert "1 images of `train` cannot be read: " in capsys.readouterr().err
+    assert "1 images of `train` cannot be read and are left out, " in capsys.readouterr().err
 
 
 def test_a_state_left_behind_by_a_finished_run_refuses_nothing(
@@ -514,3 +516,31 @@ def test_images_of_val_are_not_trained_on(tmp_path: Path, capsys) -> None:
     own.data.write_text(text)
     assert run(own, tmp_path) == 2
     assert "every image of `train` is in `val` too; QAT needs others" in capsys.readouterr().err
+
+
+def test_a_capped_epoch_takes_some_of_the_images_and_says_so(
+    start: Path, tiny: TinySet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fine_tune, "CPU_IMAGES", 4)
+    flags = tiny.flags(start, "--epochs", "2", "--batch-size", "2", "--val-images", "2")
+    assert main("qat", flags) == 0
+    said = "qat: 4 of 6 images of train an epoch, others in each (--epoch-images 0: all)"
+    assert said in capsys.readouterr().err
+    capped = read(start)
+    assert main("qat", [*flags, "--epoch-images", "0"]) == 0, "another result, made anew"
+    assert "images of train an epoch" not in capsys.readouterr().err
+    assert read(start)["key"] != capped["key"]
+
+
+@pytest.mark.parametrize(
+    ("config", "on_cpu", "on_gpu"),
+    [
+        pytest.param(QatConfig(), 400, 0, id="auto"),
+        pytest.param(QatConfig(epoch_images=40), 40, 40, id="by hand"),
+        pytest.param(QatConfig(epoch_images=0), 0, 0, id="all"),
+        pytest.param(SwapConfig(), 0, 0, id="swap"),
+    ],
+)
+def test_images_an_epoch_are_capped_on_a_cpu(config: Any, on_cpu: int, on_gpu: int) -> None:
+    assert config.images_an_epoch("cpu") == on_cpu
+    assert config.images_an_epoch("cuda") == on_gpu

@@ -104,7 +104,7 @@ def _without_labels(images: Sequence[Path]) -> list[str]:
     beside = f" (there is {near})" if near else ""
     return [
         f"{len(missing)} of {len(images)} images have no label file, such as {file}{beside}: "
-        "taken as background"
+        "taken as background; label them, or give an empty file"
     ]
 
 

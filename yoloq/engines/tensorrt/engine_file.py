@@ -43,7 +43,8 @@ def _tell(library: Library, precision: str, warned: Mapping[str, int]) -> None:
     if warned:
         first = [f"  {one_line(text)}" for text in warned][:LISTED]
         title = f"{library.engine} {precision}: {library.title} gave {sum(warned.values())}"
-        warn("\n".join([f"{title} warnings, {len(warned)} different; the first:", *first]))
+        last = "  what matters of them shows in the gate and in the list of layers below"
+        warn("\n".join([f"{title} warnings, {len(warned)} different; the first:", *first, last]))
 
 
 def float_type(graph: Graph) -> str:

@@ -31,7 +31,7 @@ def _told(predictor: TensorRtPredictor) -> list[LayerInfo]:
     try:
         return predictor.layers()
     except EngineError as error:
-        warn(f"layers are known by name alone: {error}")
+        warn(f"layers are known by name alone: {error}; ARGS=--force builds the engine anew")
         return []
 
 

@@ -68,7 +68,10 @@ class Slot:
                     self.launch()
             except (RuntimeError, EngineError) as error:
                 reason = str(error).splitlines()[0]
-                warn(f"no CUDA graph, every run is enqueued ({reason})")
+                warn(
+                    f"no CUDA graph, every run is enqueued ({reason}), which costs small models "
+                    "time; update the driver or TensorRT"
+                )
                 return
         self.graph = graph
 

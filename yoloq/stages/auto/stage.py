@@ -8,6 +8,7 @@ from yoloq.engines import get_engine
 from yoloq.stages.auto import NAMES, AutoConfig
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engine
 from yoloq.stages.ptq import PtqConfig
@@ -34,6 +35,11 @@ def run(config: AutoConfig) -> list[dict[str, Any]]:
             say("auto: more could come from --epochs, more images, or a larger --max-drop")
     engine.run(as_config(config, EngineConfig))
     return report.run(as_config(config, ReportConfig, runs=()))
+
+
+def next_step(config: AutoConfig, found: Any) -> str:
+    """Look at what the engines find."""
+    return on_run(config, "predict", "photo.jpg")
 
 
 def fastest_policy(config: AutoConfig) -> bool:

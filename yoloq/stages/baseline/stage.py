@@ -13,6 +13,7 @@ from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.latency import end_to_end, measure
 from yoloq.stages.baseline import BaselineConfig
+from yoloq.stages.end import command
 from yoloq.stages.row import BASELINE, describe, find, recorded, save_records, timing
 from yoloq.stages.run import Inputs, finished, open_inputs, report_labels
 
@@ -37,7 +38,10 @@ def run(config: BaselineConfig) -> StageResult:
     found = find(inputs, predictor, skipped, "detect, torch fp32")
     inputs, found = _readable(inputs, found, skipped)
     if len(inputs.images) < FEW:
-        warn(f"{len(inputs.images)} val images: AP and its interval say little")
+        warn(
+            f"{len(inputs.images)} val images: AP and its interval say little; give `val` {FEW} or "
+            "more"
+        )
     fields, record = recorded(inputs, found, found)
     row = Row(
         name="FP32",
@@ -64,6 +68,11 @@ def run(config: BaselineConfig) -> StageResult:
     )
     result.write(config.folder / "baseline.json")
     return result
+
+
+def next_step(config: BaselineConfig, found: StageResult) -> str:
+    """Calibrate."""
+    return command(config, "ptq")
 
 
 def _readable(inputs: Inputs, found: Detections, skipped: list[Path]) -> tuple[Inputs, Detections]:

@@ -1,8 +1,10 @@
 """What a data set holds and what is wrong with its labels."""
 
+from yoloq.base.say import put
 from yoloq.data.dataset import Dataset
 from yoloq.models.load import load_model
 from yoloq.stages.data import DataConfig
+from yoloq.stages.end import command
 from yoloq.stages.run import open_dataset
 
 
@@ -21,8 +23,14 @@ def run(config: DataConfig) -> list[str]:
     for split in dataset.splits:
         lines += describe(dataset, split)
     lines += dataset.missing.values()
-    print(*lines, sep="\n")
+    for line in lines:
+        put(line)
     return lines
+
+
+def next_step(config: DataConfig, found: list[str]) -> str:
+    """Measure the checkpoint on it."""
+    return command(config, "baseline")
 
 
 def describe(dataset: Dataset, split: str) -> list[str]:

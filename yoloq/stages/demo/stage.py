@@ -4,9 +4,11 @@ import time
 from typing import Any
 
 from yoloq.base.say import say
+from yoloq.data.dataset import read_dataset
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline import stage as baseline
 from yoloq.stages.demo import DemoConfig
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engine
 from yoloq.stages.ptq import PtqConfig
@@ -32,3 +34,9 @@ def run(config: DemoConfig) -> list[dict[str, Any]]:
     table = report.run(as_config(config, ReportConfig, runs=()))
     say(f"demo: {time.perf_counter() - began:.0f} s")
     return table
+
+
+def next_step(config: DemoConfig, found: Any) -> str:
+    """Look at what an engine finds on the first images."""
+    images = read_dataset(config.data).images("val")
+    return on_run(config, "predict", str(images[0].parent))

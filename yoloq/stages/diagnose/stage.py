@@ -7,13 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from torch import Tensor
 
 from yoloq.base.errors import PolicyError, RunError
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult, read_result
-from yoloq.base.say import progress, say, warn
+from yoloq.base.say import progress, result_console, say, warn
 from yoloq.data.loader import iterate
 from yoloq.measure.compare import LayerError, first_below
 from yoloq.models.to_input import to_input
@@ -38,6 +37,7 @@ from yoloq.stages.diagnose.subject import (
     open_subject,
     try_amax,
 )
+from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import calibration_images, config_of, statistics
 from yoloq.stages.ptq.stage import run as run_ptq
@@ -69,7 +69,7 @@ def run(config: DiagnoseConfig) -> StageResult:
     resolve_amax(quantized.placement, parse_amax(config.amax))
     subject = open_subject(inputs, quantized, config.images, made.stage == "qat")
     if subject.images < FEW:
-        warn(f"{subject.images} images say little; {FEW} or more tell the layers' ranges")
+        warn(f"{subject.images} images say little of the layers' ranges: --images {FEW} or more")
     notes, artifacts = diagnosed(subject, config, config_of(config, ptq), against)
     show(config, notes)
     seconds = {"total": time.perf_counter() - began}
@@ -78,6 +78,11 @@ def run(config: DiagnoseConfig) -> StageResult:
     result.write(config.folder / "diagnose.json")
     say(f"written: {config.folder / 'diagnose.json'}, {len(artifacts)} files in diagnose/")
     return result
+
+
+def next_step(config: DiagnoseConfig, found: StageResult) -> str:
+    """Each finding names its own command; this ranks the layers."""
+    return command(config, "sensitivity")
 
 
 def check_names(config: DiagnoseConfig, inputs: Inputs) -> None:
@@ -260,7 +265,7 @@ def write_policy(
 
 def show(config: DiagnoseConfig, notes: Mapping[str, Any]) -> None:
     """Print a diagnosis, new or read, on stdout."""
-    console = Console(highlight=False)
+    console = result_console(highlight=False)
     rows = [row for row in notes["layers"] if chosen_by(config, row["layer"])]
     title = "Layers, in forward order"
     if not config.layers:

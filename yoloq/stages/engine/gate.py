@@ -204,7 +204,7 @@ def check_all(
         EngineError: an engine's boxes or scores are not those of its ONNX.
     """
     if not count:
-        warn("--gate 0: no engine is held against its ONNX")
+        warn("--gate 0: no engine is held against its ONNX; leave it out before you ship one")
         return {}
     [batch] = iterate(inputs.images[:count], inputs.imgsz, count)
     gate = Gate(inputs.model.head, inputs.config.folder, onnx, batch.images, threads)
@@ -213,7 +213,10 @@ def check_all(
     }
     checked = {key: items for key, items in found.items() if items}
     if not any(item.boxes >= FEW for items in checked.values() for item in items):
-        warn(f"no boxes on {count} val images: the engines are held against nothing")
+        warn(
+            f"no boxes on {count} val images: the engines are held against nothing; take more "
+            f"images, such as --gate {4 * count}"
+        )
     else:
         text = ", ".join(f"{key} {_summary(items)}" for key, items in checked.items())
         say(f"gate, IoU of boxes with those of the ONNX on {len(batch.images)} images: {text}")
@@ -240,5 +243,6 @@ def warn_if_off(rows: Sequence[Row], expected: Mapping[str, float]) -> None:
                 warn(
                     f"{row.name} ({row.engine}) has {100 * apart:+.2f} AP50-95 against "
                     f"the same model in PyTorch, more than the interval of +-{100 * chance:.2f} "
-                    "explains: its boxes may be wrong on images that the gate has not seen"
+                    "explains: its boxes may be wrong on images that the gate has not seen; "
+                    "--gate 64 --force looks at more"
                 )

@@ -14,6 +14,7 @@ from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
 from yoloq.measure.limits import floor_ms, machine_limits, work_of
 from yoloq.quant.policy import matches
+from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import EngineVariant
 
 PROFILED = 20  # runs of each engine, where int8 turned out slow
@@ -79,7 +80,10 @@ def count_int8(
         if missed:
             more = ", ..." if len(missed) > NAMED else ""
             names = ", ".join(missed[:NAMED]) + more
-            warn(f"{title}: {len(missed)} convolutions were to run in int8 and do not: {names}")
+            warn(
+                f"{title}: {len(missed)} convolutions were to run in int8 and do not: {names}; "
+                f"what stands in their way: make lint-onnx ONNX=... TARGET={engine.target}"
+            )
     return counts
 
 
@@ -125,50 +129,53 @@ def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:
     return []
 
 
-def warn_if_slow(
+def slow_int8(
     engine: Engine,
     variants: Sequence[EngineVariant],
     files: Mapping[str, Path],
     rows: Sequence[Row],
-    device: str,
-    threads: int,
-) -> None:
-    """Say where int8 is slower than the engine's other type, and which layers cost it."""
+    config: EngineConfig,
+) -> dict[str, dict[str, Any]]:
+    """Where int8 is not faster than the engine's fastest float type, and which layers cost it.
+
+    Returns:
+        By key of the slow ones what `report.remarks` puts into words: both times, and of `layers`
+        the worst with the milliseconds that each loses.
+    """
     times = {row.precision: row.latency_ms["p50"] for row in rows if row.latency_ms}
     floats = float_precisions(times)
     if not floats:
-        return
-    other = floats[-1]
+        return {}
+    other = min(floats, key=lambda key: times[key])
     int8 = [variant for variant in variants if variant.key in times and variant.key not in floats]
-    slow = [variant for variant in int8 if times[variant.key] > times[other]]
+    slow = [variant for variant in int8 if times[variant.key] >= times[other]]
     profiles: dict[str, LayerTimes] = {}
+    found = {}
     for variant in slow:
         if engine.profile is not None:
             for key in (variant.key, other):
                 if key not in profiles:
                     precision = variant.precision if key == variant.key else other
-                    nodes = engine.profile(files[key], precision, device, threads, PROFILED)
+                    how = (files[key], precision, config.device, config.cores, PROFILED)
                     layers = variant.source.quantized.placement.layers
-                    profiles[key] = layer_times(nodes, layers, tensor_readers(variant.source))
-        named = dearest(profiles[variant.key], profiles[other]) if profiles else []
-        remedy = _keep_out(engine, variant)
-        warn(
-            f"{engine.name} {variant.key} takes {times[variant.key]:.2f} ms, {other} "
-            f"{times[other]:.2f}: int8 is slower here"
-            + (f"; it costs most at {', '.join(named)}; {remedy}" if named else "")
-        )
+                    readers = tensor_readers(variant.source)
+                    profiles[key] = layer_times(engine.profile(*how), layers, readers)
+        lost = dearest(profiles[variant.key], profiles[other]) if profiles else {}
+        found[variant.key] = {
+            "title": variant.title,
+            "engine": engine.name,
+            "ms": times[variant.key],
+            "against": other,
+            "against_ms": times[other],
+            "layers": lost,
+            "own_ranges": engine.calibrates(variant.precision),
+        }
+    return found
 
 
-def _keep_out(engine: Engine, variant: EngineVariant) -> str:
-    """How to keep layers out of int8: an engine that calibrates itself knows of no policy."""
-    if engine.calibrates(variant.precision):
-        return "keep those in FP16 (--fp16-layers)"
-    return "keep those in float (make ptq ARGS='--keep-float ...')"
-
-
-def dearest(int8: LayerTimes, other: LayerTimes) -> list[str]:
-    """The convolutions and blocks that take longest in int8, with how much, the worst first."""
+def dearest(int8: LayerTimes, other: LayerTimes) -> dict[str, float]:
+    """The convolutions and blocks that lose most milliseconds in int8, the worst first."""
     lost = {name: ms - other.layers[name] for name, ms in int8.layers.items()}
     lost |= {name: ms - other.others.get(name, 0.0) for name, ms in int8.others.items()}
     worst = sorted((name for name in lost if lost[name] > 0), key=lambda name: -lost[name])
-    return [f"{name} ({lost[name]:+.3f} ms)" for name in worst[:NAMED]]
+    return {name: lost[name] for name in worst[:NAMED]}

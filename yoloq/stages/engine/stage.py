@@ -20,6 +20,7 @@ from yoloq.measure.record import Record
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.engine.layer_notes import layer_notes
@@ -87,8 +88,6 @@ def run(config: EngineConfig) -> StageResult:
         notes=what_was_built(models[-1], sources) | {"gate": gated, "int8": formed} | taken.notes,
     )
     result.write(config.folder / f"{stage}.json")
-    compared = (engine, variants, built, taken.rows, config.device, config.cores)
-    or_warn("comparison of layers", layers.warn_if_slow, *compared)
     return result
 
 
@@ -111,7 +110,7 @@ def take(inputs: Inputs, config: EngineConfig, ran: Ran, expected: Mapping[str, 
     Args:
         expected: AP50-95 by precision, as PyTorch has it.
     """
-    engine, variants, predictors, _ = ran
+    engine, variants, predictors, built = ran
     measured, records = rows.at_batch(inputs, config, *ran)
     gate.warn_if_off(measured, expected)
     timed = (inputs, config, measured, predictors)
@@ -119,7 +118,14 @@ def take(inputs: Inputs, config: EngineConfig, ran: Ran, expected: Mapping[str, 
     ruled = (engine, variants, predictors, measured)
     floors = or_warn("least times", layers.over_floor, *ruled) or {}
     noted = or_warn("times of layers", layer_notes, *ran, config) or {}
-    return Taken(measured, larger, {"floors": floors, "layers": noted}, records)
+    compared = (engine, variants, built, measured, config)
+    slow = or_warn("comparison of layers", layers.slow_int8, *compared) or {}
+    return Taken(measured, larger, {"floors": floors, "layers": noted, "slow": slow}, records)
+
+
+def next_step(config: EngineConfig, found: StageResult) -> str:
+    """Put all that was measured into one table."""
+    return on_run(config, "report")
 
 
 def what_was_built(newest: StageResult, sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -182,7 +188,8 @@ def or_warn(what: str, report: Callable[..., T], *arguments: Any) -> T | None:
         return report(*arguments)
     except Exception as error:  # it reads what libraries write, in whatever form
         named = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        warn(f"no {what}: {named}{' '.join(str(error).split())}")
+        reason = f"{named}{' '.join(str(error).split())}"
+        warn(f"no {what}: {reason}; the rest of the result stands, --force tries again")
         return None
 
 

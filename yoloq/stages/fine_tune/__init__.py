@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import StageConfig, option, require
+from yoloq.base.config import AUTO, StageConfig, count_or_auto, option, require
 
 LEARNING_RATES = {"adamw": 3e-4, "sgd": 1e-4}  # of sgd 1% of what detectors are trained with
+CPU_IMAGES = 400  # an epoch, where `auto` decides: ten at 320 pixels take minutes on two cores
 NOT_NEGATIVE = (
     *("train_images", "lr", "weight_decay", "warmup", "val_images", "temperature"),
     *("feature_weight", "head_weight", "detection_weight"),
@@ -17,6 +18,9 @@ class TuneConfig(StageConfig):
 
     epochs: int = option(10, "passes over the images; about a tenth of what training took")
     train_images: int = option(0, "images of train, drawn by --seed; 0: all")
+    epoch_images: int | str = option(
+        0, "images of these an epoch, others each time; 0: all", reader=count_or_auto
+    )
     lr: float = option(
         0.0, "largest learning rate, of adamw as a share of a layer's size; 0: 3e-4, of sgd 1e-4"
     )
@@ -57,6 +61,12 @@ class TuneConfig(StageConfig):
         for name in names:
             value = getattr(self, name)
             require(value >= 0, "--" + name.replace("_", "-"), value, "0 or more")
+
+    def images_an_epoch(self, device: str) -> int:
+        """Images an epoch at most on a kind of device, such as cpu; 0: all that there are."""
+        if self.epoch_images == AUTO:
+            return CPU_IMAGES if device == "cpu" else 0
+        return int(self.epoch_images)
 
     @property
     def learning_rate(self) -> float:

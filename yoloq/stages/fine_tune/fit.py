@@ -32,7 +32,7 @@ def start_state(
     optimizer = make_optimizer(
         net, config.optimizer, rate, decay, scales, scale_rate, relative=True
     )
-    total = config.epochs * steps(len(setup.pictures), config.batch_size)
+    total = config.epochs * steps(setup.per_epoch, config.batch_size)
     state = RunState(
         config.folder / f"{setup.stage}-state.pt",
         setup.key,
@@ -72,7 +72,7 @@ def make_plan(setup: Tuned, after_step: Callable[[], object] = lambda: None) -> 
     config = setup.config
     return Plan(
         epochs=config.epochs,
-        steps=steps(len(setup.pictures), config.batch_size),
+        steps=steps(setup.per_epoch, config.batch_size),
         learning_rate=config.learning_rate,
         schedule=Schedule(config.epochs, min(config.warmup, config.epochs / 2)),
         device=setup.device,
@@ -96,4 +96,5 @@ def epoch_batches(setup: Tuned, epoch: int) -> Iterator[TrainBatch]:
         value=value,
     )
     sizes = Sizes(size, size, size)
-    return batches(setup.pictures, epoch, config.seed, config.batch_size, how, sizes, True)
+    some = setup.per_epoch
+    return batches(setup.pictures, epoch, config.seed, config.batch_size, how, sizes, True, some)

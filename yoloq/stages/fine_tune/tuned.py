@@ -66,6 +66,12 @@ class Tuned:
         files = train_files(self.inputs, self.config, self.use)
         return read_pictures(self.inputs, files, self.labels)
 
+    @property
+    def per_epoch(self) -> int:
+        """How many of them an epoch has."""
+        most = self.config.images_an_epoch(self.device.type)
+        return min(len(self.pictures), most or len(self.pictures))
+
 
 def imitation(setup: Tuned) -> Imitation:
     """Distance to the teacher's blocks, raw head and boxes."""
@@ -100,7 +106,10 @@ def read_pictures(inputs: Inputs, files: Sequence[Path], labels: bool = False) -
         raise DataError(f"{files[0]}: {fault(files[0])}; no image of `train` can be read")
     if len(readable) < len(files):
         (bad, *_) = [file for file in files if file not in set(readable)]
-        warn(f"{len(files) - len(readable)} images of `train` cannot be read: {bad}")
+        warn(
+            f"{len(files) - len(readable)} images of `train` cannot be read and are left out, "
+            f"{bad} for one; mend or remove them"
+        )
     truth, report = collect([], readable)
     if labels:
         truth, report = inputs.dataset.truth("train", readable)

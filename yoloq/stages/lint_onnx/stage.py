@@ -1,6 +1,7 @@
 """Check an ONNX file against the rules of the engine that is to run it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -8,6 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import EngineError, UserError
+from yoloq.base.say import put
 from yoloq.engines.tensorrt.library import RTX
 from yoloq.engines.tensorrt.onnx_parser import refusals
 from yoloq.graph.lint.table import LintFinding, lint
@@ -18,8 +20,24 @@ from yoloq.stages.lint_onnx.outputs import dead_outputs
 SHOWN = 3  # nodes named in a finding's line, without --all
 
 
-def run(config: LintConfig) -> int:
-    """Print the findings; 1 where one of them is an error, else 0.
+@dataclass(frozen=True)
+class Linted:
+    """What is wrong with a file for an engine; `remarks` say what else was tried on it."""
+
+    stage: str
+    file: str
+    target: str
+    findings: tuple[LintFinding, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a finding is an error."""
+        return int(any(finding.level == "error" for finding in self.findings))
+
+
+def run(config: LintConfig) -> Linted:
+    """Print the findings.
 
     Raises:
         UserError: there is no file, or it is no ONNX file.
@@ -27,21 +45,23 @@ def run(config: LintConfig) -> int:
     if not config.onnx:
         raise UserError("no ONNX file is given: make lint-onnx ONNX=model.onnx TARGET=tensorrt")
     file = Path(config.onnx)
-    findings = lint(read_model(file), config.target)
+    findings, remarks = lint(read_model(file), config.target), []
     if wants_parser(config):
         refused = refusals(file)
         findings = [*refused, *findings]
         version = RTX.load().__version__
-        print(f"asked TensorRT's own parser (for RTX, {version}): {parsed(refused)}")
+        remarks.append(f"asked TensorRT's own parser (for RTX, {version}): {parsed(refused)}")
     if config.run:
         try:
             findings = [*dead_outputs(file, config.data, config.run), *findings]
         except EngineError as error:
-            print(_one_line(f"not run: {error}"))
+            remarks.append(_one_line(f"not run: {error}"))
+    for remark in remarks:
+        put(remark)
     for finding in findings:
-        print(describe(finding, len(finding.nodes) if config.all else SHOWN))
-    print(summary(file, config.target, findings))
-    return int(any(finding.level == "error" for finding in findings))
+        put(describe(finding, len(finding.nodes) if config.all else SHOWN))
+    put(summary(file, config.target, findings))
+    return Linted("lint_onnx", str(file), config.target, tuple(findings), tuple(remarks))
 
 
 def wants_parser(config: LintConfig) -> bool:

@@ -28,6 +28,7 @@ from yoloq.quant.statistics_file import load_statistics, save_statistics
 from yoloq.quant.trace import sibling_groups
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.repaired import PARTS, check_images, repaired
 from yoloq.stages.row import describe, save_records, simulated_int8
@@ -77,6 +78,11 @@ def run(config: PtqConfig) -> StageResult:
     result.write(config.folder / "ptq.json")
     (config.folder / PARTS).unlink(missing_ok=True)
     return result
+
+
+def next_step(config: PtqConfig, found: StageResult) -> str:
+    """Build what was calibrated."""
+    return command(config, "engine", engine=config.engine)
 
 
 def read_policy(config: PtqConfig, inputs: Inputs) -> tuple[Policy, Placement]:
@@ -140,9 +146,15 @@ def calibration_images(inputs: Inputs, config: PtqConfig) -> tuple[Path, ...]:
     """
     own = inputs.dataset.train_alone("calibration")
     if shared := len(inputs.dataset.images("train")) - len(own):
-        warn(f"{shared} images of `train` are in `val` too: left out")
+        warn(
+            f"{shared} images of `train` are in `val` too: left out here, but a model that was "
+            "trained on them scores too well; take them out of `val`"
+        )
     if len(own) < config.images:
-        warn(f"{len(own)} calibration images, fewer than --images {config.images}")
+        warn(
+            f"{len(own)} calibration images, fewer than --images {config.images}: add images to "
+            "`train`; they need no labels"
+        )
     return sample(own, config.images, config.seed)
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import option, require
+from yoloq.base.config import AUTO, count_or_auto, option, require
 from yoloq.base.errors import UserError
-from yoloq.stages.fine_tune import TuneConfig
+from yoloq.stages.fine_tune import CPU_IMAGES, TuneConfig
 
 NOT_NEGATIVE = ("range_lr", "bn_reestimate", "task_weight", "dampen", "freeze_oscillating")
 
@@ -13,6 +13,11 @@ NOT_NEGATIVE = ("range_lr", "bn_reestimate", "task_weight", "dampen", "freeze_os
 class QatConfig(TuneConfig):
     """Fine-tune the calibrated model with fake quantization (QAT)."""
 
+    epoch_images: int | str = option(
+        AUTO,
+        f"images of train an epoch, others each time; 0: all; auto: on a CPU {CPU_IMAGES}",
+        reader=count_or_auto,
+    )
     ranges: str = option("frozen", "ranges of activations", ("frozen", "learned", "ema"))
     range_lr: float = option(10.0, "learned ranges: change a step against --lr (adamw)")
     bn: str = option(

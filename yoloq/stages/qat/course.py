@@ -7,6 +7,7 @@ from itertools import islice
 
 from torch import nn
 
+from yoloq.base.say import say
 from yoloq.models.to_input import scaled
 from yoloq.stages.fine_tune.epochs import measure_epoch, measure_start
 from yoloq.stages.fine_tune.fit import epoch_batches, make_plan, start_state
@@ -28,6 +29,11 @@ def train(setup: QatSetup) -> RunState:
         UserError: an interrupted run had another configuration, or the training diverges.
     """
     config, net = setup.config, setup.student
+    if setup.per_epoch < (total := len(setup.pictures)):
+        say(
+            f"qat: {setup.per_epoch} of {total} images of train an epoch, others in each "
+            "(--epoch-images 0: all)"
+        )
     state = start_state(setup, learned_steps(net), config.range_lr)
     measure_start(setup, state)
     watched = watch_oscillations(setup, state)

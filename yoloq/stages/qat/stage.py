@@ -23,6 +23,7 @@ from yoloq.quant.quantized import QuantizedModel, load_quantized, save_quantized
 from yoloq.quant.trace import conv_inputs
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.fine_tune.chart import draw_curves
 from yoloq.stages.fine_tune.epochs import FIGURE
 from yoloq.stages.fine_tune.together import run_together
@@ -58,6 +59,11 @@ def run(config: QatConfig) -> StageResult:
     return run_together(config, config.folder / "qat.json", open_setup, train, finisher)
 
 
+def next_step(config: QatConfig, found: StageResult) -> str:
+    """Build the better of the two models."""
+    return command(config, "engine")
+
+
 def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     """Open and check everything that training starts from; or the result that is there already."""
     inputs = open_inputs(config)
@@ -80,7 +86,8 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         "ptq.pt": ptq.hashes["ptq.pt"],
         "teacher": teacher.sha256,
     }
-    key = inputs.key("qat", files=read, processes=group.world)
+    capped = config.images_an_epoch(group.device.type)
+    key = inputs.key("qat", files=read, processes=group.world, capped=capped)
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done

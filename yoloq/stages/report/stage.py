@@ -12,7 +12,7 @@ from typing import Any
 
 from yoloq.base.errors import RunError
 from yoloq.base.files import write_text
-from yoloq.base.say import say
+from yoloq.base.say import put, say
 from yoloq.report.chapters import Document, document
 from yoloq.report.page import page
 from yoloq.report.run_folder import open_run
@@ -20,6 +20,7 @@ from yoloq.report.section import Table
 from yoloq.report.tables import comma_separated, rendered, show
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.diagnose import DiagnoseConfig
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.qat import QatConfig
@@ -57,12 +58,19 @@ def run(config: ReportConfig) -> list[dict[str, Any]]:
     file = folders[0] / f"{name}.html"
     write(found, folders[0], name)
     show(rendered(found.lines))
+    for remark in found.remarks:
+        put(remark)
     for run_name, verdict in zip(found.names, found.verdicts, strict=True):
         say(f"{run_name}: {verdict.words}" if len(found.names) > 1 else verdict.words)
     say(f"written: {file}, and the same as {name}.md, {name}.csv, {name}.json")
     if config.open and not webbrowser.open(file.resolve().as_uri()):
         say(f"no browser was found: open {file} in one")
     return list(found.lines)
+
+
+def next_step(config: ReportConfig, found: Any) -> str:
+    """Look at what the engines find."""
+    return on_run(config, "predict", "photo.jpg")
 
 
 def chosen_folders(config: ReportConfig) -> list[Path]:

@@ -19,9 +19,10 @@ from yoloq.measure.layer_times import float_precisions
 from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers
 from yoloq.quant.trace import sibling_groups
-from yoloq.report.tables import markdown
+from yoloq.report.tables import markdown, show
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import calibration_images, calibration_key, statistics
 from yoloq.stages.run import (
@@ -64,7 +65,7 @@ def run(config: SearchConfig) -> StageResult:
     key = inputs.key("search", timed=True, baseline=baseline.timeless_key)
     done = finished(config.folder, "search", key, config.force)
     if done is not None:
-        say(done.notes["verdict"])
+        tell(done)
         return done
     for left in (folder for pattern in FOLDERS for folder in config.folder.glob(pattern)):
         shutil.rmtree(left)
@@ -91,7 +92,24 @@ def run(config: SearchConfig) -> StageResult:
         trials = measured(shop, Path(kept))
     result = concluded(inputs, config, trials, key, began)
     result.write(config.folder / "search.json")
+    tell(result)
     return result
+
+
+def tell(result: StageResult) -> None:
+    """Print what the search came to; results of earlier versions have no table."""
+    if table := result.notes.get("table"):
+        show(table)
+    say(result.notes["verdict"])
+
+
+def next_step(config: SearchConfig, found: StageResult) -> str:
+    """Use the policy; build where a float engine is the answer, train where none is."""
+    if policy := found.artifacts.get("policy"):
+        return command(config, "ptq", f"--policy {config.folder / policy}")
+    if found.notes["chosen"] is None:
+        return command(config, "qat")
+    return command(config, "engine", engine=config.engine)
 
 
 def subject(
@@ -141,7 +159,6 @@ def concluded(
     spots = trials.spots(measure)
     found = answer(spots, config.max_drop, config.max_latency)
     words = verdict(config, spots, found, measure)
-    say(words)
     artifacts = {"journal": JOURNAL, "table": "search.md", "chart": "search.png"}
     table = rendered(trials, measure, found)
     write_text(config.folder / "search.md", f"{words}\n\n{markdown(table)}\n")
@@ -156,6 +173,7 @@ def concluded(
         seconds={"total": time.perf_counter() - began},
         notes={
             "verdict": words,
+            "table": table,
             "chosen": found and found.name,
             "measure": measure,
             "points": [

@@ -1,8 +1,10 @@
 """Trials: engines built, run on the images and timed in turn with the float one; and which next."""
 
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +36,7 @@ class Trials:
         floats: float precisions of the engine, FP32 first; they are points of the front as well.
         points: the placements that were measured, by name.
         kept: folder of the float engines, which are built once.
+        took: seconds of each trial of this run; an earlier one may have left others.
     """
 
     shop: Workshop
@@ -43,6 +46,7 @@ class Trials:
     kept: Path
     points: dict[str, Point] = field(default_factory=dict)
     loaded: dict[str, Predictor] = field(default_factory=dict)
+    took: list[float] = field(default_factory=list)
 
     def float_engines(self) -> None:
         """Measure the engine's float precisions."""
@@ -95,7 +99,7 @@ class Trials:
         precision: str,
         predicted: tuple[float | None, float | None],
     ) -> Tested:
-        inputs, config = self.shop.inputs, self.shop.config
+        inputs, config, began = self.shop.inputs, self.shop.config, time.perf_counter()
         with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as folder:
             file = self.shop.engine.make(source, precision, Path(folder))
             predictor = self._load(file, precision)
@@ -106,8 +110,15 @@ class Trials:
         rounded = {k: tuple(round(v, 7) for v in values) for k, values in figures.items()}
         line = Tested(name, ms, float_ms, **rounded, size_bytes=size, predicted=predicted)
         self.shop.journal.append(line)
-        say(describe(line))
+        self.took.append(time.perf_counter() - began)
+        say(f"{describe(line)}; {self.left()}")
         return line
+
+    def left(self) -> str:
+        """How many trials are done, and how long the others will take."""
+        done, most = len(self.lines()), len(self.floats) + self.shop.config.trials
+        seconds = round((most - done) * sum(self.took) / len(self.took))
+        return f"{done} of {most}, left {timedelta(seconds=seconds)}"
 
     def _times(self, predictor: Predictor, source: Source) -> tuple[float, float]:
         """Median milliseconds of an engine, and of the fastest float type, in turn."""

@@ -10,7 +10,7 @@ from yoloq.base.errors import PolicyError
 from yoloq.base.files import write_text
 from yoloq.base.journal import Journal
 from yoloq.base.result import StageResult
-from yoloq.base.say import say
+from yoloq.base.say import result_console, say
 from yoloq.quant.policy import Policy, Rule, block_of, conv_layers, matches, resolve
 from yoloq.quant.quantized import QuantizedModel, load_quantized
 from yoloq.quant.spec import ACTIVATION, WEIGHT
@@ -18,6 +18,7 @@ from yoloq.report.plots import draw_bars
 from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import calibrated, calibration_images, config_of
 from yoloq.stages.ptq.stage import run as run_ptq
@@ -87,6 +88,13 @@ def run(config: SensitivityConfig) -> StageResult:
     )
     result.write(config.folder / "sensitivity.json")
     return result
+
+
+def next_step(config: SensitivityConfig, found: StageResult) -> str:
+    """Use the policy, or train where none reached the target."""
+    if policy := found.artifacts.get("policy"):
+        return command(config, "ptq", f"--policy {config.folder / policy}")
+    return command(config, "qat")
 
 
 def swept_model(inputs: Inputs, config: SensitivityConfig, ptq: StageResult) -> QuantizedModel:
@@ -189,10 +197,9 @@ def write_table(config: SensitivityConfig, layers: list[Layer]) -> dict[str, str
 def show(layers: list[Layer]) -> None:
     """Print the ranked table on stdout."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = result_console()
     rows: list[list[str]] = rendered(layers, intervals=False)
     printed = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for title in rows[0]:

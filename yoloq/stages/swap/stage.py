@@ -18,9 +18,9 @@ from yoloq.geometry.detections import Detections
 from yoloq.models.load import load_model, save_model
 from yoloq.models.swap import silu_layers, swapped
 from yoloq.quant.policy import block_of
-from yoloq.report.tables import line, rendered, show
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
+from yoloq.stages.end import command
 from yoloq.stages.fine_tune.chart import draw_curves
 from yoloq.stages.fine_tune.epochs import measure_epoch, measure_start
 from yoloq.stages.fine_tune.fit import epoch_batches, make_plan, start_state
@@ -53,6 +53,12 @@ def run(config: SwapConfig) -> StageResult:
     """
     finisher = partial(finish, began=time.perf_counter())
     return run_together(config, config.folder / "swap.json", open_setup, train, finisher)
+
+
+def next_step(config: SwapConfig, found: StageResult) -> str:
+    """Calibrate what was made; a folder of its own keeps the original's results."""
+    made = replace(config, weights=str(config.folder / WEIGHTS), name="")
+    return command(made, "ptq")
 
 
 def open_setup(config: SwapConfig, group: Processes) -> SwapSetup | StageResult:
@@ -171,8 +177,7 @@ def float_rows(setup: SwapSetup, after: Inputs) -> list[Row]:
 
 
 def told(result: StageResult, folder: Path) -> None:
-    """Print the table, and what the swap did in a line each."""
-    show(rendered([line("", row, result) for row in result.rows]))
+    """Say what the swap did, in a line each."""
     best, ratios = result.notes["best"], result.notes["time_ratio"]
     if not best["epoch"]:
         say(f"swap: no epoch was better than the untrained network; {WEIGHTS} holds that")

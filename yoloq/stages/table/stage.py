@@ -11,12 +11,14 @@ from typing import Any
 
 from yoloq.base.files import write_text
 from yoloq.base.result import StageResult
-from yoloq.base.say import say
+from yoloq.base.say import put, say
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
 from yoloq.measure.layer_times import float_precisions
 from yoloq.report.notes import note
+from yoloq.report.remarks import remarks
 from yoloq.report.tables import COLUMNS, line, markdown, rendered, show
+from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine import stage as engines
 from yoloq.stages.engine.build import title
@@ -47,20 +49,28 @@ def run(config: TableConfig) -> list[dict[str, Any]]:
     lines = [line(config.folder.name, row, result) for row in result.rows]
     columns = [column for column in COLUMNS if column[0] in SHOWN]
     cells = rendered(lines, columns)
+    slow = remarks(config.folder, result)
     notes = [
         *missing(get_engine(config.engine, run=False), result),
         note(config.folder.name, result),
     ]
     write_text(
         config.folder / FILES[0],
-        "\n".join([markdown(cells), "", *(f"- {text}" for text in notes), ""]),
+        "\n".join([markdown(cells), "", *(f"- {text}" for text in [*slow, *notes]), ""]),
     )
     write_text(config.folder / FILES[1], comma_separated(lines))
     show(cells)
+    for remark in slow:
+        put(remark)
     for text in notes[:-1]:
         say(text)
     say(f"written: {config.folder / FILES[0]}, {FILES[1]}")
     return lines
+
+
+def next_step(config: TableConfig, found: Any) -> str:
+    """Look at what the engines find."""
+    return on_run(config, "predict", "photo.jpg")
 
 
 def missing(engine: Engine, result: StageResult) -> list[str]:

@@ -17,6 +17,7 @@ from yoloq.data.loader import check_imgsz
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.models.load import load_model, save_model
+from yoloq.stages.end import command
 from yoloq.stages.row import accuracy, describe, find
 from yoloq.stages.run import Inputs, finished, open_dataset, report_labels
 from yoloq.stages.train import TrainConfig
@@ -69,6 +70,11 @@ def run(config: TrainConfig) -> StageResult:
     result.write(config.folder / "train.json")
     say(f"{config.folder / WEIGHTS}: {describe(row)}")
     return result
+
+
+def next_step(config: TrainConfig, found: StageResult) -> str:
+    """Measure what was trained."""
+    return command(replace(config, weights=str(config.folder / WEIGHTS)), "baseline")
 
 
 def train(inputs: Inputs, config: TrainConfig) -> list[Epoch]:
