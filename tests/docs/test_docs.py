@@ -12,7 +12,9 @@ import yaml
 from doc_pages import DOCS, FENCE, blocks
 
 from yoloq.__main__ import STAGES, options_of
-from yoloq.base.config import ROOT, parse
+from yoloq.base.config import ROOT, StageConfig, parse
+from yoloq.engines.options import BuildOptions
+from yoloq.stages.fine_tune import TuneConfig
 
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -87,6 +89,19 @@ def test_targets_exist(page: Path) -> None:
 def test_flags_exist(page: Path) -> None:
     named = set(re.findall(r"(?<![\w-])--[A-Za-z][\w-]*", code(page)))
     assert named - flags() == set()
+
+
+def test_each_page_of_a_stage_has_its_flags() -> None:
+    also = {"baseline": StageConfig, "qat": TuneConfig, "engine": BuildOptions}
+    lacking = []
+    for page in (DOCS / "stages").glob("*.md"):
+        kinds = [options_of(page.stem.replace("-", "_")), also.get(page.stem)]
+        names = {name for kind in kinds if kind for name in kind.__annotations__}
+        text = page.read_text()
+        for flag in (name.replace("_", "-") for name in sorted(names)):
+            if not re.search(rf"--(no-)?{flag}\b", text):
+                lacking.append(f"{page.name}: --{flag}")
+    assert lacking == []
 
 
 def commands(page: Path) -> list[list[str]]:
