@@ -41,7 +41,7 @@ help:
 	@echo "  make data         make the built-in set, or check DATA"
 	@echo "  make baseline     FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "  make ptq          calibrate to int8 on images of the train split"
-	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch; auto)"
+	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch)"
 	@echo "  make table        FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
 	@echo "  make report       verdict, table and pictures of a run; RUNS='a b' compares runs"
 	@echo "with a finished run"

@@ -21,7 +21,8 @@ IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 OTHERS = {  # flags of other tools that the pages show
     *("--no-deps", "--nproc-per-node", "--help", "--strict", "--config-file"),
     *("--loadEngine", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
-    *("--stronglyTyped", "--strongly-typed"),
+    *("--stronglyTyped", "--strongly-typed", "--system-site-packages"),
+    *("--json", "--quiet"),  # of every command
 }
 INLINE = re.compile(r"`([^`]+)`")
 
@@ -107,7 +108,8 @@ def test_each_page_of_a_stage_has_its_flags() -> None:
 def commands(page: Path) -> list[list[str]]:
     """The `make` lines of a page, in words: those of its blocks, and those between backticks."""
     lines = "\n".join(blocks(page, "", "sh")).replace("\\\n", " ").splitlines()
-    lines += INLINE.findall(FENCE.sub("", page.read_text()))
+    inline = INLINE.findall(FENCE.sub("", page.read_text()))
+    lines += [line for line in inline if "=" in line]  # others only name a target
     return [shlex.split(line, comments=True) for line in lines if re.match("make [a-z]", line)]
 
 

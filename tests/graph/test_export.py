@@ -125,7 +125,8 @@ def match(modules: list[QuantConv2d], integers: np.ndarray, scale: np.ndarray) -
     scale = scale.reshape(-1, 1, 1, 1)
     for module in modules:
         if module.weight.shape == integers.shape:
-            steps = module.weight.detach().numpy() / scale
+            most = np.abs(integers.astype(int)).max()  # few bits clip the largest weights
+            steps = np.clip(module.weight.detach().numpy() / scale, -most, most)
             if np.abs(steps - integers).max() <= 0.5001:
                 modules.remove(module)
                 return module

@@ -6,8 +6,8 @@ from typing import Any
 
 from yoloq.report.comparison import comparison, together
 from yoloq.report.notes import LEGEND
-from yoloq.report.remarks import remarks as of
 from yoloq.report.recommendation import Verdict, verdict
+from yoloq.report.remarks import remarks as of
 from yoloq.report.run_folder import RunFolder
 from yoloq.report.section import Missing, Part, Section
 from yoloq.report.sections import SECTIONS

@@ -1,16 +1,32 @@
 """Run everything that only a GPU can tell, part by part, and leave one file to send."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from yoloq.base.errors import EngineError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import has_gpu, torch_device, why_no_gpu
-from yoloq.base.say import say
+from yoloq.base.say import put, say
 from yoloq.stages.gpu_check import GpuCheckConfig
 from yoloq.stages.gpu_check.commands import chosen, run_part
 from yoloq.stages.gpu_check.sheet import machine, sheet, write
 
 
-def run(config: GpuCheckConfig) -> int:
-    """Write `gpu-check.zip`; 1 where a part failed, else 0.
+@dataclass(frozen=True)
+class Checked:
+    """What a check came to: the file, and how many of its parts failed."""
+
+    file: Path
+    failed: int
+
+    @property
+    def exit_code(self) -> int:
+        """1 where a part failed."""
+        return int(self.failed > 0)
+
+
+def run(config: GpuCheckConfig) -> Checked:
+    """Write `gpu-check.zip`.
 
     Raises:
         UserError: there is no GPU to check, no such part, or the folder cannot be written.
@@ -27,6 +43,6 @@ def run(config: GpuCheckConfig) -> int:
     outcomes = [run_part(part, config) for part in parts]
     text = sheet(facts, outcomes)
     file = write(config.folder, text, outcomes)
-    print(text)
+    put(text)
     say(f"written: {file}; it holds figures and what was printed, no weights and no images")
-    return int(any(outcome.code for outcome in outcomes))
+    return Checked(file, sum(bool(outcome.code) for outcome in outcomes))
