@@ -18,7 +18,7 @@ class SensitivityConfig(StageConfig):
     skip_first: int = option(2, "do not sweep the first N layers, unless --layers or --include do")
     include: tuple[str, ...] = option((), "quantize these too, which the policy has in float")
     images: int = option(500, "sweep on the first N images of val; 0: all")
-    screen: int = option(32, "images of the first pass, which ranks all layers by output SNR")
+    screen: int = option(32, "images of the first pass: boxes compared at their places")
     top: int = option(10, "layers of the first pass that are fully scored; 0: all")
     engine: str = option("auto", "engine whose time counts", ("auto", *ENGINES))
     threads: int = option(0, "threads of the engine; 0: as many as cores")
