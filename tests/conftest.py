@@ -24,12 +24,22 @@ hypothesis.settings.load_profile("few")
 def pytest_configure() -> None:
     """Tests import engines' packages themselves: keep those from sending events.
 
-    Where several processes run tests each takes its share of the cores.
+    Where several processes run tests each takes its share of the cores. What `make test` was told
+    is not for the `make` that tests call.
     """
+    for name in ("ARGS", "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS"):
+        os.environ.pop(name, None)
     if count := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
         torch.set_num_threads(max(1, len(affinity()) // int(count)))
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def without_rtx() -> Iterator[None]:
+    """Where a test found TensorRT for RTX is forgotten: results are kept under versions."""
+    yield
+    sys.path[:] = [place for place in sys.path if "tensorrt-rtx" not in place]
 
 
 @pytest.fixture(scope="session")
