@@ -67,9 +67,11 @@ def test_the_result(swept: Path) -> None:
         delta, low, high = layer["fidelity_gain"]
         assert low <= high and -1 <= delta <= 1
         assert layer["fidelity"] - notes["base"]["fidelity"] == pytest.approx(delta, abs=1e-6)
-        assert layer["int8_ms"] > 0 and layer["float_ms"] > 0
+        # a profile counts whole microseconds, of which a layer of 64 pixels may take none
+        assert layer["int8_ms"] >= 0 and layer["float_ms"] >= 0
         lost = max(layer["float_ms"] - layer["int8_ms"], 0.01)
         assert layer["worth"] == pytest.approx(delta / lost)
+    assert sum(layer["int8_ms"] for layer in layers) > 0 < sum(x["float_ms"] for x in layers)
     first_pass = [layer["places_gain"] for layer in layers[5:]]
     assert first_pass == sorted(first_pass, reverse=True)
     assert min(layer["places_gain"] for layer in scored) >= max(first_pass)
