@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from yoloq.geometry.boxes import iou
 from yoloq.geometry.detections import Detections
+from yoloq.measure.partners import paired
 
-SAME = 0.5  # least IoU of two boxes that are the same object
 SHOWN = 0.25  # least score of a box that counts as found
 
 
@@ -51,9 +50,9 @@ class ImageDifference:
 def differences(reference: Detections, other: Detections) -> list[ImageDifference]:
     """What each image's boxes come to, for images on which either model has one.
 
-    Two boxes are the same where they have one class and an IoU of `SAME` or more; the pairs that
-    overlap most are made first. A box counts as found from a score of `SHOWN` on: detections below
-    it tell how far a box that was lost fell.
+    Two boxes are the same where they have one class and an IoU of `partners.SAME` or more; the
+    pairs that overlap most are made first. A box counts as found from a score of `SHOWN` on:
+    detections below it tell how far a box that was lost fell.
     """
     images = np.union1d(reference.image, other.image).tolist()
     return [_difference(image, reference, other) for image in images]
@@ -63,7 +62,7 @@ def _difference(image: int, reference: Detections, other: Detections) -> ImageDi
     ours, theirs = np.flatnonzero(reference.image == image), np.flatnonzero(other.image == image)
     same = reference.classes[ours][:, None] == other.classes[theirs][None]
     alike = iou(reference.boxes[ours][:, None], other.boxes[theirs][None]) * same
-    pairs = [(int(ours[a]), int(theirs[b])) for a, b in _pairs(alike)]
+    pairs = [(int(ours[a]), int(theirs[b])) for a, b in paired(alike)]
     shown = [p for p in pairs if _score(reference, p[0]) >= SHOWN <= _score(other, p[1])]
     return ImageDifference(
         image,
@@ -71,16 +70,6 @@ def _difference(image: int, reference: Detections, other: Detections) -> ImageDi
         _changes(reference, ours.tolist(), other, dict(pairs)),
         _changes(other, theirs.tolist(), reference, {b: a for a, b in pairs}),
     )
-
-
-def _pairs(alike: NDArray[np.float32]) -> list[tuple[int, int]]:
-    """Row and column of each pair, the most alike first, every row and column once at most."""
-    left, pairs = alike.copy(), []
-    while left.size and left.max() >= SAME:
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        pairs.append((int(row), int(column)))
-        left[row, :], left[:, column] = 0, 0
-    return pairs
 
 
 def _changes(

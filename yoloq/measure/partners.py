@@ -4,7 +4,7 @@ import numpy as np
 
 from yoloq.geometry.boxes import iou
 from yoloq.geometry.detections import Ints
-from yoloq.models.heads.decode import Candidates
+from yoloq.models.heads.decode import Candidates, Floats
 
 SAME = 0.5  # least IoU of two boxes that are the same object
 
@@ -17,9 +17,14 @@ def partners(first: Candidates, second: Candidates) -> Ints:
     """
     alike = iou(first.boxes[:, None], second.boxes[None])
     alike *= first.classes[:, None] == second.classes[None]
-    pairs: list[tuple[int, int]] = []
-    while alike.size and alike.max() >= SAME:
-        row, column = divmod(int(alike.argmax()), alike.shape[1])
+    return np.array(paired(alike), dtype=np.int64).reshape(-1, 2)
+
+
+def paired(alike: Floats) -> list[tuple[int, int]]:
+    """Row and column of each pair, the most alike first, every row and column once at most."""
+    left, pairs = alike.copy(), []
+    while left.size and left.max() >= SAME:
+        row, column = divmod(int(left.argmax()), left.shape[1])
         pairs.append((row, column))
-        alike[row, :], alike[:, column] = 0, 0
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        left[row, :], left[:, column] = 0, 0
+    return pairs
