@@ -413,7 +413,8 @@ def slow(engine_row: Engine, *rows: Row) -> dict[str, dict[str, Any]]:
     variants = make_variants(PRECISIONS, {"ptq": source()})
     files = {variant.key: Path(variant.key) for variant in variants}
     config = engine.EngineConfig(name="mine", threads=1)
-    return layers.slow_int8(engine_row, variants, files, rows, config)
+    profiles = layers.Profiles(engine_row, files, config)
+    return layers.slow_int8(engine_row, variants, rows, profiles)
 
 
 @pytest.mark.parametrize(("precision", "own"), [("int8", False), ("int8-implicit", True)])
@@ -432,6 +433,22 @@ def test_it_is_held_against_the_faster_of_the_float_types() -> None:
     found = slow(fake_engine(), row("fp32", 5.0), row("fp16", 9.0), row("int8", 6.0))["int8"]
     assert (found["against"], found["against_ms"], found["layers"]) == ("fp32", 5.0, {})
     assert slow(fake_engine(), row("fp32", 1.0), row("int8", 1.0))["int8"]["ms"] == 1.0
+
+
+def test_an_engine_is_profiled_once_however_often_it_is_asked_for() -> None:
+    asked: list[str] = []
+
+    def counted(file: Path, precision: str, *_: Any) -> list[NodeTime]:
+        asked.append(precision)
+        return profile(3.0)(file, precision)
+
+    variants = make_variants(PRECISIONS, {"ptq": source()})
+    files = {variant.key: Path(variant.key) for variant in variants}
+    config = engine.EngineConfig(name="mine", threads=1)
+    profiles = layers.Profiles(fake_engine(profile=counted), files, config)
+    int8 = next(variant for variant in variants if variant.key == "int8")
+    assert profiles.of(int8) is profiles.of(int8) and profiles.of(int8, "fp16")
+    assert asked == ["int8", "fp16"]
 
 
 def unwanted(*_: Any) -> list[NodeTime]:

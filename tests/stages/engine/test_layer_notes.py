@@ -11,6 +11,7 @@ from yoloq.engines.base import Engine, NodeTime
 from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import make_variants
 from yoloq.stages.engine.layer_notes import layer_notes
+from yoloq.stages.engine.layers import Profiles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,7 +32,7 @@ def noted(engine: Engine, *precisions: str) -> dict[str, Any]:
     files = {variant.key: Path(variant.key) for variant in variants}
     predictors: dict[str, Any] = dict.fromkeys(precisions, SimpleNamespace(float_type="fp16"))
     config = EngineConfig(device="cpu", threads=1, runs=7)
-    return layer_notes(engine, variants, predictors, files, config)
+    return layer_notes(engine, variants, predictors, Profiles(engine, files, config))
 
 
 def profile(file: Path, precision: str, device: str, threads: int, runs: int) -> list[NodeTime]:

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from yoloq.engines.base import Engine
 from yoloq.engines.predictor import Predictor
-from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
+from yoloq.measure.layer_times import LayerTimes, float_precisions
 from yoloq.quant.placed import placed
-from yoloq.stages.engine import EngineConfig
 from yoloq.stages.engine.build import EngineVariant
-from yoloq.stages.engine.layers import PROFILED, expected_int8
+from yoloq.stages.engine.layers import Profiles, expected_int8
 
 INT8 = "int8"
 
@@ -20,8 +18,7 @@ def layer_notes(
     engine: Engine,
     variants: Sequence[EngineVariant],
     predictors: Mapping[str, Predictor],
-    files: Mapping[str, Path],
-    config: EngineConfig,
+    profiles: Profiles,
 ) -> dict[str, dict[str, Any]]:
     """The convolutions of each int8 engine, in forward order.
 
@@ -34,7 +31,7 @@ def layer_notes(
     if not int8 or engine.simulated:
         return {}
     other = floats[-1] if floats else None
-    compared = _profiled(engine, int8[0], other, other, files, config) if other else None
+    compared = profiles.of(int8[0], other) if other else None
     return {
         variant.key: {
             "float": other,
@@ -42,30 +39,12 @@ def layer_notes(
                 variant,
                 set(expected_int8(engine, variant)),
                 predictors[variant.key].float_type,
-                _profiled(engine, variant, variant.key, variant.precision, files, config),
+                profiles.of(variant),
                 compared,
             ),
         }
         for variant in int8
     }
-
-
-def _profiled(
-    engine: Engine,
-    variant: EngineVariant,
-    key: str,
-    precision: str,
-    files: Mapping[str, Path],
-    config: EngineConfig,
-) -> LayerTimes | None:
-    """Time of each convolution of the engine of that key; None of one without a profile."""
-    if engine.profile is None:
-        return None
-    runs = min(config.runs, PROFILED)
-    nodes = engine.profile(files[key], precision, config.device, config.cores, runs)
-    return layer_times(
-        nodes, variant.source.quantized.placement.layers, tensor_readers(variant.source)
-    )
 
 
 def _layers(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -129,12 +130,35 @@ def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:
     return []
 
 
+@dataclass
+class Profiles:
+    """Times by layer of an engine's files, each profiled once, when it is asked for."""
+
+    engine: Engine
+    files: Mapping[str, Path]
+    config: EngineConfig
+    known: dict[str, LayerTimes] = field(default_factory=dict)
+
+    def of(self, variant: EngineVariant, key: str = "") -> LayerTimes | None:
+        """Of a variant, or of another precision of the engine; None where it has no profile."""
+        if self.engine.profile is None:
+            return None
+        name = key or variant.key
+        if name not in self.known:
+            config, precision = self.config, key or variant.precision
+            runs = min(config.runs, PROFILED)
+            how = (self.files[name], precision, config.device, config.cores, runs)
+            layers = variant.source.quantized.placement.layers
+            nodes = self.engine.profile(*how)
+            self.known[name] = layer_times(nodes, layers, tensor_readers(variant.source))
+        return self.known[name]
+
+
 def slow_int8(
     engine: Engine,
     variants: Sequence[EngineVariant],
-    files: Mapping[str, Path],
     rows: Sequence[Row],
-    config: EngineConfig,
+    profiles: Profiles,
 ) -> dict[str, dict[str, Any]]:
     """Where int8 is not faster than the engine's fastest float type, and which layers cost it.
 
@@ -149,18 +173,10 @@ def slow_int8(
     other = min(floats, key=lambda key: times[key])
     int8 = [variant for variant in variants if variant.key in times and variant.key not in floats]
     slow = [variant for variant in int8 if times[variant.key] >= times[other]]
-    profiles: dict[str, LayerTimes] = {}
     found = {}
     for variant in slow:
-        if engine.profile is not None:
-            for key in (variant.key, other):
-                if key not in profiles:
-                    precision = variant.precision if key == variant.key else other
-                    how = (files[key], precision, config.device, config.cores, PROFILED)
-                    layers = variant.source.quantized.placement.layers
-                    readers = tensor_readers(variant.source)
-                    profiles[key] = layer_times(engine.profile(*how), layers, readers)
-        lost = dearest(profiles[variant.key], profiles[other]) if profiles else {}
+        own, base = profiles.of(variant), profiles.of(variant, other)
+        lost = dearest(own, base) if own and base else {}
         found[variant.key] = {
             "title": variant.title,
             "engine": engine.name,

@@ -117,8 +117,9 @@ def take(inputs: Inputs, config: EngineConfig, ran: Ran, expected: Mapping[str, 
     larger = or_warn("rows of --max-batch", rows.at_max_batch, *timed) or []
     ruled = (engine, variants, predictors, measured)
     floors = or_warn("least times", layers.over_floor, *ruled) or {}
-    noted = or_warn("times of layers", layer_notes, *ran, config) or {}
-    compared = (engine, variants, built, measured, config)
+    profiles = layers.Profiles(engine, built, config)
+    noted = or_warn("times of layers", layer_notes, engine, variants, predictors, profiles) or {}
+    compared = (engine, variants, measured, profiles)
     slow = or_warn("comparison of layers", layers.slow_int8, *compared) or {}
     return Taken(measured, larger, {"floors": floors, "layers": noted, "slow": slow}, records)
 
