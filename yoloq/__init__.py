@@ -79,17 +79,17 @@ def calibrate(
         refine: repairs as `make ptq --refine` takes them; empty: its default.
 
     Raises:
-        UserError: an image list, the calibrator or the policy cannot be used.
-        ValueError: there is no such repair.
+        UserError: an image list, the calibrator, the policy or a repair cannot be used.
     """
     import torch
 
+    from yoloq.base.errors import PolicyError
     from yoloq.data.image_files import files_of
     from yoloq.data.loader import sample
     from yoloq.engines.predictor import ModelInfo
     from yoloq.quant.policy import resolve
     from yoloq.quant.ptq import calibrate_model, check_calibrator, collect_from_images
-    from yoloq.quant.refine import read_repairs
+    from yoloq.quant.refine import check_images, read_repairs
     from yoloq.quant.refine.apply import batches_of
     from yoloq.quant.refine.apply import refine as apply
     from yoloq.quant.trace import sibling_groups, trace
@@ -99,7 +99,12 @@ def calibrate(
     usual = PtqConfig(engine=engine)
     calibrator = calibrator or usual.calibrator
     check_calibrator(calibrator)
+    try:
+        repairs = read_repairs(refine) if refine else usual.refine
+    except ValueError as error:
+        raise PolicyError(f"refine {refine!r}: {error}") from None
     files = sample(files_of(images), count or usual.images, usual.seed)
+    check_images(repairs, min(len(files), usual.refine_images))
     size, ops = ModelInfo.of(model, imgsz).imgsz, trace(model.net)
     policy = policy or policy_of_flags(usual, model)
     placement = resolve(policy, ops)
@@ -110,7 +115,7 @@ def calibrate(
         model, files, size, groups=groups, batch_size=batch, calibrators=readers
     )
     made = calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
-    if repairs := read_repairs(refine) if refine else usual.refine:
+    if repairs:
         batches = batches_of(files[: usual.refine_images], size, torch.device("cpu"))
         apply(model, made, batches, repairs, steps=usual.refine_steps, seed=usual.seed)
     return made

@@ -7,10 +7,12 @@ import pytest
 import torch
 from tiny_quant import as_input, pictures, tiny_model, tiny_quantized
 
+from yoloq.base.errors import DataError
 from yoloq.quant.affine import scale_and_zero_point
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.refine import REPAIRS, gptq, read_repairs
+from yoloq.quant.refine.apply import refine
 from yoloq.quant.refine.gptq import Moments, _grouped, _in_order, _parts, fitted
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.up_or_down import LearnedRounding
@@ -210,6 +212,12 @@ def test_parts_give_back_what_was_kept_under_the_same_key(tmp_path) -> None:
 )
 def test_names_come_in_the_order_of_application(text: str, names: tuple) -> None:
     assert read_repairs(text) == names
+
+
+def test_images_that_cannot_be_read_leave_too_few_for_a_repair() -> None:
+    quantized = tiny_quantized()
+    with pytest.raises(DataError, match="--refine bias: needs 1 calibration images"):
+        refine(tiny_model(), quantized, [], ["bias"], steps=1, seed=0)
 
 
 def test_an_unknown_repair_is_named() -> None:

@@ -13,6 +13,7 @@ from yoloq.models.layered import LayeredNet
 from yoloq.models.load import LoadedModel
 from yoloq.models.to_input import to_input
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.refine import check_images
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.walk import walk
 
@@ -46,14 +47,19 @@ def refine(
         names: keys of `REPAIRS`, in the order in which they are applied.
         steps: of the fits.
         parts: where what is done is kept, and what was done before is taken from.
+
+    Raises:
+        DataError: too few images are left for a repair, as some cannot be read.
     """
+    names, images = tuple(names), tuple(batches)
+    check_images(names, sum(map(len, images)))
     net, reference = quantized.model.net, model.net
     assert isinstance(net, LayeredNet) and isinstance(reference, LayeredNet)
     repairs = [importlib.import_module(f"yoloq.quant.refine.{name}").repair for name in names]
     count = len(reference.model)
     with progress("refine", count, "blocks") as advance:
         done = 0
-        for block in walk(reference, net, quantized.placement, batches, seed):
+        for block in walk(reference, net, quantized.placement, images, seed):
             advance(block.position - done)
             done = block.position
             if parts is not None and parts.restore(block):

@@ -3,11 +3,9 @@
 import time
 from pathlib import Path
 
-from yoloq.base.errors import DataError
 from yoloq.base.machine import torch_device
 from yoloq.base.say import say
 from yoloq.quant.quantized import QuantizedModel
-from yoloq.quant.refine import REPAIRS
 from yoloq.quant.refine.apply import batches_of, refine
 from yoloq.quant.refine.parts import Parts
 from yoloq.stages.ptq import PtqConfig
@@ -51,17 +49,3 @@ def repair(
     steps, seed = config.refine_steps, config.seed
     refine(inputs.model, quantized, batches, config.refine, steps=steps, seed=seed, parts=parts)
     quantized.model.net.cpu()  # its file opens on any machine
-
-
-def check_images(names: tuple[str, ...], count: int) -> None:
-    """Find too few images before long work.
-
-    Raises:
-        DataError: a repair needs more; says how many.
-    """
-    for name in names:
-        if count < REPAIRS[name]:
-            raise DataError(
-                f"--refine {name}: needs {REPAIRS[name]} calibration images at least, not {count}; "
-                "raise --images and --refine-images"
-            )

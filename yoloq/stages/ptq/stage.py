@@ -23,6 +23,7 @@ from yoloq.quant.placed import placed
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
 from yoloq.quant.ptq import calibrate_model, collect_from_images, has_all
 from yoloq.quant.quantized import QuantizedModel, save_quantized
+from yoloq.quant.refine import check_images
 from yoloq.quant.spec import QuantSpec, granularity_of
 from yoloq.quant.statistics_file import load_statistics, save_statistics
 from yoloq.quant.trace import sibling_groups
@@ -30,7 +31,7 @@ from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.repaired import PARTS, check_images, repaired
+from yoloq.stages.ptq.repaired import PARTS, repaired
 from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
