@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from yoloq.models.family import get_family
 from yoloq.models.heads import head_from_json
 from yoloq.models.load import load_model, new_model, save_model
 from yoloq.models.residuals import Add, name_residuals
-from yoloq.models.ultralytics import build, import_ultralytics, package_spec
+from yoloq.models.ultralytics import build, package_spec
+from yoloq.models.ultralytics.package import import_ultralytics
 from yoloq.models.yolov5.layout import SIZES, v6_spec
 from yoloq.models.yolov5.network import YOLOv5
 
@@ -178,7 +180,11 @@ def package_model(name, nc=3):
     """A model of the package itself, random statistics and class scores included."""
     torch.manual_seed(0)
     tasks = import_ultralytics()
-    model = tasks.DetectionModel(package_spec(name, nc), ch=3, nc=nc, verbose=False)
+    try:
+        spec = package_spec(name, nc)
+    except FileNotFoundError:
+        pytest.skip(f"the installed ultralytics has no {name}; 8.4 has")
+    model = tasks.DetectionModel(spec, ch=3, nc=nc, verbose=False)
     randomise(model)
     for branch in [*model.model[-1].cv3, *model.model[-1].cv2]:
         nn.init.normal_(branch[-1].bias)
@@ -233,7 +239,9 @@ def test_package_checkpoint_gives_the_package_s_own_boxes(name, tmp_path, images
 def test_named_additions_leave_a_block_as_it_was(kind, arguments, count):
     torch.manual_seed(0)
     import_ultralytics()
-    block = getattr(sys.modules["ultralytics.nn.modules.block"], kind)
+    block = getattr(sys.modules["ultralytics.nn.modules.block"], kind, None)
+    if block is None or len(arguments) > len(signature(block).parameters):
+        pytest.skip(f"the installed ultralytics has no {kind} with {len(arguments)} arguments")
     net = nn.Sequential(block(*arguments)).eval()
     randomise(net)
     x = torch.randn(2, arguments[0], 8, 8)
@@ -278,7 +286,7 @@ def test_a_yaml_cannot_make_the_package_run_code(change, tmp_path):
 def test_importing_the_package_leaves_the_user_and_the_process_alone(tmp_path):
     code = """if True:
         import os, sys, warnings, cv2, numpy, torch
-        from yoloq.models.ultralytics import import_ultralytics
+        from yoloq.models.ultralytics.package import import_ultralytics
 
         def process():
             return (
@@ -287,6 +295,7 @@ def test_importing_the_package_leaves_the_user_and_the_process_alone(tmp_path):
                 numpy.get_printoptions(),
                 str(torch.rand(40, generator=torch.Generator().manual_seed(0))),
                 torch.save,
+                torch.load,
                 list(warnings.filters),
             )
 

@@ -10,8 +10,10 @@ import torch
 from refused import assert_refused
 from torch import nn
 
+from yoloq.base.errors import CheckpointError
 from yoloq.models.load import load_model, new_model, save_model
-from yoloq.models.ultralytics import import_ultralytics, package_spec
+from yoloq.models.ultralytics import package_spec
+from yoloq.models.ultralytics.package import import_ultralytics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SCALES = {"scales": {"n": [0.33, 0.125, 1024]}}
@@ -63,12 +65,11 @@ def eps(model):
 
 def wider_classes(model):
     """The branch before the package capped it: as wide as the classes."""
-    for index, conv in enumerate(model.model[-1].cv3):
-        first, second, last = conv
-        first.conv = nn.Conv2d(first.conv.in_channels, 40, 3, 1, 1, bias=False)
-        second.conv, last = nn.Conv2d(40, 40, 3, 1, 1, bias=False), nn.Conv2d(40, 3, 1)
-        first.bn, second.bn = nn.BatchNorm2d(40).eval(), nn.BatchNorm2d(40).eval()
-        model.model[-1].cv3[index] = nn.Sequential(first, second, last)
+    kind = type(model.model[0])  # the package's Conv
+    for index, branch in enumerate(model.model[-1].cv2):
+        width = branch[0].conv.in_channels
+        layers = kind(width, 40, 3), kind(40, 40, 3), nn.Conv2d(40, 3, 1)
+        model.model[-1].cv3[index] = nn.Sequential(*layers).eval()
 
 
 CHANGES = {
@@ -254,3 +255,13 @@ def test_yoloq_s_own_file_does_not_ask_the_package_s_parser(tmp_path, monkeypatc
     with torch.no_grad():
         found, wanted = load_model(tmp_path / "own.pt", fuse=False).net(image), model.net(image)
     assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_block_of_another_version_is_named_with_the_remedy(original, tmp_path, monkeypatch):
+    save(tmp_path / "a.pt", original)
+    own = load_model(tmp_path / "a.pt", fuse=False)
+    save_model(tmp_path / "own.pt", own)
+    monkeypatch.delattr("ultralytics.nn.modules.block.SPPF")
+    for name in ("a.pt", "own.pt"):
+        with pytest.raises(CheckpointError, match=r"'model.9' is a SPPF, .*: install a newer one"):
+            load_model(tmp_path / name)

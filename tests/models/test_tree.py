@@ -247,7 +247,10 @@ def test_layers_that_nothing_reads_are_left_out(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda model: model.spec["layers"][3].update({"class": "os.system"}), "describes a 'os."),
+        (
+            lambda model: model.spec["layers"][3].update({"class": "os.system"}),
+            "is a os.system",
+        ),
         (lambda model: vars(model).update(family="yolov9"), "is of family 'yolov9'; yoloq knows"),
     ],
     ids=["class", "family"],

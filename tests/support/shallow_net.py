@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yoloq.graph.integer import Ranges
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.residuals import name_residuals
-from yoloq.models.ultralytics import import_ultralytics
+from yoloq.models.ultralytics.package import import_ultralytics
 from yoloq.models.yolov5.blocks import C3, SPPF, Conv, Focus
 from yoloq.quant.calibrate import calibrate
 from yoloq.quant.observer import collect

@@ -31,6 +31,14 @@ MERGED = {"RepConv": ("conv1", "conv2"), "RepVGGDW": ("conv1",)}
 AS_SAVED = "give the checkpoint as its trainer saved it"
 
 
+class UnknownClassError(CheckpointError):
+    """A module is of a class, `kind`, that no table has."""
+
+    def __init__(self, name: str, kind: str, path: str) -> None:
+        super().__init__(f"{name!r} is a {path}, which yoloq does not support")
+        self.name, self.kind = name, kind
+
+
 def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
     """The data of a module and all below it.
 
@@ -51,7 +59,7 @@ def describe(module: Stub | nn.Module, name: str, blocks: Blocks) -> Node:
     if ours and kind in LEAVES:
         return _leaf(kind, state, name)
     if kind not in (CONTAINERS if ours else blocks):
-        raise CheckpointError(f"{name!r} is a {path}, which yoloq does not support")
+        raise UnknownClassError(name, kind, path)
     children = {key: child for key, child in state.get("_modules", {}).items() if child is not None}
     attributes = _attributes(state)
     if _is_merged(kind, children):
@@ -114,7 +122,7 @@ def build(node: Node, blocks: Blocks, name: str) -> nn.Module:
             ) from None
     cls = CONTAINERS.get(kind) or blocks.get(kind)
     if cls is None:
-        raise CheckpointError(f"describes a {kind!r} as {name!r}, which yoloq does not support")
+        raise UnknownClassError(name, kind, kind)
     module = cls.__new__(cls)
     nn.Module.__init__(module)
     for key, value in attributes.items():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import EngineError
 from yoloq.models.heads.dfl import DflHead
-from yoloq.models.ultralytics import import_ultralytics
+from yoloq.models.ultralytics.package import import_ultralytics
 
 BOX, CLASSES, DFL = 7.5, 0.5, 1.5  # the package's default gains
 
@@ -27,10 +27,9 @@ class UltralyticsLoss:
             from ultralytics.utils.loss import v8DetectionLoss
 
             self.loss: Any = v8DetectionLoss(_Described(head, device or torch.device("cpu")))
-            self.assigned: Any = self.loss.get_assigned_targets_and_loss
         except (ImportError, AttributeError) as error:
             raise EngineError(
-                f"the installed ultralytics package does not fit ({error}); install >= 8.4"
+                f"the installed ultralytics package does not fit ({error}); install >= 8.3"
             ) from error
         self.reg_max = head.reg_max
 
@@ -45,9 +44,12 @@ class UltralyticsLoss:
         boxes, scores = flat.tensor_split([4 * self.reg_max], 1)
         batch = {"batch_idx": targets[:, 0], "cls": targets[:, 1], "bboxes": targets[:, 2:]}
         maps = {"boxes": boxes, "scores": scores, "feats": list(raws)}
-        _, parts, _ = self.assigned(maps, batch)
-        named = zip(("box", "cls", "dfl"), parts.detach(), strict=True)
-        return parts.sum() * len(flat), dict(named)
+        if hasattr(self.loss, "get_assigned_targets_and_loss"):
+            _, parts, _ = self.loss.get_assigned_targets_and_loss(maps, batch)
+            total = parts.sum() * len(flat)
+        else:  # up to 8.3 the loss is one function of the raw maps
+            total, parts = self.loss(maps["feats"], batch)
+        return total.sum(), dict(zip(("box", "cls", "dfl"), parts.detach(), strict=True))
 
 
 class _Described(nn.Module):

@@ -5,17 +5,10 @@ head in training and evaluation alike. Of a head with two branches (v10, 26) the
 stays, which wants NMS as all others do.
 """
 
-import contextlib
 import copy
-import importlib
-import os
-import sys
-import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
@@ -24,6 +17,8 @@ from yoloq.models.activations import activation
 from yoloq.models.heads.dfl import DflHead
 from yoloq.models.layered import LayeredNet
 from yoloq.models.residuals import name_residuals
+from yoloq.models.ultralytics.known_blocks import HEADS, LAYERS, absent_named, package_blocks
+from yoloq.models.ultralytics.package import import_ultralytics
 from yoloq.models.ultralytics.raw_detect import RawDetect, raw_head
 from yoloq.models.unpickle import Stub
 
@@ -31,26 +26,6 @@ CLASSES = (
     "ultralytics.nn.tasks.DetectionModel",
     "ultralytics.nn.tasks.YOLOv10DetectionModel",
 )
-# The package looks layer names up among all its globals and evaluates the activation's text, so a
-# yaml out of a file is checked against these before the package sees it.
-LAYERS = frozenset(
-    [
-        *("Conv", "DWConv", "GhostConv", "Focus", "Bottleneck", "GhostBottleneck", "BottleneckCSP"),
-        *("C1", "C2", "C2f", "C3", "C3x", "C3Ghost", "C3TR", "C3k2", "C2fCIB", "RepC3", "A2C2f"),
-        *("SPP", "SPPF", "SPPELAN", "ELAN1", "RepNCSPELAN4", "ADown", "AConv", "SCDown"),
-        *("PSA", "C2PSA", "C2fPSA", "CBLinear", "CBFuse", "Concat", "Detect", "v10Detect"),
-        *("nn.Upsample", "nn.Identity", "nn.MaxPool2d", "nn.ZeroPad2d"),
-    ]
-)
-# What those are made of.
-PARTS = frozenset(
-    [
-        *("LightConv", "ConvTranspose", "RepConv", "C3k", "C3f", "RepBottleneck"),
-        *("RepCSP", "RepVGGDW", "CIB", "Attention", "PSABlock", "AAttn", "ABlock"),
-        *("TransformerLayer", "TransformerBlock"),
-    ]
-)
-HEADS = ("Detect", "v10Detect")
 
 
 class UltralyticsNet(LayeredNet):
@@ -141,28 +116,16 @@ def package_spec(name: str, nc: int) -> dict[str, Any]:
 
 def describe_layers(layers: list[Any], sources: list[Any]) -> list[tree.Node]:
     """The data of layers, pickled or live, the last of which is a raw head."""
-    blocks = _blocks()
-    nodes = (tree.describe(layer, f"model.{i}", blocks) for i, layer in enumerate(layers))
+    blocks = package_blocks()
+    with absent_named():
+        nodes = [tree.describe(layer, f"model.{i}", blocks) for i, layer in enumerate(layers)]
     return [{"from": s, **node} for s, node in zip(sources, nodes, strict=True)]
 
 
 def _described_layers(spec: Mapping[str, Any]) -> list[nn.Module]:
-    blocks = _blocks()
-    return [tree.build(node, blocks, f"model.{i}") for i, node in enumerate(spec["layers"])]
-
-
-def _blocks() -> dict[str, type[nn.Module]]:
-    """The package's classes by name."""
-    import_ultralytics()
-    package = importlib.import_module("ultralytics.nn.modules")
-    homes = [getattr(package, name) for name in ("block", "conv", "transformer")]
-    found = {
-        name: getattr(home, name)
-        for home in homes
-        for name in (LAYERS | PARTS) - set(HEADS)
-        if hasattr(home, name)
-    }
-    return {**found, "RawDetect": RawDetect}
+    blocks = package_blocks()
+    with absent_named():
+        return [tree.build(node, blocks, f"model.{i}") for i, node in enumerate(spec["layers"])]
 
 
 def _package_layers(spec: Mapping[str, Any]) -> tuple[list[nn.Module], list[Any]]:
@@ -183,48 +146,3 @@ def _check(spec: Mapping[str, Any]) -> None:
         raise CheckpointError("the model yaml does not end in a Detect head")
     if spec.get("activation"):
         activation(spec["activation"])
-
-
-def import_ultralytics() -> Any:
-    """The package's module `ultralytics.nn.tasks`, imported without its side effects.
-
-    The import writes settings to the user's configuration folder, may look up hosts, replaces
-    `torch.save` and changes environment variables, warnings, print options and OpenCV's threads;
-    here it writes to a temporary folder, and the rest is put back.
-    """
-    if "ultralytics.nn.tasks" not in sys.modules:
-        with _contained():
-            importlib.import_module("ultralytics.nn.tasks")
-    return sys.modules["ultralytics.nn.tasks"]
-
-
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """Give the package a temporary folder and put process-wide settings back at the end."""
-    import cv2
-    import numpy as np
-
-    environment, threads = dict(os.environ), cv2.getNumThreads()
-    patched = [(torch, "save"), (cv2, "imread"), (cv2, "imwrite"), (cv2, "imshow")]
-    originals = [getattr(module, name) for module, name in patched]
-    with (
-        tempfile.TemporaryDirectory(prefix="yoloq-") as folder,
-        np.printoptions(),
-        warnings.catch_warnings(),
-    ):
-        os.environ.update(
-            YOLO_OFFLINE="1",
-            YOLO_AUTOINSTALL="false",
-            YOLO_VERBOSE="false",
-            YOLO_CONFIG_DIR=folder,
-            MPLCONFIGDIR=folder,
-        )
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(environment)
-            cv2.setNumThreads(threads)
-            torch.set_printoptions(profile="default")
-            for (module, name), original in zip(patched, originals, strict=True):
-                setattr(module, name, original)
