@@ -1,6 +1,9 @@
 """The pieces of a search: the front, predictions, placements as points."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny_quant import tiny_model
@@ -9,9 +12,11 @@ from yoloq.engines.base import Defaults
 from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers, resolve
 from yoloq.quant.trace import trace
+from yoloq.stages.search import SearchConfig
 from yoloq.stages.search.front import answer, knee
 from yoloq.stages.search.predict import Forecast, fit
 from yoloq.stages.search.space import Point, Space, spans
+from yoloq.stages.search.trials import Trials
 
 FP32 = Spot("fp32", 20.0, 0.0, int8=False)
 SPOTS = [
@@ -186,3 +191,10 @@ def test_neighbours_differ_in_one_thing() -> None:
         (False, "both", False),
         (False, "none", True),
     ]
+
+
+def test_time_left_counts_placements_and_their_repairs(tmp_path: Path) -> None:
+    shop: Any = SimpleNamespace(config=SearchConfig(trials=8))
+    trials = Trials(shop, space(), forecast(), ("fp32", "bf16"), tmp_path, took=[30.0, 10.0])
+    trials.points = {name: space().default for name in ("a", "b", "c")}  # one from an earlier run
+    assert trials.left() == "3 of 8 placements, left 0:01:40"

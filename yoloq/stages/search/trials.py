@@ -36,7 +36,8 @@ class Trials:
         floats: float precisions of the engine, FP32 first; they are points of the front as well.
         points: the placements that were measured, by name.
         kept: folder of the float engines, which are built once.
-        took: seconds of each trial of this run; an earlier one may have left others.
+        took: seconds of each placement of this run, its repair included; an earlier run may have
+            left others.
     """
 
     shop: Workshop
@@ -61,9 +62,13 @@ class Trials:
         known = self.shop.journal.find(Tested, point.name)
         if known:
             return known
+        began = time.perf_counter()
         quantized = self.shop.repaired(self.shop.quantized(self.space, point))
         source = self.shop.source(quantized)
-        return self._test(point.name, source, "int8", self.predicted(point))
+        line = self._test(point.name, source, "int8", self.predicted(point))
+        self.took.append(time.perf_counter() - began)
+        say(self.left())
+        return line
 
     def predicted(self, point: Point) -> tuple[float, float | None]:
         """Time over the float engine's and loss of fidelity that are expected of a placement."""
@@ -99,7 +104,7 @@ class Trials:
         precision: str,
         predicted: tuple[float | None, float | None],
     ) -> Tested:
-        inputs, config, began = self.shop.inputs, self.shop.config, time.perf_counter()
+        inputs, config = self.shop.inputs, self.shop.config
         with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as folder:
             file = self.shop.engine.make(source, precision, Path(folder))
             predictor = self._load(file, precision)
@@ -110,15 +115,14 @@ class Trials:
         rounded = {k: tuple(round(v, 7) for v in values) for k, values in figures.items()}
         line = Tested(name, ms, float_ms, **rounded, size_bytes=size, predicted=predicted)
         self.shop.journal.append(line)
-        self.took.append(time.perf_counter() - began)
-        say(f"{describe(line)}; {self.left()}")
+        say(describe(line))
         return line
 
     def left(self) -> str:
-        """How many trials are done, and how long the others will take."""
-        done, most = len(self.lines()), len(self.floats) + self.shop.config.trials
+        """How many placements are done, and how long the others will take."""
+        done, most = len(self.points), self.shop.config.trials
         seconds = round((most - done) * sum(self.took) / len(self.took))
-        return f"{done} of {most}, left {timedelta(seconds=seconds)}"
+        return f"{done} of {most} placements, left {timedelta(seconds=seconds)}"
 
     def _times(self, predictor: Predictor, source: Source) -> tuple[float, float]:
         """Median milliseconds of an engine, and of the fastest float type, in turn."""
