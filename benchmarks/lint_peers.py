@@ -40,7 +40,7 @@ def measure(subject: Subject) -> Found:
     """Counts by rule of every tool's graph."""
     prepare_environment()
     folder = subject.folder / "lint"
-    write_task(subject, subject.quantized(), folder)
+    write_task(subject, subject.quantized(refine=()), folder)
     np.save(folder / "images.npy", np.load(folder / "images.npy")[:IMAGES])
     models, failures = own_models(subject), []
     for name, (file, make) in PEERS.items():
@@ -57,8 +57,8 @@ def measure(subject: Subject) -> Found:
 
 def own_models(subject: Subject) -> dict[str, onnx.ModelProto]:
     """The export for TensorRT, and the Q/DQ file that any engine stage writes."""
-    closed = subject.quantized(sharing="concat", residual="input")
-    plain = subject.quantized()
+    closed = subject.quantized(sharing="concat", residual="input", refine=())
+    plain = subject.quantized(refine=())
     net = plain.net("int8")
     return {
         OURS: tensorrt_onnx(closed, "int8"),

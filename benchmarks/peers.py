@@ -114,7 +114,7 @@ def write_task(subject: Subject, source: Source, folder: Path) -> None:
     chosen = sample(subject.inputs.dataset.images("train"), config.images, config.seed)
     batches = iterate(chosen, subject.info.imgsz, config.batch_size, config.workers)
     np.save(folder / "images.npy", np.concatenate([batch.images for batch in batches]))
-    head = subject.quantized(float_first=0).quantized.placement.float_layers
+    head = subject.quantized(float_first=0, refine=()).quantized.placement.float_layers
     nodes = [node.name for node in model.graph.node if node.op_type == "Conv"]
     kept = [node for name, node in zip(names, nodes, strict=True) if name in head]
     write_text(folder / "float.json", json.dumps(kept))

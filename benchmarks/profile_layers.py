@@ -29,7 +29,7 @@ def measure(subject: Subject) -> Found:
     """The profile of the default engine, and how much of the latency it accounts for."""
     threads, runs = len(affinity()), 10 if subject.limit else RUNS
     subject.folder.mkdir(parents=True, exist_ok=True)
-    source = subject.quantized()
+    source = subject.quantized(refine=())
     times = measure_layer_times(
         get_engine("openvino"), source, subject.folder, "cpu", threads, runs
     )

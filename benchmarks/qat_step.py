@@ -114,7 +114,7 @@ def qat_step(
     subject: Subject, batch: TrainBatch, folder: Path, ranges: Mode, kept: bool, teacher: bool
 ) -> Step:
     """A step of QAT from the default calibration."""
-    source, inputs = subject.quantized(), subject.inputs
+    source, inputs = subject.quantized(refine=()), subject.inputs
     unfused = load_model(subject.weights, fuse=False).net if kept else None
     net = make_student(source.quantized, ranges, unfused)
     term: Term

@@ -44,7 +44,7 @@ def measure(subject: Subject) -> Found:
 
 def models(subject: Subject) -> list[dict[str, Load]]:
     """What is timed, by runtime."""
-    source, image = subject.quantized(), subject.inputs.images[0]
+    source, image = subject.quantized(refine=()), subject.inputs.images[0]
     groups = [usual_export(subject, image)]
     for engine, title in TITLES.items():
         row = get_engine(engine)

@@ -61,7 +61,7 @@ class PathOf:
 def measure(subject: Subject) -> Found:
     """Milliseconds an image of each path, over those of the engine alone, with the target."""
     images = tuple(subject.inputs.images[:IMAGES])
-    source, groups = subject.quantized(), []
+    source, groups = subject.quantized(refine=()), []
     for engine, title in TITLES.items():
         row = get_engine(engine)
         for precision in ("fp32", "int8"):
