@@ -32,7 +32,7 @@ HOW = (
     "to leave in float. ONNX Runtime: `quantize_static`, weights per channel, once as it comes and "
     "once with its options for TensorRT ({options}); NNCF: its ONNX backend; ModelOpt: max, once "
     "with FP32 and once with FP16 around the integers, its default. yoloq keeps the first two "
-    "convolutions in float by default. The rules are those of `make lint-onnx`; no engine was run."
+    "convolutions in float for TensorRT. The rules are those of `make lint-onnx`; no engine was run."
 )
 
 
@@ -57,7 +57,8 @@ def measure(subject: Subject) -> Found:
 
 def own_models(subject: Subject) -> dict[str, onnx.ModelProto]:
     """The export for TensorRT, and the Q/DQ file that any engine stage writes."""
-    closed = subject.quantized(sharing="concat", residual="input", refine=())
+    usual = {"sharing": "concat", "residual": "input", "symmetric": True, "float_first": 2}
+    closed = subject.quantized(**usual, refine=())  # as `make ptq ENGINE=tensorrt` has it
     plain = subject.quantized(refine=())
     net = plain.net("int8")
     return {
