@@ -9,6 +9,7 @@ from torch import Tensor
 from yoloq.base.errors import CheckpointError
 from yoloq.base.say import say
 from yoloq.models.pickled import COUNTERS, class_of, tensors
+from yoloq.models.reparametrized import check_weights
 from yoloq.models.unpickle import Stub
 from yoloq.models.unpickle.arrays import Array
 
@@ -95,7 +96,8 @@ def averaged_tensors(key: str, averaged: Any, model: Stub) -> dict[str, Tensor]:
         model: whose weights were averaged.
 
     Raises:
-        CheckpointError: it is in no form that is known, or lacks a tensor. The text names no file.
+        CheckpointError: it is in no form that is known, lacks a tensor, or has rewritten ones. The
+            text names no file.
     """
     remedy = "remove the entry to use the weights of `model`"
     if isinstance(averaged, Stub):
@@ -106,6 +108,7 @@ def averaged_tensors(key: str, averaged: Any, model: Stub) -> dict[str, Tensor]:
             f"read; {remedy}"
         )
     found, names = _numbers(averaged), [n for n in tensors(model) if not n.endswith(COUNTED)]
+    check_weights(found)
     for cut in ("", ROOT):
         fitting = _fitting(found, [name.removeprefix(cut) for name in names])
         if len(fitting) > 1:

@@ -20,6 +20,8 @@ TASKS = {  # the end of a class's name -> what its files are for
     "Segment26": "instance segmentation",
     "YOLOESegment": "instance segmentation",
     "YOLOESegment26": "instance segmentation",
+    "ISegment": "instance segmentation",
+    "IKeypoint": "pose estimation",
     "SemanticSegment": "semantic segmentation",
     "SemanticSegmentationModel": "semantic segmentation",
     "ClassificationModel": "image classification",
@@ -41,6 +43,11 @@ TASKS = {  # the end of a class's name -> what its files are for
     "YOLOEDetect": "open-vocabulary detection",
 }
 HOMES = ("models.", "yolov5.models.", "ultralytics.nn.")  # modules of these classes
+CLASSIFIERS = "torchvision.models."
+OTHERS = tuple(
+    f"{CLASSIFIERS}{name}"
+    for name in ("_utils", "detection", "segmentation", "video", "optical_flow", "quantization")
+)
 
 
 def check_task(paths: Iterable[str]) -> None:
@@ -48,11 +55,16 @@ def check_task(paths: Iterable[str]) -> None:
 
     The text names no file.
     """
-    for path in paths:
+    found = list(paths)
+    detects = any(path.endswith("Detect") for path in found)
+    for path in found:
         name = path.rpartition(".")[2]
-        if name in TASKS and path.startswith(HOMES):
+        task = TASKS.get(name) if path.startswith(HOMES) else None
+        if path.startswith(CLASSIFIERS) and not (path.startswith(OTHERS) or detects):
+            task = "image classification"  # YOLOv5's classify/train.py takes any of these
+        if task is not None:
             raise CheckpointError(
-                f"holds a {name}, a model for {TASKS[name]}; yoloq quantizes detection models"
+                f"holds a {name}, a model for {task}; yoloq quantizes detection models"
             )
 
 
