@@ -12,6 +12,7 @@ from yoloq.base.say import warn
 from yoloq.models import average
 from yoloq.models.pickled import class_of, modules, short, tensors
 from yoloq.models.unpickle import Stub
+from yoloq.models.unpickle.arrays import Array
 
 TASKS = {  # the end of a class's name -> what its files are for
     "Segmentation": "instance segmentation",
@@ -124,11 +125,12 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def class_names(stub: Stub, count: int) -> tuple[str, ...]:
-    """The names of a pickled model's classes, from its list or dict; `class7` where one lacks.
+    """The names of a pickled model's classes, of a list, array or dict; `class7` where one lacks.
 
     Names that number other classes than the model has are left out, and that is said.
     """
     names = stub.state.get("names")
+    names = names.texts if isinstance(names, Array) else names
     names = names if isinstance(names, Tensor) or names else {}
     listed = isinstance(names, list | tuple)
     table = (
