@@ -121,6 +121,36 @@ def test_names_written_on_windows(tmp_path: Path, text: str, want: int) -> None:
     assert truth.images == want and report.unlisted == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("path: C:\\me\\set\\images\nval: val", id="path"),
+        pytest.param("val: D:\\me\\set\\images\\val", id="folder"),
+        pytest.param("val: D:/me/set/images/val/", id="slashes"),
+        pytest.param("val: C:\\me\\lists\\val.txt", id="list file"),
+        pytest.param("val: C:\\me\\many.json", id="COCO json"),
+        pytest.param("val: images/val\nannotations: {val: C:\\me\\many.json}", id="annotations"),
+    ],
+)
+def test_names_on_a_drive_of_windows(tmp_path: Path, text: str) -> None:
+    """Their ends are looked for here; the images of train have the same names."""
+    (tmp_path / "lists").mkdir()
+    names = [f"C:\\me\\set\\images\\val\\{name}" for name in ("b.jpg", "a.JPG")]
+    (tmp_path / "lists" / "val.txt").write_text("\r\n".join(names), newline="")
+    _coco(tmp_path / "many.json", names)
+    dataset = read_dataset(_make(tmp_path, f"{text}\nnames: [cat, dog]\n"))
+    images = dataset.images("val")
+    assert sorted(images) == [tmp_path / "images" / "val" / name for name in ("a.JPG", "b.jpg")]
+    assert dataset.truth("val", images)[1].unlisted == 0
+
+
+def test_a_name_with_a_colon_is_no_drive(tmp_path: Path) -> None:
+    file = _make(tmp_path, "val: 'c:val'\nnames: [cat]\n")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match=r"`val`: .*c:val does not exist"):
+        read_dataset(file)
+
+
 def test_a_name_with_a_backslash_of_its_own_is_found(tmp_path: Path) -> None:
     file = _make(tmp_path, "val: 'odd\\name'\nnames: [cat]\n")
     (tmp_path / "odd\\name").mkdir()

@@ -272,6 +272,9 @@ def without_weights_file(folder: Path) -> Path:
         pytest.param(broken(b"PK\x03\x04 a checkpoint"), "is no ONNX file", id="another file"),
         pytest.param(broken(drawn(block).SerializeToString()[:-9]), "is no ONNX file", id="cut"),
         pytest.param(without_weights_file, "cannot be read", id="external data missing"),
+        pytest.param(
+            broken(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull", id="pointer"
+        ),
     ],
 )
 def test_a_file_that_cannot_be_read_is_one_line(

@@ -101,8 +101,11 @@ def test_ema_is_preferred_to_model(tmp_path):
         ({0: "a", 1: "b"}, ("a", "b")),
         ({1: "b"}, ("class0", "b")),
         ({"0": "a", "1": "b"}, ("a", "b")),
+        (np.array(["a", "b\u00e9"]), ("a", "b\u00e9")),
+        (np.array(["a", "b"], object), ("a", "b")),
+        ([np.str_("a"), np.str_("b")], ("a", "b")),
     ],
-    ids=["list", "dict", "too-few", "text-keys"],
+    ids=["list", "dict", "too-few", "text-keys", "array", "objects", "numpy-texts"],
 )
 def test_class_names(tmp_path, names, want):
     file = tmp_path / "a.pt"

@@ -4,6 +4,7 @@ import copy
 import sys
 import types
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 
 import pytest
@@ -61,6 +62,19 @@ EMA_FORMS = {
         **prefixed(state, "module."),
         "n_averaged": torch.tensor(7),
     },
+    "pair-in-pair": lambda model, state: ((model, 3), 1234),
+    "inside-the-model": lambda model, state: prefixed(state, "model.module."),
+    "any-prefix": lambda model, state: prefixed(state, "shadow.net."),
+    "layers-alone": lambda model, state: {
+        name.removeprefix("model."): tensor for name, tensor in state.items()
+    },
+    "under-another-key": lambda model, state: {"decay": 0.9, "shadow": state},
+    "beside-the-raw-weights": lambda model, state: {
+        **prefixed(state, "ema_model."),
+        **prefixed({name: tensor + 1 for name, tensor in state.items()}, "online_model."),
+        "step": torch.tensor(7),
+    },
+    "numpy": lambda model, state: {name: tensor.numpy() for name, tensor in state.items()},
 }
 
 
@@ -73,14 +87,50 @@ def test_averaged_weights_win_in_any_form(form, raw_net, averaged, tmp_path):
     assert_is(tmp_path / "a.pt", averaged)
 
 
-@pytest.mark.parametrize("key", ["model_ema", "ema_state_dict"])
-def test_averaged_weights_under_other_keys(key, raw_net, averaged, tmp_path):
-    state = averaged.state_dict()
-    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content={key: state})
+KEYS = ["model_ema", "state_dict_ema", "ema_weights", "modelEMA", "EMA", "swa_model", "averaged"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_averaged_weights_under_other_keys_are_taken_and_said(
+    key, raw_net, averaged, tmp_path, capsys
+):
+    content = {"ema_updates": 7, "ema_decay": torch.tensor(0.9), key: averaged.state_dict()}
+    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content=content)
     assert_is(tmp_path / "a.pt", averaged)
+    assert f"the averaged weights of its `{key}` are taken" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("ema", [None, False, 0, {}], ids=["none", "false", "zero", "empty"])
+@pytest.mark.parametrize("value", [3, {"decay": 0.9}, Namespace(decay=0.9)], ids=str)
+def test_entries_without_averaged_weights(value, raw_net, tmp_path):
+    content = {"schema": raw_net.state_dict(), "ema_options": value, "average_precision": value}
+    save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content=content)
+    assert_is(tmp_path / "a.pt", raw_net)
+
+
+def test_an_average_of_parameters_alone_is_not_passed_over(raw_net, tmp_path):
+    state = dict(raw_net.named_parameters())
+    save_as_yolov5(tmp_path / "a.pt", raw_net, content={"ema": state})
+    assert_refused(tmp_path / "a.pt", "(`ema`) lack 'model.0.bn.running_mean', which its `model`")
+
+
+def test_an_average_without_names_is_not_passed_over(raw_net, tmp_path):
+    values = [parameter.detach() for parameter in raw_net.parameters()]
+    ema = {"decay": 0.9, "shadow_params": values, "collected_params": None}
+    save_as_yolov5(tmp_path / "a.pt", raw_net, content={"ema": ema})
+    assert_refused(tmp_path / "a.pt", "(`ema`) lack 'model.0.conv.weight'")
+
+
+def test_averages_of_several_models_are_not_told_apart(raw_net, tmp_path):
+    state = raw_net.state_dict()
+    ema = {**prefixed(state, "first."), **prefixed(state, "second.")}
+    save_as_yolov5(tmp_path / "a.pt", raw_net, content={"ema": ema})
+    assert_refused(tmp_path / "a.pt", "(`ema`) are of several models; remove the entry")
+
+
+NOTHING = [None, False, 0, 0.0, "", {}, (None, 0), {"model": None, "updates": 7}]
+
+
+@pytest.mark.parametrize("ema", NOTHING, ids=str)
 def test_without_an_average_the_model_is_taken(ema, raw_net, tmp_path):
     save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content={"ema": ema})
     assert_is(tmp_path / "a.pt", raw_net)

@@ -6,6 +6,7 @@ What is built is pickled under YOLOv5's names and read again, so that both ways 
 import pytest
 import torch
 from pickled_models import random_net, save_as_yolov5
+from refused import assert_refused
 from torch import nn
 
 from yoloq.base.errors import CheckpointError
@@ -215,6 +216,28 @@ def test_mixed_convolution(x):
     ]
     wanted = nn.functional.silu(block.bn(torch.cat(parts, 1)))
     torch.testing.assert_close(block(x), wanted)
+
+
+@torch.no_grad()
+def test_mixed_convolution_up_to_v6_0_adds_what_it_reads(x):
+    block = MixConv2d(8, 8, (1, 3))
+    block.m = nn.ModuleList(
+        nn.Conv2d(8, 4, m.kernel_size, 1, m.padding, bias=False) for m in block.m
+    )
+    block.act = nn.LeakyReLU(0.1)
+    block = ready(block)
+    first, second = (m.weight for m in block.m)
+    parts = nn.functional.conv2d(x, first), nn.functional.conv2d(x, second, padding=1)
+    wanted = x + nn.functional.leaky_relu(block.bn(torch.cat(parts, 1)), 0.1)
+    torch.testing.assert_close(block(x), wanted)
+
+
+def test_mixed_convolution_of_no_known_form_is_refused(tmp_path):
+    net = random_net(backbone(2, [-1, 1, "MixConv2d", [128, [1, 3]]]))
+    conv = net.model[2].m[0]
+    net.model[2].m[0] = nn.Conv2d(conv.in_channels, conv.out_channels, 1, groups=2, bias=False)
+    save_as_yolov5(tmp_path / "a.pt", net)
+    assert_refused(tmp_path / "a.pt", "convolutions are neither whole nor depth-wise")
 
 
 @torch.no_grad()

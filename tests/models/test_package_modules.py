@@ -111,6 +111,10 @@ def hooked_head(model):
     model.model[-1]._forward_hooks[0] = model.model[0].act
 
 
+def fourth_stride(model):
+    model.model[-1].stride = torch.tensor([8.0, 16.0, 32.0, 64.0])
+
+
 def half_a_stride(model):
     model.model[-1].stride = torch.tensor([8.5, 16, 32])
 
@@ -133,6 +137,7 @@ def bins_of_its_own(model):
         (other_block, "a ultralytics.nn.modules.conv.Conv2, which yoloq does not support"),
         (hooked_head, "has hooks, which run code of its maker"),
         (half_a_stride, "no whole pixels"),
+        (fourth_stride, "4 strides and 3 levels in cv2"),
         (reads_twice, "'model.2.m.0.cv1.0' works in place"),
         (lambda model: setattr(model.model[-1], "cv3", None), "lost the one-to-many branch"),
         (
@@ -142,7 +147,7 @@ def bins_of_its_own(model):
         (lambda model: setattr(model.model[3], "act", nn.RReLU()), "RReLU, which yoloq does not"),
     ],
     ids=[
-        *("nc", "reg-max", "dfl", "block", "hook", "stride", "in-place"),
+        *("nc", "reg-max", "dfl", "block", "hook", "stride", "strides", "in-place"),
         *("one-branch", "forward", "activation"),
     ],
 )

@@ -91,6 +91,13 @@ def activation(module):
     return lambda net: setattr(net.model[5], "act", module)
 
 
+def bounded(low, high):
+    """ReLU6 whose bounds were set after it was made."""
+    made = nn.ReLU6()
+    made.min_val, made.max_val = low, high
+    return made
+
+
 def strides_and_anchors(net):
     net.detect.stride = (4, 8, 16)
     net.detect.anchors += 1
@@ -113,6 +120,7 @@ CHANGES = {
     "upsample-mode": bilinear,
     "concat-axis": lambda net: setattr(net.model[12], "d", -3),
     "average-pool": lambda net: setattr(net.model[9], "m", nn.AvgPool2d(5, 1, 2)),
+    "bounds-of-relu6": activation(bounded(-0.1, 0.2)),
     "no-batch-norm": lambda net: setattr(net.model[3], "bn", nn.Identity()),
     **{
         type(module).__name__: activation(module)

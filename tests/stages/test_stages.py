@@ -360,6 +360,12 @@ def test_a_report_leaves_out_engines_of_an_older_calibration(
     assert "| openvino | INT8" not in (tmp_path / "run" / "report.md").read_text()
 
 
+def pointer(tmp_path: Path) -> list[str]:
+    file = tmp_path / "policy.json"
+    file.write_text("version https://git-lfs.github.com/spec/v1\n")
+    return ["--policy", str(file)]
+
+
 def policy(tmp_path: Path, rules: Any) -> list[str]:
     file = tmp_path / "policy.json"
     file.write_text(json.dumps({"rules": rules}))
@@ -440,6 +446,7 @@ MISTAKES = {
         lambda t, p: policy(p, [{"pattern": "*", "weight": {}, "activation": {"symmetric": "no"}}]),
         "policy.json: not a policy (ValueError: symmetric",
     ),
+    "policy-pointer": ("ptq", lambda t, p: pointer(p), "policy.json: is a Git LFS pointer"),
     "no-policy": ("ptq", lambda t, p: ["--policy", str(p / "none.json")], "none.json"),
     "engine": ("engine", lambda t, p: ["--engine", "abacus"], "abacus"),
     "precision": (

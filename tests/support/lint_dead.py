@@ -100,6 +100,33 @@ def weight_of(value: float) -> Draw:
     return lambda n: n.model(n.conv("x", n.constant(np.full((4, 4, 1, 1), value))))
 
 
+def rounded_weight(scale: float) -> Draw:
+    """A float weight that the graph itself rounds, by operators that are no Q and DQ."""
+
+    def draw(n: Net) -> onnx.ModelProto:
+        weight, step = n.constant(np.ones((4, 4, 1, 1))), n.constant(np.full((4, 1, 1, 1), scale))
+        steps = n.add("Clip", n.add("Mul", weight, n.constant(10.0)), n.constant(-8.0))
+        return n.model(n.conv("x", n.add("Mul", n.add("Round", steps), step)))
+
+    return draw
+
+
+def reshaped_weight(value: float) -> Draw:
+    def draw(n: Net) -> onnx.ModelProto:
+        shape = n.constant([4, 4, 1, 1], np.int64)
+        return n.model(n.conv("x", n.add("Reshape", n.constant(np.full(16, value)), shape)))
+
+    return draw
+
+
+def matrix_of(value: float, op: str = "MatMul") -> Draw:
+    def draw(n: Net) -> onnx.ModelProto:
+        x = n.add("Reshape", "x", n.constant([32, 8], np.int64))
+        return n.model(n.add(op, x, n.constant(np.full((8, 8), value))))
+
+    return draw
+
+
 def integer_weight_of(value: int) -> Draw:
     def draw(n: Net) -> onnx.ModelProto:
         integers = n.constant(np.full((4, 4, 1, 1), value), np.int8)

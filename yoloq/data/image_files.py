@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from yoloq.base.errors import DataError
 from yoloq.base.files import LFS, LFS_ADVICE
@@ -109,9 +109,20 @@ def portable(name: str) -> str:
 
 
 def spellings(name: str) -> tuple[str, ...]:
-    """A file name as it is, and as it was meant where it was written on Windows or macOS."""
+    """A file name as it is, and as it was meant where it was written on Windows or macOS.
+
+    A drive of Windows is no folder here: what its path ends in is tried, the longest first.
+    """
     meant = portable(name)
-    return tuple(dict.fromkeys((name, meant, unicodedata.normalize("NFD", meant))))
+    parts = meant.split("/")[1:] if PureWindowsPath(meant).drive else []
+    ends = ["/".join(parts[start:]) for start in range(len(parts))]
+    tries = [name, *(form for each in (meant, *ends) for form in (each, _apart(each)))]
+    return tuple(dict.fromkeys(each for each in tries if each))
+
+
+def _apart(name: str) -> str:
+    """A file name with accents as characters of their own, as macOS writes them."""
+    return unicodedata.normalize("NFD", name)
 
 
 def unique(files: Iterable[Path]) -> tuple[Path, ...]:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.say import warn
-from yoloq.models.pickled import COUNTERS, class_of, modules, short, tensors
+from yoloq.models import average
+from yoloq.models.pickled import class_of, modules, short, tensors
 from yoloq.models.unpickle import Stub
+from yoloq.models.unpickle.arrays import Array
 
 TASKS = {  # the end of a class's name -> what its files are for
     "Segmentation": "instance segmentation",
@@ -19,6 +21,8 @@ TASKS = {  # the end of a class's name -> what its files are for
     "Segment26": "instance segmentation",
     "YOLOESegment": "instance segmentation",
     "YOLOESegment26": "instance segmentation",
+    "ISegment": "instance segmentation",
+    "IKeypoint": "pose estimation",
     "SemanticSegment": "semantic segmentation",
     "SemanticSegmentationModel": "semantic segmentation",
     "ClassificationModel": "image classification",
@@ -40,16 +44,11 @@ TASKS = {  # the end of a class's name -> what its files are for
     "YOLOEDetect": "open-vocabulary detection",
 }
 HOMES = ("models.", "yolov5.models.", "ultralytics.nn.")  # modules of these classes
-AVERAGES = ("ema", "model_ema", "ema_model", "ema_state_dict")  # entries of averaged weights
-PREFIXES = ("module.", "_orig_mod.", "ema.")  # before the names in what is wrapped for some use
-ROOT = "model."  # before the names in a model, and once more in a model that is held as `model`
-WRAPPERS = {  # class of what holds a model -> as what
-    "DataParallel": "module",
-    "DistributedDataParallel": "module",
-    "AveragedModel": "module",
-    "AutoShape": "model",
-    "DetectMultiBackend": "model",
-}
+CLASSIFIERS = "torchvision.models."
+OTHERS = tuple(
+    f"{CLASSIFIERS}{name}"
+    for name in ("_utils", "detection", "segmentation", "video", "optical_flow", "quantization")
+)
 
 
 def check_task(paths: Iterable[str]) -> None:
@@ -57,28 +56,31 @@ def check_task(paths: Iterable[str]) -> None:
 
     The text names no file.
     """
-    for path in paths:
+    found = list(paths)
+    detects = any(path.endswith("Detect") for path in found)
+    for path in found:
         name = path.rpartition(".")[2]
-        if name in TASKS and path.startswith(HOMES):
+        task = TASKS.get(name) if path.startswith(HOMES) else None
+        if path.startswith(CLASSIFIERS) and not (path.startswith(OTHERS) or detects):
+            task = "image classification"  # YOLOv5's classify/train.py takes any of these
+        if task is not None:
             raise CheckpointError(
-                f"holds a {name}, a model for {TASKS[name]}; yoloq quantizes detection models"
+                f"holds a {name}, a model for {task}; yoloq quantizes detection models"
             )
 
 
 def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
-    """The pickled model of a checkpoint, and its tensors: averaged ones (`ema`) where it has them.
-
-    The average is a model, a pair of it and the number of updates, or a state dict.
+    """The pickled model of a checkpoint, and its tensors: averaged ones where it has them.
 
     Raises:
         CheckpointError: there is none, it is not a detection model, or its average is in no form
             that is known. The text names no file.
     """
     entries = content if isinstance(content, Mapping) else {"model": content}
-    plain = _first(entries.get("model"))
-    averages = (entries.get(key) for key in AVERAGES)
-    averaged = _first(next((entry for entry in averages if not _is_nothing(entry)), plain))
-    model = next((_unwrapped(each) for each in (averaged, plain) if isinstance(each, Stub)), None)
+    plain = average.held(entries.get("model"))
+    key, averaged = average.averaged_entry(entries)
+    pickled = (each for each in (averaged, plain) if isinstance(each, Stub))
+    model = next((average.unwrapped(each) for each in pickled), None)
     if model is None:
         raise CheckpointError(
             "holds no model, only plain data; give the whole checkpoint (such as best.pt or "
@@ -86,14 +88,9 @@ def find_model(content: Any) -> tuple[Stub, dict[str, Tensor]]:
         )
     check_task(part.path for part in [model, *(child for _, child in modules(model))])
     _check_single(model)
-    if isinstance(averaged, Stub):
-        return model, tensors(_unwrapped(averaged))
-    if not isinstance(averaged, Mapping):
-        raise CheckpointError(
-            f"its averaged weights (`ema`) are a {type(averaged).__name__}, which yoloq cannot "
-            "read; remove the entry to use the weights of `model`"
-        )
-    return model, _state_dict(averaged)
+    if averaged is None:
+        return model, tensors(model)
+    return model, average.averaged_tensors(key, averaged, model)
 
 
 def _check_single(model: Stub) -> None:
@@ -104,44 +101,6 @@ def _check_single(model: Stub) -> None:
             f"holds an Ensemble of {count} models, whose boxes are joined outside of them; "
             "give the checkpoint of one"
         )
-
-
-def _is_nothing(entry: Any) -> bool:
-    """Whether an entry stands for no weights, as YOLOv5 and the package take it."""
-    if isinstance(entry, Mapping | tuple | list):
-        return not entry
-    return entry is None or entry is False or (type(entry) is int and entry == 0)
-
-
-def _first(entry: Any) -> Any:
-    """What an entry holds: an average may be in a pair, in an object or in a dict of its own."""
-    if isinstance(entry, tuple | list):
-        found = next((each for each in entry if isinstance(each, Stub | Mapping)), None)
-        return entry if found is None else _first(found)
-    if isinstance(entry, Stub) and class_of(entry) == "ModelEMA":
-        return _first(entry.state.get("ema") or entry.state.get("_modules", {}).get("ema"))
-    for key in ("ema", "model", "state_dict", "module") if isinstance(entry, Mapping) else ():
-        if isinstance(entry.get(key), Mapping | Stub | tuple):
-            return _first(entry[key])
-    return entry
-
-
-def _unwrapped(model: Stub) -> Stub:
-    """The model inside a wrapper for parallel runs, averaging or use."""
-    while class_of(model) in WRAPPERS:
-        model = model.state["_modules"][WRAPPERS[class_of(model)]]
-    return model
-
-
-def _state_dict(entries: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The tensors of a state dict, without the prefixes of wrappers."""
-    found = {str(key): value for key, value in entries.items() if isinstance(value, Tensor)}
-    for prefix in (*PREFIXES, *PREFIXES):
-        if found and all(name.startswith(prefix) or name == "n_averaged" for name in found):
-            found = {n.removeprefix(prefix): t for n, t in found.items() if n != "n_averaged"}
-    if found and all(name.startswith(2 * ROOT) for name in found):
-        found = {name.removeprefix(ROOT): tensor for name, tensor in found.items()}
-    return {name: value for name, value in found.items() if not name.endswith(COUNTERS)}
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
@@ -166,11 +125,12 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def class_names(stub: Stub, count: int) -> tuple[str, ...]:
-    """The names of a pickled model's classes, from its list or dict; `class7` where one lacks.
+    """The names of a pickled model's classes, of a list, array or dict; `class7` where one lacks.
 
     Names that number other classes than the model has are left out, and that is said.
     """
     names = stub.state.get("names")
+    names = names.texts if isinstance(names, Array) else names
     names = names if isinstance(names, Tensor) or names else {}
     listed = isinstance(names, list | tuple)
     table = (

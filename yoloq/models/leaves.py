@@ -111,20 +111,31 @@ def _prelu(state: State) -> dict[str, Any]:
     return {"num_parameters": len(_weight(state))}
 
 
+def _relu6(inplace: bool = False, *, min_val: float = 0.0, max_val: float = 6.0) -> nn.Module:
+    """ReLU6, whose constructor takes no bounds while its forward pass reads them."""
+    made = nn.ReLU6(inplace)
+    made.min_val, made.max_val = min_val, max_val
+    return made
+
+
 POOL = _attributes("kernel_size", "stride", "padding", "dilation", "ceil_mode")
 AVERAGE = _attributes(
     "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
 )
 NOTHING = _attributes()
 
-ACTIVATIONS: dict[str, tuple[type[nn.Module], Read]] = {
+Row = tuple[
+    Callable[..., nn.Module], Read
+]  # what builds a module, and the arguments it was built of
+ACTIVATIONS: dict[str, Row] = {
     **{
         kind.__name__: (kind, NOTHING)
         for kind in (
-            *(nn.SiLU, nn.ReLU, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.Mish, nn.Sigmoid),
-            *(nn.Tanh, nn.SELU, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
+            *(nn.SiLU, nn.ReLU, nn.Hardswish, nn.Hardsigmoid, nn.Mish, nn.Sigmoid, nn.Tanh),
+            *(nn.SELU, nn.Softsign, nn.LogSigmoid, nn.Tanhshrink, nn.Identity),
         )
     },
+    "ReLU6": (_relu6, _attributes("min_val", "max_val")),
     "LeakyReLU": (nn.LeakyReLU, _attributes("negative_slope")),
     "ELU": (nn.ELU, _attributes("alpha")),
     "CELU": (nn.CELU, _attributes("alpha")),
@@ -136,7 +147,7 @@ ACTIVATIONS: dict[str, tuple[type[nn.Module], Read]] = {
     "Threshold": (nn.Threshold, _attributes("threshold", "value")),
     "PReLU": (nn.PReLU, _prelu),
 }
-LEAVES: dict[str, tuple[type[nn.Module], Read]] = {
+LEAVES: dict[str, Row] = {
     **ACTIVATIONS,
     "Conv2d": (nn.Conv2d, _conv2d),
     "ConvTranspose2d": (nn.ConvTranspose2d, _conv_transpose2d),

@@ -1,6 +1,6 @@
 """What a pickled module holds: its children, tensors and numbers, each checked where it is read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -39,6 +39,23 @@ def children(module: Any, name: str) -> list[Stub]:
                 "comes from changed model code"
             )
     return list(held.values())
+
+
+def layers(model: Stub, heads: Sequence[str]) -> list[Stub]:
+    """The layers of a pickled model.
+
+    Args:
+        heads: classes that the last one may be of, each the end of a path.
+
+    Raises:
+        CheckpointError: there are none, or they end in another class. The text names no file.
+    """
+    found = children(model.state.get("_modules", {}).get("model"), "model")
+    if not found:
+        raise CheckpointError("its model has no layers: the file is damaged; fetch it again")
+    if not f".{found[-1].path}".endswith(tuple(f".{head}" for head in heads)):
+        raise CheckpointError(f"ends in a {found[-1].path}; yoloq knows {', '.join(heads)}")
+    return found
 
 
 def channels(convolution: Stub, name: str) -> int:

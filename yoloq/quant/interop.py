@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError
-from yoloq.base.files import replace_when_whole
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer, replace_when_whole
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.spec import PerTensor
@@ -88,6 +88,8 @@ def read_amax(file: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file cannot be read, or holds no state dict.
     """
+    if is_lfs_pointer(file):
+        raise CheckpointError(f"{file}: {LFS_ADVICE}")
     try:
         return _read(file)
     except Exception as error:  # torch and safetensors raise many kinds

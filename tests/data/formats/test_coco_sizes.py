@@ -99,6 +99,34 @@ def test_one_of_many_is_a_warning(tmp_path: Path) -> None:
     assert "1 of 11 images are not as large as it says" in line and "00.png" in line
 
 
+@pytest.mark.parametrize(
+    ("said", "box", "want"),
+    [
+        pytest.param(WIDE, (60, 20, 40, 30), "images of another size; scale them", id="twice"),
+        pytest.param(None, (60, 20, 40, 30), "images of another size; scale them", id="unknown"),
+        pytest.param(WIDE, (10, 25, 8, 40), "x and y, width and height seem to be sw", id="turned"),
+        pytest.param(WIDE, (-9, 5, 20, 10), "images of another size; scale them", id="left"),
+    ],
+)
+def test_boxes_that_reach_out_of_the_images_are_named(tmp_path: Path, said, box, want) -> None:
+    file = write(tmp_path, [said] * 8, [INSIDE, *[box] * 7])
+    [line] = read_all(file)[1].lines()
+    numbers = ", ".join(map(str, box))
+    assert line.startswith(f"{file}: 7 of 8 boxes reach out of their images, such as {numbers} of ")
+    assert f"{tmp_path / '01.png'}, 80 x 40: " in line and want in line
+
+
+def test_a_few_boxes_across_the_edge_are_cut_off_without_a_word(tmp_path: Path) -> None:
+    truth, report = read_all(write(tmp_path, [WIDE] * 11, [(70, 5, 20, 10), *[INSIDE] * 10]))
+    assert report.lines() == [] and truth.boxes[0].tolist() == [70, 5, 80, 15]
+
+
+def test_sizes_in_quotes_are_read(tmp_path: Path) -> None:
+    file = write(tmp_path, [("80", "160")] * 3, [INSIDE] * 3)
+    with pytest.raises(DataError, match=r"80 x 40, in the json 160 x 80: the file has 0.5 times"):
+        read_all(file)
+
+
 def test_photographs_that_exif_turns(tmp_path: Path) -> None:
     """The json has the size and the boxes of the pixels as they are stored."""
     from PIL import Image as Pillow

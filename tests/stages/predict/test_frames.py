@@ -108,6 +108,7 @@ def test_a_camera_has_no_known_end_and_broken_frames_stay_in_the_count(
         ("nothing.jpg", "nothing.jpg: does not exist"),
         ("nothing.mp4", "--source nothing.mp4: does not exist"),
         ("broken.mp4", "broken.mp4: cannot be read as a video; .* convert it to mp4"),
+        ("pointer.mp4", "pointer.mp4: is a Git LFS pointer .* run `git lfs pull`"),
         ("camera:7", "camera:7: no such camera"),
         ("camera:front", "camera:front: give the camera's number, such as camera:0"),
         ("empty", "empty: holds no images"),
@@ -117,6 +118,7 @@ def test_mistakes(source: str, words: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.mp4").write_bytes(b"no film")
+    (tmp_path / "pointer.mp4").write_text("version https://git-lfs.github.com/spec/v1\n")
     if source == "camera:7":
         monkeypatch.setattr(cv2, "VideoCapture", Camera)
     with pytest.raises(DataError, match=words), open_frames(source):

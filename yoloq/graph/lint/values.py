@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from yoloq.graph.lint.folded import folded
 from yoloq.graph.lint.lookup import Hit, OnnxView, hits
 from yoloq.graph.lint.nodes import (
     CASTS,
@@ -27,7 +28,10 @@ SCALES = {  # inputs of integer operators that are scales, where they stand else
     "MatMulIntegerToFloat": (2, 3),
     "DynamicQuantizeMatMul": (2,),
 }
-WEIGHTS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}  # place of the input
+WEIGHTS = {  # place of the input
+    **dict.fromkeys(("Conv", "ConvTranspose", "ConvInteger", "Gemm", "MatMul"), 1),
+    "QLinearConv": 3,
+}
 CHANNELS = dict(zip(CONVOLUTIONS, (0, 1), strict=True))  # axis of a weight's output channels
 
 
@@ -95,12 +99,12 @@ def scale_values(graph: OnnxView) -> Iterator[Hit]:
 def weight_values(graph: OnnxView) -> Iterator[Hit]:
     """A weight that is 0 throughout, or not finite, makes a layer that tells nothing of an image.
 
-    It comes of a scale of 0 that was multiplied in before the file was written.
+    It comes of a scale of 0 that was multiplied in before the file was written, or is in the graph.
     """
 
     def wrong(node: onnx.NodeProto) -> str | None:
         at = WEIGHTS.get(operator(node))
-        values = None if at is None else graph.weight(graph.source(node.input[at]))
+        values = None if at is None else folded(graph, graph.source(node.input[at]))
         if values is None or not values.size:
             return None
         if not np.isfinite(values.astype(np.float64)).all():

@@ -72,9 +72,7 @@ def read(model: Stub) -> dict[str, Any]:
     Raises:
         CheckpointError: a layer is not supported.
     """
-    layers = pickled.children(model.state.get("_modules", {}).get("model"), "model")
-    if layers[-1].path.rpartition(".")[2] not in HEADS:
-        raise CheckpointError(f"ends in a {layers[-1].path}; yoloq knows {', '.join(HEADS)}")
+    layers = pickled.layers(model, HEADS)
     sources = [layer.state.get("f", -1) for layer in layers]
     return {"layers": describe_layers([*layers[:-1], raw_head(layers[-1])], sources)}
 

@@ -55,11 +55,18 @@ def raw_head(layer: Stub) -> Stub:
     dfl = pickled.tensors(layer).get("dfl.conv.weight")
     if dfl is not None and dfl.flatten().tolist() != list(range(reg_max)):
         raise CheckpointError("its head's `dfl` does not count bins; it comes from changed code")
+    stride = pickled.whole_strides(state.get("stride"))
+    for name, branches in (("cv2", boxes), ("cv3", classes)):
+        if (levels := len(pickled.children(branches, name))) != len(stride):
+            raise CheckpointError(
+                f"its head has {len(stride)} strides and {levels} levels in {name}: it comes from "
+                "changed model code"
+            )
     raw = type("RawDetect", (Stub,), {"path": "ultralytics.nn.modules.head.RawDetect"})()
     raw.state = {
         "nc": nc,
         "reg_max": reg_max,
-        "stride": pickled.whole_strides(state.get("stride")),
+        "stride": stride,
     }
     raw.state["_modules"] = {"cv2": boxes, "cv3": classes}
     return raw

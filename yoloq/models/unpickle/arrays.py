@@ -9,6 +9,7 @@ from torch import Tensor
 from yoloq.models.unpickle.stub import RefusedError
 
 NUMBERS = "biuf"  # NumPy's kinds of data types that hold numbers
+TEXT, OBJECT = "U", "O"
 
 
 class Dtype:
@@ -21,23 +22,29 @@ class Dtype:
     def __setstate__(self, state: Any) -> None:
         self.order = state[1] if state[1] in ("<", ">") else "="
 
-    def plain(self) -> np.dtype[Any]:
-        """The data type itself; objects and texts, which no tensor holds, are refused."""
+    def plain(self, kinds: str = NUMBERS) -> np.dtype[Any]:
+        """The data type itself; objects, and what else is not of these kinds, are refused."""
         kind = np.dtype(str(self.code))
-        if kind.kind not in NUMBERS:
+        if kind.kind not in kinds:
             raise RefusedError(f"an array of {self.code!r}")
         return kind.newbyteorder(self.order)
 
 
 class Array:
-    """An ndarray, whose shape, type and bytes come after it."""
+    """An ndarray, whose shape, type and bytes come after it; `texts` are those of one of texts."""
 
     def __init__(self, *_: Any) -> None:
         self.tensor = torch.empty(0)
+        self.texts: list[str] = []
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        if not isinstance(dtype, Dtype) or np.dtype(str(dtype.code)).kind not in NUMBERS:
+        kind = np.dtype(str(dtype.code)).kind if isinstance(dtype, Dtype) else ""
+        if kind == TEXT:
+            self.texts = np.frombuffer(data, dtype.plain(TEXT)).tolist()
+        elif kind == OBJECT:
+            self.texts = [text for text in data if isinstance(text, str)]
+        if not kind or kind not in NUMBERS:
             return  # a record of training, which nothing here reads
         flat = np.frombuffer(data, dtype.plain())
         values = flat.reshape(tuple(shape), order="F" if fortran else "C")
@@ -52,8 +59,8 @@ def from_buffer(data: Any, dtype: Any, shape: Any, order: str) -> Array:
 
 
 def scalar(dtype: Dtype, data: bytes = b"") -> Any:
-    """A numpy scalar as a Python number."""
-    return np.frombuffer(data, dtype.plain())[0].item()
+    """A numpy scalar as a Python number or text."""
+    return np.frombuffer(data, dtype.plain(NUMBERS + TEXT))[0].item()
 
 
 def device_tensor(data: Any, *_: Any) -> Tensor:

@@ -16,6 +16,7 @@ from yoloq.models.yolov5.layout import v6_spec
 from yoloq.models.yolov5.network import BLOCKS, YOLOv5
 
 CLASSES = ("models.yolo.Model", "models.yolo.DetectionModel")
+DETECT = "models.yolo.Detect"
 
 
 def build(spec: Mapping[str, Any]) -> nn.Module:
@@ -52,19 +53,14 @@ def read(model: Stub) -> dict[str, Any]:
     Raises:
         CheckpointError: a layer is not supported.
     """
-    layers = pickled.children(model.state.get("_modules", {}).get("model"), "model")
-    nodes = []
-    for index, layer in enumerate(layers):
-        name = f"model.{index}"
-        source = layer.state.get("f", -1)
-        if index + 1 < len(layers):
-            node = tree.describe(layer, name, BLOCKS)
-        elif layer.path == "models.yolo.Detect":
-            node = tree.describe(_detect(layer, name), name, BLOCKS)
-        else:
-            raise CheckpointError(f"ends in a {layer.path}; yoloq knows models.yolo.Detect")
-        nodes.append({"from": source, **node})
-    return {"layers": nodes}
+    *layers, last = pickled.layers(model, (DETECT,))
+    layers.append(_detect(last, f"model.{len(layers)}"))
+    return {
+        "layers": [
+            {"from": layer.state.get("f", -1), **tree.describe(layer, f"model.{index}", BLOCKS)}
+            for index, layer in enumerate(layers)
+        ]
+    }
 
 
 def tensors(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -95,6 +91,7 @@ def _detect(layer: Stub, name: str) -> Stub:
     convolutions = pickled.children(state["_modules"]["m"], f"{name}.m")
     widths = {pickled.channels(conv, f"{name}.m.{i}") for i, conv in enumerate(convolutions)}
     levels, each = len(convolutions), anchors.shape[1]
+    _check_task(state, each, nc, widths)
     for attribute, wanted, fits in (
         ("nl", levels, pickled.whole(state, "nl", levels) == levels),
         ("na", each, pickled.whole(state, "na", each) == each),
@@ -111,12 +108,26 @@ def _detect(layer: Stub, name: str) -> Stub:
             )
     kept = type("Detect", (Stub,), {"path": layer.path})()
     kept.state = {
+        "f": state.get("f", -1),
         "nc": nc,
         "stride": stride,
         "_buffers": {"anchors": anchors},
         "_modules": state["_modules"],
     }
     return kept
+
+
+def _check_task(state: Mapping[str, Any], anchors: int, nc: int, widths: set[int]) -> None:
+    """Raise where each box has more numbers than a place, a size, an objectness and its classes.
+
+    Forks for key points, faces and oriented boxes keep the class `Detect` and widen it.
+    """
+    more = pickled.whole(state, "no", nc + 5) - (nc + 5)
+    if more > 0 and widths == {anchors * (nc + 5 + more)}:
+        raise CheckpointError(
+            f"its head gives {more} numbers a box besides place, size, objectness and {nc} "
+            "classes: a model for key points or oriented boxes; yoloq quantizes detection models"
+        )
 
 
 def _same_anchors(state: Mapping[str, Any], anchors: Tensor, stride: tuple[int, ...]) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -200,7 +201,10 @@ class BottleneckCSP(nn.Module):
 
 
 class MixConv2d(nn.Module):
-    """Depth-wise convolutions with several kernels side by side (arXiv 1907.09595)."""
+    """Depth-wise convolutions with several kernels side by side (arXiv 1907.09595).
+
+    Up to YOLOv5 v6.0 they were whole convolutions, and what was read was added to their result.
+    """
 
     m: nn.ModuleList
     bn: nn.Module
@@ -218,4 +222,14 @@ class MixConv2d(nn.Module):
         self.act = nn.SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.bn(torch.cat([m(x) for m in self.m], 1)))
+        y = self.act(self.bn(torch.cat([m(x) for m in self.m], 1)))
+        return x + y if self._adds() else y
+
+    def _adds(self) -> bool:
+        """Whether it is of the older form, which no attribute says."""
+        convolutions = [cast(nn.Conv2d, m) for m in self.m]
+        if all(m.groups == math.gcd(m.in_channels, m.out_channels) for m in convolutions):
+            return False
+        if all(m.groups == 1 for m in convolutions):
+            return True
+        raise ValueError("its convolutions are neither whole nor depth-wise")

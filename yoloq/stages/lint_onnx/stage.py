@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import EngineError, UserError
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 from yoloq.base.say import put
 from yoloq.engines.tensorrt.library import RTX
 from yoloq.engines.tensorrt.onnx_parser import refusals
@@ -87,6 +88,8 @@ def read_model(file: Path) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(file.read_bytes())
     except DecodeError:
         model = onnx.ModelProto()
+    if is_lfs_pointer(file):
+        raise UserError(f"{file}: {LFS_ADVICE}")
     if not model.ir_version or not model.HasField("graph"):
         raise UserError(f"{file}: is no ONNX file, or is damaged; export it again")
     for tensor in model.graph.initializer:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
+from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
 from yoloq.data.image_files import files_of
 from yoloq.data.images import fault, read_image
 from yoloq.geometry.boxes import Image
@@ -124,6 +125,8 @@ def _unopened(source: str) -> str:
         return "no such camera, or another program has it; try camera:1 or give a video file"
     if not Path(source).exists():
         return "does not exist; check the path"
+    if is_lfs_pointer(Path(source)):
+        return LFS_ADVICE
     return "cannot be read as a video; try it in a player, or convert it to mp4"
 
 

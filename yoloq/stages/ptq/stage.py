@@ -8,7 +8,7 @@ from pathlib import Path
 
 from yoloq.base.config import AUTO, StageConfig
 from yoloq.base.errors import PolicyError
-from yoloq.base.files import hashes
+from yoloq.base.files import LFS_ADVICE, hashes, is_lfs_pointer
 from yoloq.base.machine import torch_device
 from yoloq.base.result import StageResult, input_key
 from yoloq.base.say import say, warn
@@ -111,6 +111,8 @@ def read_policy(config: PtqConfig, inputs: Inputs) -> tuple[Policy, Placement]:
 
 def policy_of_file(name: str) -> Policy:
     """The policy in a JSON file."""
+    if is_lfs_pointer(Path(name)):
+        raise PolicyError(LFS_ADVICE)
     try:
         return Policy.from_json(json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:

@@ -44,7 +44,8 @@ def read(
     classes, by_order = match_categories(file, document, names)
     entries = match_images(file, document["images"], images)
     sizes, other_sizes = image_sizes(file, document["annotations"], entries, images)
-    corners = check_boxes(file, document["annotations"], sizes)
+    files = {identity: images[index] for identity, (index, _) in entries.items()}
+    outside = check_boxes(file, document["annotations"], sizes, files)
     listed = {entry["id"] for entry in document["images"]}
     labels: list[Label] = []
     problems: list[Problem] = []
@@ -68,7 +69,7 @@ def read(
         unlisted=len(left),
         source=file,
         example=example(document["images"], left) if left else "",
-        remarks=[remark for remark in (by_order, other_sizes, corners) if remark],
+        remarks=[remark for remark in (by_order, other_sizes, outside) if remark],
     )
 
 

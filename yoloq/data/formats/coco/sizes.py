@@ -46,11 +46,18 @@ class Clash:
 
 
 def said_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) of an image as the json says; None where it does not, as numbers."""
-    sides = [entry.get(side) for side in ("height", "width")]
-    if not all(type(side) in (int, float) and side and 1 <= side < float("inf") for side in sides):
-        return None
-    return int(sides[0] or 0), int(sides[1] or 0)
+    """(height, width) of an image as the json says, in text or not; None where it does not."""
+    height, width = (_side(entry.get(side)) for side in ("height", "width"))
+    return (height, width) if height and width else None
+
+
+def _side(value: Any) -> int:
+    """Pixels of a side; 0 where it says no number of them."""
+    try:
+        side = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return 0
+    return int(side) if 1 <= side < float("inf") else 0
 
 
 def clash_of(
