@@ -32,7 +32,7 @@ HOW = (
     "to leave in float. ONNX Runtime: `quantize_static`, weights per channel, once as it comes and "
     "once with its options for TensorRT ({options}); NNCF: its ONNX backend; ModelOpt: max, once "
     "with FP32 and once with FP16 around the integers, its default. yoloq keeps the first two "
-    "convolutions in float for TensorRT. The rules are those of `make lint-onnx`; no engine was run."
+    "convolutions in float there. The rules are those of `make lint-onnx`; no engine was run."
 )
 
 
