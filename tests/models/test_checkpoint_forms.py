@@ -100,7 +100,10 @@ def test_averaged_weights_under_other_keys_are_taken_and_said(
     assert f"the averaged weights of its `{key}` are taken" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", [3, {"decay": 0.9}, Namespace(decay=0.9)], ids=str)
+LOSSES = {"box": torch.tensor(0.5)}
+
+
+@pytest.mark.parametrize("value", [3, {"decay": 0.9}, Namespace(decay=0.9), LOSSES], ids=str)
 def test_entries_without_averaged_weights(value, raw_net, tmp_path):
     content = {"schema": raw_net.state_dict(), "ema_options": value, "average_precision": value}
     save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content=content)
