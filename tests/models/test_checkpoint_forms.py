@@ -243,14 +243,19 @@ def forward_fuse(conv, x):
     """Pickled by its name, as a method of a convolution."""
 
 
-def test_a_model_that_was_folded_before_it_was_saved(raw_net, tmp_path):
+def fuseforward(conv, x):
+    """Its name up to v5.0."""
+
+
+@pytest.mark.parametrize("method", [forward_fuse, fuseforward])
+def test_a_model_that_was_folded_before_it_was_saved(method, raw_net, tmp_path):
     net = copy.deepcopy(raw_net)
     with original_classes() as classes:
         model = as_yolov5(net, classes)
         conv = model.model[3]
-        type(conv).forward_fuse = forward_fuse
+        setattr(type(conv), method.__name__, method)
         conv._modules.pop("bn")
-        conv.forward = conv.forward_fuse
+        conv.forward = getattr(conv, method.__name__)
         torch.save({"model": model}, tmp_path / "a.pt")
     net.model[3].bn = nn.Identity()
     assert_is(tmp_path / "a.pt", net)
