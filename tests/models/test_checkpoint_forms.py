@@ -100,7 +100,10 @@ def test_averaged_weights_under_other_keys_are_taken_and_said(
     assert f"the averaged weights of its `{key}` are taken" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", [3, {"decay": 0.9}, Namespace(decay=0.9)], ids=str)
+LOSSES = {"box": torch.tensor(0.5)}
+
+
+@pytest.mark.parametrize("value", [3, {"decay": 0.9}, Namespace(decay=0.9), LOSSES], ids=str)
 def test_entries_without_averaged_weights(value, raw_net, tmp_path):
     content = {"schema": raw_net.state_dict(), "ema_options": value, "average_precision": value}
     save_as_yolov5(tmp_path / "a.pt", raw_net, half=False, content=content)
@@ -240,14 +243,19 @@ def forward_fuse(conv, x):
     """Pickled by its name, as a method of a convolution."""
 
 
-def test_a_model_that_was_folded_before_it_was_saved(raw_net, tmp_path):
+def fuseforward(conv, x):
+    """Its name up to v5.0."""
+
+
+@pytest.mark.parametrize("method", [forward_fuse, fuseforward])
+def test_a_model_that_was_folded_before_it_was_saved(method, raw_net, tmp_path):
     net = copy.deepcopy(raw_net)
     with original_classes() as classes:
         model = as_yolov5(net, classes)
         conv = model.model[3]
-        type(conv).forward_fuse = forward_fuse
+        setattr(type(conv), method.__name__, method)
         conv._modules.pop("bn")
-        conv.forward = conv.forward_fuse
+        conv.forward = getattr(conv, method.__name__)
         torch.save({"model": model}, tmp_path / "a.pt")
     net.model[3].bn = nn.Identity()
     assert_is(tmp_path / "a.pt", net)

@@ -44,10 +44,10 @@ def averaged_entry(entries: Mapping[Any, Any]) -> tuple[str, Any]:
 
 
 def _has_weights(content: Any) -> bool:
-    """Whether it is a module or a state dict; options are a Stub and a dict as well."""
+    """Whether it is a module or a state dict; options and losses are a Stub and a dict as well."""
     if isinstance(content, Stub):
         return "_modules" in content.state
-    return isinstance(content, Mapping) and bool(_numbers(content))
+    return isinstance(content, Mapping) and any(n.endswith("weight") for n in _numbers(content))
 
 
 def _is_named(key: Any) -> bool:

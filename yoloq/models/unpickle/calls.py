@@ -47,8 +47,11 @@ def _latin1(text: str, _: str = "latin1") -> bytes:
 
 
 def _method(owner: Any, name: Any) -> FusedForward:
-    """The one method that is pickled as an attribute, by YOLOv5's and the package's `fuse`."""
-    if not isinstance(owner, Stub) or name != "forward_fuse":
+    """The one method that is pickled as an attribute, by YOLOv5's and the package's `fuse`.
+
+    YOLOv5 called it `fuseforward` up to v5.0.
+    """
+    if not isinstance(owner, Stub) or name not in ("forward_fuse", "fuseforward"):
         raise RefusedError("'builtins.getattr'")
     return FusedForward(owner)
 
