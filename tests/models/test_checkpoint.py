@@ -175,3 +175,13 @@ def test_files_of_strangers(real, name, family, classes):
 
 def test_a_stranger_s_classifier_is_named(real):
     assert_refused(real / "checkpoints" / "yolov5_cls.pt", "holds a ClassificationModel")
+
+
+def test_the_package_has_what_scripts_of_users_import() -> None:
+    from yoloq import models
+    from yoloq.models import load
+
+    assert models.load_model is load.load_model
+    assert models.save_model is load.save_model
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = models.nothing
