@@ -57,17 +57,23 @@ def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
 
     `extra` holds further JSON-able values; they come back in `LoadedModel.extra`.
     """
+    meta = describe(replace(model, extra={**model.extra, **extra}))
+    content = {"yoloq": FORMAT, "meta": meta, "state_dict": model.net.state_dict()}
+    with replace_when_whole(Path(path)) as temporary:
+        torch.save(content, temporary)
+
+
+def describe(model: LoadedModel) -> str:
+    """All of a model but its tensors, as one JSON text; `rebuilt` reads it."""
     meta = {
         "family": model.family,
         "spec": model.spec,
         "names": list(model.names),
         "fused": model.fused,
         "imgsz": model.imgsz,
-        "extra": {**model.extra, **extra},
+        "extra": model.extra,
     }
-    content = {"yoloq": FORMAT, "meta": json.dumps(meta), "state_dict": model.net.state_dict()}
-    with replace_when_whole(Path(path)) as temporary:
-        torch.save(content, temporary)
+    return json.dumps(meta)
 
 
 def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
@@ -119,13 +125,22 @@ def _from_own(content: Mapping[str, Any]) -> LoadedModel:
     """Rebuild a model from the content of yoloq's own format."""
     if content["yoloq"] not in FORMATS:
         raise CheckpointError("was written by a newer yoloq; update yoloq to read it")
-    meta = json.loads(content["meta"])
+    return rebuilt(content["meta"], content["state_dict"])
+
+
+def rebuilt(description: str, tensors: Mapping[str, Tensor]) -> LoadedModel:
+    """The model of a description (`describe`), with these tensors.
+
+    Raises:
+        CheckpointError: its family is not known, or the tensors do not fit.
+    """
+    meta = json.loads(description)
     if meta["family"] not in FAMILIES:
         raise CheckpointError(f"is of family {meta['family']!r}; yoloq knows {', '.join(FAMILIES)}")
     model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
     if meta["fused"]:
         model = fused(model)
-    _load_tensors(model.net, content["state_dict"])
+    _load_tensors(model.net, tensors)
     model = _with_head(model)
     check_runs(cast(LayeredNet, model.net), model.head)
     return replace(model, imgsz=meta["imgsz"], extra=meta["extra"])

@@ -23,6 +23,7 @@ from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.end import on_run
 from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
+from yoloq.stages.engine.few_bits import FewBits, write_few_bits
 from yoloq.stages.engine.layer_notes import layer_notes
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
@@ -69,7 +70,9 @@ def run(config: EngineConfig) -> StageResult:
     files = onnx | build.lint_graphs(engine, variants, graphs, config.folder)
     predictors, built, gated = checked_engines(inputs, engine, graphs, onnx, why_not)
     del graphs  # as large as the models
-    files |= build.artifact_names(built)
+    few = or_warn("packed weights", write_few_bits, inputs, sources, onnx, config.cores)
+    few = few or FewBits()
+    files |= build.artifact_names(built) | few.files
     told = (engine, variants, predictors, config.folder)
     files |= or_warn("list of layers", layers.write_layers, *told) or {}
     ran = (engine, variants, predictors, built)
@@ -85,7 +88,9 @@ def run(config: EngineConfig) -> StageResult:
         taken.rows + taken.larger,
         artifacts=files,
         seconds={"total": time.perf_counter() - began},
-        notes=what_was_built(models[-1], sources) | {"gate": gated, "int8": formed} | taken.notes,
+        notes=what_was_built(models[-1], sources)
+        | {"gate": gated, "int8": formed, "packed": few.sizes}
+        | taken.notes,
     )
     result.write(config.folder / f"{stage}.json")
     return result
