@@ -166,4 +166,6 @@ def weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
 
 def _share(values: Tensor, size: int, joined: Callable[[Tensor], Tensor]) -> Tensor:
     """Give each run of `size` values what they come to together; the last run may be shorter."""
+    if size == 1:
+        return values
     return torch.cat([joined(run).expand(len(run)) for run in values.split(size)])

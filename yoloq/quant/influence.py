@@ -63,27 +63,41 @@ def influence(
         for batch in batches:
             values = found(head, net(batch.clone().requires_grad_()))
             if len(values):
-                signs = torch.randint(0, 2, values.shape, generator=random) * 2 - 1
-                (values * signs.to(values)).sum().backward()
+                signed(values, random).backward()
     return {name: weighted.counts for name, weighted in seen.items()}
+
+
+def signed(values: Tensor, random: torch.Generator) -> Tensor:
+    """Their sum, each with a sign drawn at random: what one backward pass starts from."""
+    signs = torch.randint(0, 2, values.shape, generator=random) * 2 - 1
+    return (values * signs.to(values)).sum()
 
 
 @contextlib.contextmanager
 def _watched(net: nn.Module, seen: Mapping[str, _Weighted]) -> Iterator[None]:
     """Watch inputs; parameters want no gradient meanwhile."""
-    before = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     handles = [
         net.get_submodule(name).register_forward_pre_hook(lambda _, args, to=to: to.watch(args[0]))
         for name, to in seen.items()
     ]
+    try:
+        with at_rest(net):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def at_rest(net: nn.Module) -> Iterator[None]:
+    """Parameters want no gradient until the block ends."""
+    before = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     net.requires_grad_(False)
     try:
         yield
     finally:
         for parameter, wanted in before:
             parameter.requires_grad_(wanted)
-        for handle in handles:
-            handle.remove()
 
 
 def found(head: Head, raws: Sequence[Tensor]) -> Tensor:
