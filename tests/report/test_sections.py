@@ -202,3 +202,23 @@ def test_several_engines_have_a_strip_each(folder: Path) -> None:
     )
     found = section(folder, "placement")
     assert len(found.figures) == 2 and found.words[0].startswith("ONNX Runtime int8: 4")
+
+
+def test_a_search_for_bits(folder: Path) -> None:
+    common = {"bits": "60 in 4x8", "loss_ci95": [0.05, 0.2], "map50_95": 0.25, "front": True}
+    uniform = {"name": "everything in 4x8", "cost": 1.0, "loss": 0.2, "predicted_loss": None}
+    mixed = {"name": "50 in 4x8, 10 in 8x8", "cost": 1.2, "loss": 0.1, "predicted_loss": 0.12}
+    rows = [
+        common | uniform | {"uniform": True, "answer": False},
+        common | mixed | {"uniform": False, "answer": True},
+    ]
+    budget = {"kind": "size", "limit": 1.2e6, "asked": "size=1.2MB", "unit": "MB"}
+    change(folder, "search", budget=budget, points=rows, verdict="the best within size=1.2MB: x")
+    found = section(folder, "search")
+    assert found.words[0] == "Asked for the best within size=1.2MB: x."
+    assert found.table[0][2] == "packed file, MB"
+    cells = ("answer", "1.200", "+10.00", "+5.00 to +20.00", "+12.00", "25.00")
+    assert found.table[2] == ("50 in 4x8, 10 in 8x8", *cells)
+    assert found.table[1][1] == "yes" and found.table[1][5] == "-"
+    [figure] = found.figures
+    assert "everything in 4x8" in figure.drawing and "mixed" in figure.drawing

@@ -8,8 +8,6 @@ import pytest
 from yoloq.quant.mixed.allot import Choice, Option, Options, allot, cheapest, summed
 from yoloq.quant.mixed.width import EDGE, FLOAT, Width
 
-pytest.importorskip("scipy")
-
 W4A8, W4A4 = Width(4, 8), Width(4, 4)
 ONE = {
     "a": [Option(W4A8, 5.0, 4.0), Option(EDGE, 1.0, 8.0), Option(FLOAT, 0.0, 16.0)],

@@ -4,6 +4,7 @@ from typing import Any
 
 from yoloq.report.run_folder import RunFolder
 from yoloq.report.section import Figure, Missing, Section
+from yoloq.report.sections.bits_front import bits_front
 from yoloq.report.svg.marks import Style
 from yoloq.report.svg.scatter import Dot, Scatter
 
@@ -21,6 +22,8 @@ def search_front(run: RunFolder) -> Section | Missing:
     result = run.result("search")
     if result is None:
         return Missing("no other placement was searched for", run.command("search"))
+    if "budget" in result.notes:
+        return bits_front(result)
     notes = result.notes
     points = sorted(notes["points"], key=lambda point: point["ms"])
     dots = [_dot(point, notes["chosen"]) for point in points]

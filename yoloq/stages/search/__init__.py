@@ -1,10 +1,13 @@
-"""`make search`: the placement that is fastest at the accuracy asked for, on real engines."""
+"""`make search`: the fastest placement at the accuracy asked for, or the best bits in a budget."""
 
 from dataclasses import dataclass
 
 from yoloq.base.config import StageConfig, option, require
 from yoloq.engines import ENGINES
 from yoloq.quant.calibrators import CALIBRATORS
+from yoloq.quant.mixed import SENSITIVITIES
+from yoloq.quant.mixed.budget import read_budget
+from yoloq.quant.mixed.width import FLOAT, read_widths
 
 MEASURES = ("map", "fidelity")
 
@@ -18,7 +21,12 @@ class SearchConfig(StageConfig):
     max_drop: float | None = option(None, "the fastest that loses at most this (0.002: 0.2 AP)")
     max_latency: float | None = option(None, "the best within so many milliseconds")
     measure: str = option("map", "what --max-drop is of", MEASURES)
-    trials: int = option(12, "int8 engines that are built and measured")
+    bits: tuple[str, ...] = option(
+        (), "choose bits layer by layer among these: 4,8,16 (16: float), 4x4", None, read_widths
+    )
+    budget: str = option("", "of --bits: size=1.2MB, bops=40G or latency=12ms", None, read_budget)
+    sensitivity_of: str = option("fisher", "losses that --bits plans with", SENSITIVITIES)
+    trials: int = option(12, "int8 engines, or choices of --bits, that are measured")
     images: int = option(500, "measure on the first N images of val; 0: all")
     screen: int = option(32, "images that the predictions are made on")
     calibrators: tuple[str, ...] = option(("mse", "places"), "calibrators to choose from")
@@ -39,6 +47,20 @@ class SearchConfig(StageConfig):
         require(slow, "--max-latency", self.max_latency, "above 0, in milliseconds")
         one = self.max_drop is None or self.max_latency is None
         require(one, "--max-latency", self.max_latency, "left out where --max-drop is given")
+        self._check_bits()
         known = bool(self.calibrators) and set(self.calibrators) <= set(CALIBRATORS)
         want = f"some of {', '.join(CALIBRATORS)}"
         require(known, "--calibrators", " ".join(self.calibrators), want)
+
+    def _check_bits(self) -> None:
+        """Options that go with `--bits`, and those that do not."""
+        text = " ".join(self.bits)
+        integers = any(bits != str(FLOAT) for bits in self.bits)
+        require(not self.bits or integers, "--bits", text, "of integers too, not float alone")
+        require(not self.bits or bool(self.budget), "--bits", text, "given with --budget")
+        require(not self.budget or bool(self.bits), "--budget", self.budget, "given with --bits")
+        for flag in ("max_drop", "max_latency"):
+            value = getattr(self, flag)
+            alone = value is None or not self.bits
+            name = f"--{flag.replace('_', '-')}"
+            require(alone, name, value, "left out where --bits is given; --budget says how much")

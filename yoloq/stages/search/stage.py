@@ -1,6 +1,5 @@
 """Search: predict, measure the most promising engines, and answer the question that was asked."""
 
-import json
 import shutil
 import tempfile
 import time
@@ -13,13 +12,12 @@ from yoloq.base.files import write_text
 from yoloq.base.journal import Journal
 from yoloq.base.machine import affinity
 from yoloq.base.result import StageResult
-from yoloq.base.say import say
 from yoloq.engines import get_engine
 from yoloq.measure.layer_times import float_precisions
 from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers
 from yoloq.quant.trace import sibling_groups
-from yoloq.report.tables import markdown, show
+from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.end import command
@@ -35,7 +33,9 @@ from yoloq.stages.run import (
     package_versions,
 )
 from yoloq.stages.search import SearchConfig
+from yoloq.stages.search.bits.stage import run as run_bits
 from yoloq.stages.search.front import answer
+from yoloq.stages.search.proposed import tell, write_policy
 from yoloq.stages.search.screen import Workshop, forecast
 from yoloq.stages.search.space import Space
 from yoloq.stages.search.trial_lines import LINES, Tested
@@ -43,7 +43,7 @@ from yoloq.stages.search.trials import Trials, search
 from yoloq.stages.search.verdict import draw, rendered, span, verdict
 from yoloq.stages.sensitivity.run_sweep import ACTIVATIONS
 
-JOURNAL, POLICY = "search.jsonl", "search-policy.json"
+JOURNAL = "search.jsonl"
 FOLDERS = (".search-*", ACTIVATIONS)  # of a search that was killed
 
 
@@ -56,6 +56,8 @@ def run(config: SearchConfig) -> StageResult:
         UserError: an input cannot be used, the engine's package is missing, or the journal is of
             something else.
     """
+    if config.bits:
+        return run_bits(config)
     began = time.perf_counter()
     engine = get_engine(config.engine, config.device)
     if engine.simulated:
@@ -94,13 +96,6 @@ def run(config: SearchConfig) -> StageResult:
     result.write(config.folder / "search.json")
     tell(result)
     return result
-
-
-def tell(result: StageResult) -> None:
-    """Print what the search came to; results of earlier versions have no table."""
-    if table := result.notes.get("table"):
-        show(table)
-    say(result.notes["verdict"])
 
 
 def next_step(config: SearchConfig, found: StageResult) -> str:
@@ -163,7 +158,8 @@ def concluded(
     table = rendered(trials, measure, found)
     write_text(config.folder / "search.md", f"{words}\n\n{markdown(table)}\n")
     draw(config.folder / "search.png", trials, measure, found)
-    artifacts |= write_policy(config, trials, found)
+    int8 = found.name if found and found.int8 else None
+    artifacts |= write_policy(config, trials.space.policy(trials.points[int8]) if int8 else None)
     front = {spot.name for spot in pareto(spots)}
     return inputs.result(
         "search",
@@ -195,15 +191,3 @@ def point(spot: Spot, line: Tested, front: bool, float_ms: float) -> dict[str, A
         "predicted_ms": None if share is None else share * float_ms,
         "predicted_loss": loss,
     }
-
-
-def write_policy(config: SearchConfig, trials: Trials, found: Spot | None) -> dict[str, str]:
-    """The policy of an int8 engine that answers; that of an earlier search goes."""
-    file = config.folder / POLICY
-    file.unlink(missing_ok=True)
-    if found is None or not found.int8:
-        return {}
-    policy = trials.space.policy(trials.points[found.name])
-    write_text(file, json.dumps(policy.to_json(), indent=1) + "\n")
-    say(f"its policy: make ptq ARGS='--policy {file}'")
-    return {"policy": POLICY}
