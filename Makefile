@@ -72,6 +72,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=python3.11" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm -rf yoloq.egg-info  # of version 0.1, which `python -m yoloq` would take for its own
 	@$(PY) -c 'import cv2' || \
 		{ echo "error: OpenCV misses a system library; apt install libgl1 libglib2.0-0" >&2; exit 2; }
 	@touch $@

@@ -12,7 +12,8 @@ import yaml
 from doc_pages import DOCS, FENCE, blocks
 
 from yoloq.__main__ import STAGES, options_of
-from yoloq.base.config import ROOT, StageConfig, parse
+from yoloq.base.config import StageConfig, parse
+from yoloq.base.own_files import ROOT
 from yoloq.engines.options import BuildOptions
 from yoloq.stages.fine_tune import TuneConfig
 

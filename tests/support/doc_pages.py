@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.S | re.M)
