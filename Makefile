@@ -19,7 +19,7 @@ RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name
 STAGES := data train baseline diagnose qat
 
 .PHONY: usual help setup $(STAGES) report ptq engine sensitivity search swap auto table demo predict benchmark lint-onnx \
-	gpu-check test check bench clean fuzz-inputs
+	gpu-check test check docs bench clean fuzz-inputs
 .DEFAULT_GOAL := usual
 
 usual:
@@ -58,7 +58,7 @@ help:
 	@echo "for developers"
 	@echo "  make train        train the built-in checkpoint anew"
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
-	@echo "  make test check bench clean setup"
+	@echo "  make test check docs bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"
 	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
 	@echo "  make predict NAME=yolov5s-coco SOURCE=photo.jpg ARGS=--compare"
@@ -72,6 +72,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=python3.11" >&2; exit 2; }
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm -rf yoloq.egg-info  # of version 0.1, which `python -m yoloq` would take for its own
 	@$(PY) -c 'import cv2' || \
 		{ echo "error: OpenCV misses a system library; apt install libgl1 libglib2.0-0" >&2; exit 2; }
 	@touch $@
@@ -119,6 +120,11 @@ check: $(READY)
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+# a dead link fails
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	@echo "build/site/index.html"
 
 bench: $(READY)
 	@$(PY) benchmarks/run.py $(ARGS)

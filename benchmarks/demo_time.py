@@ -11,8 +11,8 @@ from typing import Any
 from record import Column, Figure, Found, Table
 from subject import WORK, Subject, main
 
-from yoloq.base.config import ROOT
 from yoloq.base.machine import affinity
+from yoloq.base.own_files import ROOT
 from yoloq.data.synthetic import ensure
 
 MINUTES = 6

@@ -17,9 +17,9 @@ from record import Column, Figure, Found, Table
 from subject import WORK, Subject, main
 from work import multiplications
 
-from yoloq.base.config import ROOT
 from yoloq.base.files import write_text
 from yoloq.base.machine import affinity
+from yoloq.base.own_files import ROOT
 from yoloq.data.shapes import CLASSES
 from yoloq.data.synthetic import ensure
 from yoloq.models.load import fused, new_model, save_model

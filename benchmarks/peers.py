@@ -21,9 +21,9 @@ from latency import EngineFile, Load, Timed, time_models
 from record import FOLDER, INTERVAL, SPREAD, Column, Found, Table
 from subject import Subject, main
 
-from yoloq.base.config import ROOT
 from yoloq.base.files import replace_when_whole, sha256, write_text
 from yoloq.base.machine import affinity
+from yoloq.base.own_files import ROOT
 from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
 from yoloq.engines import get_engine

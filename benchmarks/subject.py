@@ -15,10 +15,11 @@ import torch
 import yaml
 from record import RESULTS, Found, describe
 
-from yoloq.base.config import ROOT, StageConfig
+from yoloq.base.config import StageConfig
 from yoloq.base.errors import UserError
 from yoloq.base.files import write_text
 from yoloq.base.machine import affinity, environment
+from yoloq.base.own_files import ROOT
 from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
 from yoloq.engines.predictor import ModelInfo, Predictor

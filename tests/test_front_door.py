@@ -13,8 +13,8 @@ from tiny_set import TinySet
 
 import yoloq
 from yoloq.__main__ import main
-from yoloq.base.config import ROOT
 from yoloq.base.errors import CheckpointError, DataError, EngineError, PolicyError, UserError
+from yoloq.base.own_files import ROOT
 from yoloq.base.result import read_result
 from yoloq.data.dataset import read_dataset
 from yoloq.data.loader import sample

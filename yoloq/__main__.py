@@ -1,4 +1,4 @@
-"""`python -m yoloq <stage>`: which stages there are, how one is run, and what its end is called."""
+"""`yoloq <stage>`: which stages there are, how one is run, and what its end is called."""
 
 import contextlib
 import importlib
@@ -11,6 +11,7 @@ from yoloq.base.config import parse_both, summary
 from yoloq.base.errors import UserError
 from yoloq.base.machine import is_out_of_memory, keep_freed_memory
 from yoloq.base.say import Voice, fail, say, speaking
+from yoloq.base.variables import as_flags
 
 STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py there has `run`
     "data": "DataConfig",
@@ -39,7 +40,7 @@ def main(stage: str = "", arguments: Sequence[str] | None = None) -> int:
 
     Args:
         stage: its name; empty: the first argument.
-        arguments: flags; None: those of the process.
+        arguments: flags, or variables as make takes them; None: those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not stage and (not given or given[0] in ("-h", "--help")):
@@ -56,8 +57,8 @@ def run(stage: str, arguments: Sequence[str]) -> Any:
     name = stage.replace("-", "_")
     if name not in STAGES:
         raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
-    program = f"python -m yoloq {name.replace('_', '-')}"
-    config, voice = parse_both(options_of(name), Voice, arguments, program)
+    program = f"yoloq {name.replace('_', '-')}"
+    config, voice = parse_both(options_of(name), Voice, [*as_flags(arguments)], program)
     with speaking(voice):
         module = importlib.import_module(f"yoloq.stages.{name}.stage")
         found = module.run(config)
@@ -74,8 +75,9 @@ def options_of(name: str) -> type[Any]:
 def listing() -> str:
     """The stages, a line each."""
     rows = [f"  {name.replace('_', '-'):12} {summary(options_of(name))}" for name in STAGES]
-    usage = "usage: python -m yoloq STAGE [flags]; STAGE --help lists its flags"
-    return "\n".join([usage, "", *rows])
+    usage = "usage: yoloq STAGE [flags]; STAGE --help lists its flags"
+    variables = "make's variables are flags too: WEIGHTS=a.pt is --weights a.pt"
+    return "\n".join([usage, variables, "", *rows])
 
 
 def guarded(work: Callable[[], Any]) -> int:

@@ -286,7 +286,7 @@ def test_broken_yaml(tmp_path: Path, text: str, want: str) -> None:
 
 
 def test_missing_yaml_and_binary_yaml(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=re.escape("no.yaml: cannot be read (No such file")):
+    with pytest.raises(DataError, match=re.escape("no.yaml: no such file; give the yaml")):
         read_dataset(tmp_path / "no.yaml")
     (tmp_path / "a.yaml").write_bytes(b"\x80\x02\xff")
     with pytest.raises(DataError, match="is not a text file"):

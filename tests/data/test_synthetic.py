@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from yoloq.base.config import ROOT
 from yoloq.base.errors import DataError
+from yoloq.base.own_files import ROOT
 from yoloq.data import synthetic
 from yoloq.data.shapes import (
     CLASSES,

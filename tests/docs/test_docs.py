@@ -3,28 +3,29 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from doc_pages import DOCS, FENCE, blocks
+from doc_pages import DOCS, FENCE, INLINE, PAGES, shell_lines
 
 from yoloq.__main__ import STAGES, options_of
-from yoloq.base.config import ROOT, StageConfig, parse
+from yoloq.base.config import StageConfig, parse
+from yoloq.base.own_files import ROOT
 from yoloq.engines.options import BuildOptions
 from yoloq.stages.fine_tune import TuneConfig
 
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 OTHERS = {  # flags of other tools that the pages show
-    *("--no-deps", "--nproc-per-node", "--help", "--strict", "--config-file"),
+    *("--no-deps", "--nproc-per-node", "--help"),
+    *("--headless", "--hide-scrollbars", "--window-size", "--screenshot"),
     *("--loadEngine", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
     *("--stronglyTyped", "--strongly-typed", "--system-site-packages"),
     *("--json", "--quiet"),  # of every command
 }
-INLINE = re.compile(r"`([^`]+)`")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
 
@@ -107,9 +108,7 @@ def test_each_page_of_a_stage_has_its_flags() -> None:
 
 def commands(page: Path) -> list[list[str]]:
     """The `make` lines of a page, in words: those of its blocks, and those between backticks."""
-    lines = "\n".join(blocks(page, "", "sh")).replace("\\\n", " ").splitlines()
-    inline = INLINE.findall(FENCE.sub("", page.read_text()))
-    lines += [line for line in inline if "=" in line]  # others only name a target
+    lines = shell_lines(page)
     return [shlex.split(line, comments=True) for line in lines if re.match("make [a-z]", line)]
 
 
@@ -135,14 +134,32 @@ def test_the_site_has_every_page() -> None:
     assert sorted(listed) == sorted(str(p.relative_to(DOCS)) for p in DOCS.rglob("*.md"))
 
 
+def build_site(docs: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """As `make docs` builds it."""
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    config = ["--config-file", str(docs / "site" / "mkdocs.yml")]
+    return subprocess.run([*build, *config], capture_output=True, text=True)
+
+
 def test_the_site_is_built(tmp_path: Path) -> None:
-    pytest.importorskip("material", reason="mkdocs-material is not installed: no site is built")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    config = ["--config-file", str(DOCS / "site" / "mkdocs.yml")]
-    done = subprocess.run([*build, *config], capture_output=True, text=True)
+    done = build_site(DOCS, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "<table>" in (tmp_path / "stages" / "ptq" / "index.html").read_text()
     assert not (tmp_path / "site").exists() and not list(tmp_path.rglob("*.py"))
+    for page in tmp_path.rglob("*.html"):  # it asks no other host for anything
+        text = page.read_text()
+        loaded = re.findall(r'src="([^"]+)"', text)
+        loaded += re.findall(r'<link [^>]*href="([^"]+)"', text)
+        assert [address for address in loaded if re.match("(https?:)?//", address)] == []
+
+
+@pytest.mark.parametrize("link", ["nowhere.md", "stages/ptq.md#nowhere"])
+def test_a_dead_link_fails(link: str, tmp_path: Path) -> None:
+    docs = tmp_path / "docs"
+    shutil.copytree(DOCS, docs)
+    (docs / "data.md").write_text(f"# Data\n\n[a page]({link})\n")
+    done = build_site(docs, tmp_path / "built")
+    assert done.returncode != 0 and "nowhere" in done.stderr
 
 
 def leaves(nav: list | dict | str) -> list[str]:

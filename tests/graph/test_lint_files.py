@@ -27,7 +27,7 @@ from lint_graphs import FLOAT, Net
 from onnx import helper
 
 from yoloq.__main__ import main
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 from yoloq.engines.tensorrt.library import Library
 from yoloq.graph.lint import TARGETS
 from yoloq.graph.lint.table import lint

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 from yoloq.data.shapes import CLASSES
 from yoloq.models.load import load_model
 

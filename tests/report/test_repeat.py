@@ -1,5 +1,6 @@
 """The command that repeats a stage, as make and the shell read it."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -41,3 +42,10 @@ def test_any_file_name_survives_make_and_shell(name: str, tmp_path: Path) -> Non
     line = make_command("ptq", {"weights": name}, DEFAULTS)
     found = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert found.stdout == name
+
+
+@pytest.mark.parametrize("name", ["a b.pt", "it's.pt", "cost$5.pt"])
+def test_outside_a_clone_it_is_yoloqs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("yoloq.report.repeat.MAKE", "yoloq")
+    line = make_command("ptq", {"weights": name, "images": 64}, DEFAULTS)
+    assert shlex.split(line) == ["yoloq", "ptq", f"WEIGHTS={name}", "ARGS=--images 64"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 
 VERSIONS = ("10.16.1.11", "11.4.0.106")
 WHEELS = Path(sys.prefix) / "tensorrt-bindings"

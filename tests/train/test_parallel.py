@@ -10,8 +10,8 @@ import pytest
 import torch
 from tiny_set import TinySet
 
-from yoloq.base.config import ROOT
 from yoloq.base.errors import UserError
+from yoloq.base.own_files import ROOT
 from yoloq.quant.quantized import load_quantized
 from yoloq.train.parallel import Processes, processes
 from yoloq.train.samples import TrainBatch

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from yoloq.base.errors import UserError
+from yoloq.base.own_files import DATA, WEIGHTS
 from yoloq.base.square import side_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ D = TypeVar("D", bound="DataclassInstance")
 AUTO = "auto"  # the value of an option that something measured decides
 DEFAULT_IMGSZ = 640  # pixels, where neither data set nor checkpoint says
 MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def option(
@@ -62,8 +62,8 @@ class RunConfig:
         UserError: the name leads out of the folder of all runs.
     """
 
-    weights: str = option(str(ROOT / "weights" / "yolov5n.pt"), "checkpoint (.pt)")
-    data: str = option(str(ROOT / "data" / "synthetic.yaml"), "data set (.yaml)")
+    weights: str = option(str(WEIGHTS), "checkpoint (.pt)")
+    data: str = option(str(DATA), "data set (.yaml)")
     project: str = option("runs", "folder of the run folders")
     name: str = option("", "run folder; empty: <weights>-<data>")
 

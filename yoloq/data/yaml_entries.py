@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
+from yoloq.base.own_files import folder_of_drawn
 from yoloq.base.square import side_of
 from yoloq.data.classes import repeated
 from yoloq.data.image_files import check_escapes, portable, read_text, spellings
@@ -18,10 +19,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """The content of a data yaml.
 
     Raises:
-        DataError: it is no yaml, or not that of a data set.
+        DataError: it is missing, is no yaml, or not that of a data set.
     """
     import yaml
 
+    if not file.exists():
+        raise DataError(f"{file}: no such file; give the yaml of a data set with --data")
     try:
         document = yaml.safe_load(read_text(file))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -75,9 +78,10 @@ def root_of(file: Path, document: Mapping[str, Any]) -> Path:
     if not isinstance(path, str):
         raise DataError(f"{file}: `path` must be the name of a folder")
     check_escapes(path, f"{file}: `path`")
-    bases = (file.parent,) if "generate" in document else (file.parent, Path.cwd())
+    drawn = "generate" in document
+    bases = (folder_of_drawn(file),) if drawn else (file.parent, Path.cwd())
     tries = [base / each for base in bases for each in spellings(path)]
-    root = next((each for each in tries if each.exists()), file.parent / portable(path))
+    root = next((each for each in tries if each.exists()), bases[0] / portable(path))
     return Path(os.path.normpath(root))
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from yoloq.base.errors import EngineError
 from yoloq.base.machine import has_gpu
+from yoloq.base.own_files import MAKE
 
 if TYPE_CHECKING:
     from yoloq.engines.base import Engine
@@ -32,7 +33,7 @@ def get_engine(name: str, device: str = "auto", run: bool = True) -> "Engine":
         install = engine.install or f"{PIP} {engine.name}"
         raise EngineError(f"--engine {engine.name}: its package is not installed; {install}")
     if run and (why := engine.cannot_run(device)):
-        remedy = f"make engine ENGINE={engine.name} builds its files all the same"
+        remedy = f"{MAKE} engine ENGINE={engine.name} builds its files all the same"
         raise EngineError(f"--engine {engine.name}: {why}; {remedy}")
     return engine
 

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
 from yoloq.base.machine import isa_flags
+from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image
@@ -189,7 +190,7 @@ def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPred
     if signed and wants_unsigned():
         raise EngineError(
             f"{file}: was built on a CPU with AMX, and OpenVINO computes its int8 wrongly on this "
-            "one; build it here: make engine ARGS=--force"
+            f"one; build it here: {MAKE} engine ARGS=--force"
         )
     compiled = _compile(model, precision, threads, **more)
     return OpenVINOPredictor(compiled, info, _float_type(precision))

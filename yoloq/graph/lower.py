@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from torch import nn
 
 from yoloq.base.errors import PolicyError
+from yoloq.base.own_files import MAKE
 from yoloq.graph.export import FloatGraph
 from yoloq.graph.qdq import Affine, QdqGraph
 from yoloq.quant.modules import QuantAdd, QuantConv2d, is_on
@@ -102,7 +103,7 @@ def check_symmetric(net: nn.Module) -> None:
         if is_on(quantizer) and not quantizer.spec.symmetric:
             raise PolicyError(
                 f"{name}: its input has a zero-point, which TensorRT does not run; calibrate "
-                "for it: make ptq ENGINE=tensorrt"
+                f"for it: {MAKE} ptq ENGINE=tensorrt"
             )
 
 

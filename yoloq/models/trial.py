@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import warn
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
@@ -36,8 +37,8 @@ def check_runs(net: LayeredNet, head: Head, in_place: Iterable[str] = ()) -> Non
     if found != head.strides:
         warn(
             f"the checkpoint says strides {head.strides} and its layers have {found}: boxes are "
-            "decoded with those of the checkpoint, as YOLOv5 does; check the AP that make baseline "
-            "measures"
+            f"decoded with those of the checkpoint, as YOLOv5 does; check the AP that "
+            f"{MAKE} baseline measures"
         )
     names = {name for name, _ in net.named_modules(remove_duplicate=False)}.intersection(in_place)
     if _differs(net, image, maps, names) and not _differs(net, image, maps, set()):

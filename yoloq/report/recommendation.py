@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row, StageResult
 from yoloq.report.run_folder import RunFolder
 from yoloq.report.tables import batch
@@ -12,7 +13,7 @@ from yoloq.report.words import in_float, interval, points, row_name, times
 LOSS = 0.01  # of AP50-95: an int8 model that loses more is not called worth it
 FASTER = 1.05  # two timings on a busy machine are told apart from here on
 COSTLY = 3  # layers that a verdict names
-MEND = "make sensitivity"  # the stage that says which layers int8 hurts
+MEND = f"{MAKE} sensitivity"  # the stage that says which layers int8 hurts
 
 
 @dataclass(frozen=True)

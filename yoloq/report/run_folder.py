@@ -7,6 +7,7 @@ from typing import Any
 
 from yoloq.base.config import StageConfig
 from yoloq.base.errors import RunError
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row, StageResult, read_result
 from yoloq.base.say import warn
 from yoloq.measure.record import Records
@@ -111,7 +112,7 @@ def read_results(folder: Path) -> list[StageResult]:
     files += sorted(folder.glob(f"{ENGINE}*.json"))
     results = [result for file in files if (result := read_result(file)) is not None]
     if not results:
-        raise RunError(f"{folder}: holds no results; run `make baseline` or `make engine` first")
+        raise RunError(f"{folder}: holds no results; run {MAKE} baseline or {MAKE} engine first")
     return results
 
 

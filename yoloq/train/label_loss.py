@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import UserError
+from yoloq.base.own_files import MAKE
 from yoloq.models.heads import Head
 from yoloq.train.loop import Loss
 from yoloq.train.loss_classic import ClassicLoss
@@ -30,7 +31,7 @@ def loss_for(head: Head, imgsz: int, device: torch.device) -> Loss:
     """
     if head.kind not in LOSSES:
         raise UserError(
-            f"no loss is known for a head of kind {head.kind!r}; make qat ARGS='--loss distill' "
+            f"no loss is known for a head of kind {head.kind!r}; {MAKE} qat ARGS='--loss distill' "
             "needs none"
         )
     return LOSSES[head.kind](head, imgsz, device)

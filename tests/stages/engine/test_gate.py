@@ -15,8 +15,8 @@ from tiny_quant import SIZE, USUAL, as_input, pictures, tiny_model, tiny_quantiz
 from tiny_set import TinySet
 
 from yoloq.__main__ import main
-from yoloq.base.config import ROOT
 from yoloq.base.errors import EngineError
+from yoloq.base.own_files import ROOT
 from yoloq.base.result import Row, read_result
 from yoloq.data.synthetic import draw_example
 from yoloq.engines import get_engine

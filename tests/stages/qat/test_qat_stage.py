@@ -22,7 +22,7 @@ from tiny_quant import as_input, pictures, signal_to_noise, tiny_model, tiny_qua
 from tiny_set import TinySet, make_tiny_set
 
 from yoloq.__main__ import main
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 from yoloq.engines import get_engine
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.source import Source

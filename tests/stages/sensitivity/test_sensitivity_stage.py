@@ -17,7 +17,7 @@ from tiny_quant import USUAL
 from tiny_set import TinySet
 
 from yoloq.__main__ import main
-from yoloq.base.config import ROOT
+from yoloq.base.own_files import ROOT
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages import run as opened
 from yoloq.stages.sensitivity.candidates import find_candidates

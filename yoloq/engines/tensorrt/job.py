@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import EngineError, PolicyError
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import Phases
 from yoloq.engines import PIP
 from yoloq.engines.options import IMPLICIT, BuildOptions, dla_core
@@ -85,10 +86,10 @@ class Job:
 
 FLAGS = {"calibrator": "--calibrator", "fp16_layers": "--fp16-layers", "ranges": "--ranges"}
 INSTEAD = {  # what 10.x calls its own -> what replaced it
-    f"--precisions {IMPLICIT}": "int8 is the Q/DQ graph that make ptq calibrates",
-    "--calibrator": "make ptq ARGS='--calibrator NAME' calibrates the Q/DQ graph",
-    "--fp16-layers": "make ptq ARGS='--keep-float PATTERN' leaves layers in FP16",
-    "--ranges": "make ptq ARGS='--amax LAYER=VALUE' sets ranges in the Q/DQ graph",
+    f"--precisions {IMPLICIT}": f"int8 is the Q/DQ graph that {MAKE} ptq calibrates",
+    "--calibrator": f"{MAKE} ptq ARGS='--calibrator NAME' calibrates the Q/DQ graph",
+    "--fp16-layers": f"{MAKE} ptq ARGS='--keep-float PATTERN' leaves layers in FP16",
+    "--ranges": f"{MAKE} ptq ARGS='--amax LAYER=VALUE' sets ranges in the Q/DQ graph",
 }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from yoloq.base.errors import EngineError
 from yoloq.base.machine import has_gpu, torch_device, why_no_gpu
+from yoloq.base.own_files import MAKE
 from yoloq.engines import PIP
 from yoloq.engines.tensorrt.bindings import logger, one_line
 
@@ -39,7 +40,7 @@ class Library:
     @property
     def rebuild(self) -> str:
         """What mends an engine file that cannot be used."""
-        return f"build it here: make engine ENGINE={self.engine} ARGS=--force"
+        return f"build it here: {MAKE} engine ENGINE={self.engine} ARGS=--force"
 
     def is_installed(self) -> bool:
         """Whether its modules are there."""

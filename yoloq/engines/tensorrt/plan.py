@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import EngineError
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import phases
 from yoloq.engines.options import IMPLICIT
 from yoloq.engines.source import Source
@@ -125,7 +126,7 @@ def _parse(job: Job, network: Any) -> None:
     more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
     raise EngineError(
         f"{job.title}: {job.library.title} {job.trt.__version__} cannot parse the ONNX graph: "
-        f"{listed}{more}; make lint-onnx TARGET=tensorrt shows what it refuses"
+        f"{listed}{more}; {MAKE} lint-onnx TARGET=tensorrt shows what it refuses"
     )
 
 

@@ -21,7 +21,7 @@ def check_kind(file: Path) -> None:
         CheckpointError: it is none, with what it is instead.
     """
     if not file.exists():
-        raise CheckpointError(f"{file}: no such file; check the path of the weights")
+        raise CheckpointError(f"{file}: no such file; give a checkpoint with --weights")
     if file.is_dir():
         raise CheckpointError(f"{file}: a folder; give the .pt file in it")
     if not file.is_file():

@@ -8,6 +8,7 @@ built-in detector, both with the default calibration of 128 images) and what pla
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from yoloq.base.own_files import MAKE
 from yoloq.measure.compare import LOW_SNR, first_below
 from yoloq.stages.diagnose.figures import Figures, RangeFit
 
@@ -81,7 +82,7 @@ def calibration_images(figures: Figures) -> list[Finding]:
     more = ptq("--images 512")
     if seen.contrast < CONTRAST:
         text = f"they are (nearly) constant: {seen.contrast:.0%} of the contrast of val"
-        return [Finding("", CALIBRATION, text, "look at the images of `train`, then make ptq")]
+        return [Finding("", CALIBRATION, text, f"look at the images of `train`, then {MAKE} ptq")]
     if not 1 / REACH < seen.reach < REACH:
         text = f"half of the layers reach {seen.reach:.2f} times the values that val gives, or less"
         if seen.reach > 1:
@@ -139,7 +140,7 @@ def _range(kind: str, tensor: str, figures: Figures) -> Finding:
         text += f"; {figures.local[tensor].clipped:.0%} of its error is clipping"
     if others := fit.layers[1:]:
         text += f" (shared with {listed(others)})"
-    advice = f"{ptq(option)} ({fit.calibrator}); try it first with make diagnose"
+    advice = f"{ptq(option)} ({fit.calibrator}); try it first with {MAKE} diagnose"
     fits = fit.lost_calibration is not None and fit.lost_calibration < RANGE_LOSS / 2
     if kind == NARROW and fits:
         advice = f"it fits the calibration images: {ptq('--images 512')}, or {advice}"
@@ -153,7 +154,7 @@ def weight_outliers(figures: Figures) -> list[Finding]:
             name,
             WEIGHT_OUTLIER,
             f"channel {weight.channel} is {weight.outlier:.0f} times the median channel",
-            f"check the checkpoint; {ptq(f'--keep-float {short(name)}')}, or make qat",
+            f"check the checkpoint; {ptq(f'--keep-float {short(name)}')}, or {MAKE} qat",
         )
         for name, weight in figures.weights.items()
         if weight.outlier > OUTLIER_CHANNEL and name in figures.local
@@ -200,7 +201,7 @@ def accumulated(figures: Figures) -> list[Finding]:
     worst = sorted(figures.local.values(), key=lambda error: error.both)[:NAMED]
     text = f"{last.snr:.1f} dB at {last.layer}, below {LOW_SNR:g} from {first} on; no single layer"
     names = listed([error.layer for error in worst])
-    advice = f"make sensitivity, then make qat; coarsest by themselves: {names}"
+    advice = f"{MAKE} sensitivity, then {MAKE} qat; coarsest by themselves: {names}"
     return [Finding("", ACCUMULATED, text, advice)]
 
 
@@ -255,4 +256,4 @@ def listed(names: "list[str] | tuple[str, ...]") -> str:
 
 def ptq(options: str) -> str:
     """The command that quantizes again with these options."""
-    return f'make ptq ARGS="{options}"'
+    return f'{MAKE} ptq ARGS="{options}"'

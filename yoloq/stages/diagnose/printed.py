@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from yoloq.base.own_files import MAKE
 from yoloq.measure.compare import LOW_COSINE, LOW_SNR, SNR_LIMIT, LayerError
 from yoloq.stages.diagnose.findings import Finding, short
 
@@ -110,7 +111,7 @@ def show_bisection(console: Console, found: Mapping[str, Any]) -> None:
     """The culprits, or that there are too many to name."""
     if found["culprits"] is None:
         text = f"Bisection stopped after {found['tried']} trials: the loss is spread over many"
-        console.print(Text(f"{text} layers; make sensitivity ranks them"))
+        console.print(Text(f"{text} layers; {MAKE} sensitivity ranks them"))
         return
     names = ", ".join(found["culprits"]) or "none"
     console.print(
@@ -122,4 +123,4 @@ def show_bisection(console: Console, found: Mapping[str, Any]) -> None:
     )
     floats = " ".join(short(name) for name in found["culprits"])
     if floats:
-        console.print(Padding(Text(f'-> make ptq ARGS="--keep-float {floats}"'), (0, 0, 0, 3)))
+        console.print(Padding(Text(f'-> {MAKE} ptq ARGS="--keep-float {floats}"'), (0, 0, 0, 3)))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from yoloq.base.errors import PolicyError, RunError
 from yoloq.base.files import write_text
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import StageResult, read_result
 from yoloq.base.say import progress, result_console, say, warn
 from yoloq.data.loader import iterate
@@ -109,7 +110,7 @@ def quantized_result(config: DiagnoseConfig, ptq: StageResult) -> StageResult:
     if qat and qat.notes.get("quantized_key") == ptq.key and not qat.damaged(config.folder):
         return qat
     if config.of == "qat":
-        raise RunError(f"{config.folder}: holds no QAT result of its PTQ model; run `make qat`")
+        raise RunError(f"{config.folder}: holds no QAT result of its PTQ model; run `{MAKE} qat`")
     return ptq
 
 
@@ -258,7 +259,7 @@ def write_policy(
     write_text(config.folder / name, json.dumps(policy.to_json(), indent=1) + "\n")
     say(
         f"{config.folder / name} has other calibrators for {len(rules)} layers: "
-        f"make ptq ARGS='--policy {config.folder / name}'"
+        f"{MAKE} ptq ARGS='--policy {config.folder / name}'"
     )
     return {"policy": name}
 

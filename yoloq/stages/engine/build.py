@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError, PolicyError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import StageResult
 from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
@@ -184,7 +185,7 @@ def lint_graphs(
         if findings or engine.keeps_graph:
             names[f"graph-{variant.key}"] = _save(graph, file)
         if findings:
-            see = f"all of it: make lint-onnx ONNX={file} TARGET={engine.target} ARGS=--all"
+            see = f"all of it: {MAKE} lint-onnx ONNX={file} TARGET={engine.target} ARGS=--all"
             _report(
                 f"{engine.name} {variant.key}", findings, _placement_hint(engine, variant) + see
             )
@@ -197,7 +198,7 @@ def _placement_hint(engine: Engine, variant: EngineVariant) -> str:
     same = (policy.sharing, policy.residual) == (usual.sharing, usual.residual)
     if variant.precision != "int8" or same:
         return ""
-    return f"make ptq ENGINE={engine.name} places quantizers as it wants them; "
+    return f"{MAKE} ptq ENGINE={engine.name} places quantizers as it wants them; "
 
 
 def _report(title: str, findings: Sequence[LintFinding], everything: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from yoloq.base.files import write_text
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row
 from yoloq.base.say import say, warn
 from yoloq.engines.base import Engine
@@ -83,7 +84,7 @@ def count_int8(
             names = ", ".join(missed[:NAMED]) + more
             warn(
                 f"{title}: {len(missed)} convolutions were to run in int8 and do not: {names}; "
-                f"what stands in their way: make lint-onnx ONNX=... TARGET={engine.target}"
+                f"what stands in their way: {MAKE} lint-onnx ONNX=... TARGET={engine.target}"
             )
     return counts
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from yoloq.base.errors import RunError, UserError
 from yoloq.base.machine import has_vnni, isa_flags
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.engines import get_engine
@@ -252,7 +253,7 @@ def tuned(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
     if qat.notes["quantized_key"] != ptq.key:
         raise RunError(
             f"--of {of}: {inputs.config.folder / 'qat.json'} started from another calibration "
-            "than ptq.json; run `make qat` again"
+            f"than ptq.json; run `{MAKE} qat` again"
         )
     return qat
 
@@ -298,5 +299,5 @@ def warn_without_vnni(engine: Engine) -> None:
     if on_cpu and isa_flags() and not has_vnni():
         warn(
             "this CPU has no VNNI: int8 may be no faster than FP32, and sums of u8 x s8 "
-            "products can saturate; ARGS='--weight-bits 7' of make ptq avoids that"
+            f"products can saturate; ARGS='--weight-bits 7' of {MAKE} ptq avoids that"
         )

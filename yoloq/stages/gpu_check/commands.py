@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from yoloq.base.config import ROOT, StageConfig
+from yoloq.base.config import StageConfig
 from yoloq.base.errors import UserError
+from yoloq.base.own_files import INSTALLED, ROOT
 from yoloq.base.say import say
 from yoloq.engines import engine_row
 from yoloq.stages.gpu_check import GpuCheckConfig
@@ -137,7 +138,8 @@ def _two_gpus(config: GpuCheckConfig) -> str:
 
 
 def _tests(config: GpuCheckConfig) -> str:
-    there = (ROOT / "tests").is_dir() and importlib.util.find_spec("pytest") is not None
+    in_clone = not INSTALLED and (ROOT / "tests").is_dir()
+    there = in_clone and importlib.util.find_spec("pytest") is not None
     return "" if there else "the tests or pytest are not here; run it in a clone, behind make setup"
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from yoloq.base.config import ROOT, option, require
+from yoloq.base.config import option, require
+from yoloq.base.own_files import DATA
 from yoloq.graph.lint import TARGETS
 
 
@@ -17,7 +18,7 @@ class LintConfig:
         "auto", "ask TensorRT's own parser; auto: where it is installed", ("auto", "on", "off")
     )
     run: int = option(0, "run it on N val images in ONNX Runtime; report outputs that are dead")
-    data: str = option(str(ROOT / "data" / "synthetic.yaml"), "data set (.yaml) of --run")
+    data: str = option(str(DATA), "data set (.yaml) of --run")
 
     def __post_init__(self) -> None:
         require(self.run >= 0, "--run", self.run, "0 (not) or more")

@@ -10,6 +10,7 @@ from onnx import TensorProto, external_data_helper
 
 from yoloq.base.errors import EngineError, UserError
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import put
 from yoloq.engines.tensorrt.library import RTX
 from yoloq.engines.tensorrt.onnx_parser import refusals
@@ -44,7 +45,7 @@ def run(config: LintConfig) -> Linted:
         UserError: there is no file, or it is no ONNX file.
     """
     if not config.onnx:
-        raise UserError("no ONNX file is given: make lint-onnx ONNX=model.onnx TARGET=tensorrt")
+        raise UserError(f"no ONNX file is given: {MAKE} lint-onnx ONNX=model.onnx TARGET=tensorrt")
     file = Path(config.onnx)
     findings, remarks = lint(read_model(file), config.target), []
     if wants_parser(config):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from yoloq.base.config import AUTO, RunConfig, option, require
 from yoloq.base.errors import UserError
 from yoloq.base.machine import affinity
+from yoloq.base.own_files import MAKE
 from yoloq.engines import ENGINES
 
 
@@ -28,7 +29,7 @@ class PredictConfig(RunConfig):
         if not self.source:
             raise UserError(
                 "--source: name an image, a folder, a video or camera:0; "
-                "make predict SOURCE=photo.jpg"
+                f"{MAKE} predict SOURCE=photo.jpg"
             )
         require(0 <= self.conf < 1, "--conf", self.conf, "0 (the model's) or more, below 1")
         require(self.limit >= 0, "--limit", self.limit, "0 (all) or more")

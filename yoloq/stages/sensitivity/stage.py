@@ -9,6 +9,7 @@ from typing import Any
 from yoloq.base.errors import PolicyError
 from yoloq.base.files import write_text
 from yoloq.base.journal import Journal
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import StageResult
 from yoloq.base.say import result_console, say
 from yoloq.quant.policy import Policy, Rule, block_of, conv_layers, matches, resolve
@@ -174,7 +175,7 @@ def write_policies(
     if "policy" in files:
         where = config.folder / POLICY
         chosen = ", ".join(files["policy"]) or "nothing more"
-        say(f"{where} keeps {chosen} in float: make ptq ARGS='--policy {where}'")
+        say(f"{where} keeps {chosen} in float: {MAKE} ptq ARGS='--policy {where}'")
     return {name: f"{name}.json" for name in files}
 
 

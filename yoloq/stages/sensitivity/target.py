@@ -7,6 +7,7 @@ import torch
 
 from yoloq.base.journal import Journal
 from yoloq.base.machine import torch_device
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import say
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
@@ -95,7 +96,7 @@ def verdict(config: SensitivityConfig, found: Found, most: int, layers: list[Lay
     if not found.reached:
         return (
             f"no policy with at most {most} of the swept layers in float reaches the target "
-            f"({drop}); next: make qat"
+            f"({drop}); next: {MAKE} qat"
         )
     if not found.floats:
         return f"the target is reached with every swept layer in int8 ({drop})"

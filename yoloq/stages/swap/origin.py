@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from yoloq.base.own_files import MAKE
 from yoloq.models.load import LoadedModel
 from yoloq.stages.fine_tune.tuned import Tuned
 from yoloq.stages.swap import SwapConfig
@@ -28,7 +29,7 @@ class SwapSetup(Tuned):
     result_key: str
 
     stage = "swap"
-    use = "make swap"
+    use = f"{MAKE} swap"
     before = "untrained"
 
     @cached_property
