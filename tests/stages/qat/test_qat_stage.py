@@ -214,6 +214,38 @@ def test_only_chosen_layers_change(start: Path, tiny: TinySet) -> None:
     }
 
 
+CORRECTED = ("--correct", "4", "--correct-lr", "10")
+
+
+@pytest.mark.parametrize("epochs", ["0", "2"])
+def test_a_correction_goes_on_where_it_was_killed(
+    epochs: str, start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--epochs", epochs, *CORRECTED)
+    shutil.copytree(start / "run", tmp_path / "other" / "run")
+    kill_at(command(tiny, start, *flags), start / "run" / "qat-correct-state.pt", 0.0)
+    assert run(tiny, start, *flags) == 0
+    assert "qat-correct-state.pt: going on after epoch" in capsys.readouterr().err
+    assert run(tiny, tmp_path / "other", *flags) == 0
+    assert_same_run(start, tmp_path / "other")
+    found, behind = read(start), int(epochs)
+    best, rows = found["notes"]["best"], found["notes"]["epochs"]
+    assert [row["epoch"] for row in rows] == list(range(behind + 5))
+    assert behind or best["epoch"] > 0, "the test needs a correction that helps"
+    assert best["epoch"] == int(np.argmax([row["fidelity"] for row in rows]))
+    assert best["fidelity"] == rows[best["epoch"]]["fidelity"] == found["notes"]["phases"][1]
+    assert found["notes"]["phases"][0] == max(row["fidelity"] for row in rows[: behind + 1])
+    assert found["rows"][0]["fidelity"] == pytest.approx(best["fidelity"], abs=0.01), "folded"
+    assert not list((start / "run").glob("qat*state*"))
+
+
+def test_a_correction_that_does_not_help_is_not_kept(start: Path, tiny: TinySet) -> None:
+    assert run(tiny, start, "--epochs", "0", "--correct", "1", "--correct-lr", "1e6") == 0
+    assert read(start)["notes"]["best"]["epoch"] == 0
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    assert same(weights(start), before)
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 def test_every_engine_runs_the_trained_model(name: str, tmp_path: Path) -> None:
     calibrated = tiny_quantized()
@@ -428,6 +460,8 @@ def emptied(tiny: TinySet, folder: Path) -> str:
 
 MISTAKES = {
     "epochs": (lambda t, p: ["--epochs", "0"], "--epochs 0"),
+    "no epochs": (lambda t, p: ["--epochs", "0"], "--epochs 0: must be 1 or more"),
+    "correct": (lambda t, p: ["--correct", "-1"], "--correct -1: must be 0 or more"),
     "lr": (lambda t, p: ["--lr", "-1"], "--lr -1"),
     "hsv": (lambda t, p: ["--hsv", "0.1"], "--hsv 0.1"),
     "amp": (lambda t, p: ["--amp", "on"], "--amp on: a quantized value is"),

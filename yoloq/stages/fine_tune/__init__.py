@@ -42,7 +42,8 @@ class TuneConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
+        least = self.least_epochs
+        require(self.epochs >= least, "--epochs", self.epochs, f"{least} or more")
         require(0 <= self.average <= 1, "--average", self.average, "from 0 to 1")
         require(self.clip > 0, "--clip", self.clip, "above 0")
         self.check_not_negative(NOT_NEGATIVE)
@@ -67,6 +68,11 @@ class TuneConfig(StageConfig):
         if self.epoch_images == AUTO:
             return CPU_IMAGES if device == "cpu" else 0
         return int(self.epoch_images)
+
+    @property
+    def least_epochs(self) -> int:
+        """Fewer make no sense."""
+        return 1
 
     @property
     def learning_rate(self) -> float:

@@ -6,7 +6,10 @@ from yoloq.base.config import AUTO, count_or_auto, option, require
 from yoloq.base.errors import UserError
 from yoloq.stages.fine_tune import CPU_IMAGES, TuneConfig
 
-NOT_NEGATIVE = ("range_lr", "bn_reestimate", "task_weight", "dampen", "freeze_oscillating")
+NOT_NEGATIVE = (
+    *("range_lr", "bn_reestimate", "task_weight", "dampen", "freeze_oscillating"),
+    *("correct", "correct_lr"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class QatConfig(TuneConfig):
     only: tuple[str, ...] = option((), "layers to train, names or patterns; none: all")
     dampen: float = option(0.0, "weight of oscillation dampening; 0: off")
     freeze_oscillating: float = option(0.0, "freeze weights that oscillate oftener; 0: off")
+    correct: int = option(
+        0, "epochs behind the others that train scale and bias of each channel alone"
+    )
+    correct_lr: float = option(10.0, "these: change a step against --lr (adamw)")
     amp: str = option("off", "mixed precision; on is refused, it would break scales", ("off", "on"))
     mosaic: float = option(0.0, "augmentation: probability of a mosaic of four (not distill)")
 
@@ -46,6 +53,11 @@ class QatConfig(TuneConfig):
             raise UserError("--bn-reestimate: folded batch norm has no statistics; add --bn freeze")
         if self.mosaic and self.loss == "distill":
             raise UserError("--mosaic: is for the task's loss; use --loss task or both")
+
+    @property
+    def least_epochs(self) -> int:
+        """None where what PTQ left is corrected."""
+        return 0 if self.correct else 1
 
     @property
     def distils(self) -> bool:

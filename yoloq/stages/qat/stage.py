@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -33,12 +32,12 @@ from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.course import train
 from yoloq.stages.qat.setup import QatSetup
+from yoloq.stages.qat.trained import Trained
 from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.train.label_loss import loss_for
 from yoloq.train.parallel import Processes
-from yoloq.train.qat.student import settled
-from yoloq.train.state import RunState, table
+from yoloq.train.state import table
 from yoloq.train.terms.teacher import load_teacher
 
 WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
@@ -135,21 +134,20 @@ def load_unfused(config: QatConfig) -> nn.Module | None:
     return model.net
 
 
-def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
+def finish(setup: QatSetup, trained: Trained, began: float) -> StageResult:
     """Write the best epoch's model, measure what was written, and write the result."""
-    config, inputs, best = setup.config, setup.inputs, state.extra["best"]
+    config, inputs, rows = setup.config, setup.inputs, trained.rows
     folder, decides = config.folder, FIGURE[config.best]
-    start = state.extra["start"][decides]
-    quantized = with_outputs(setup, best_model(setup, state))
+    best, value, start = trained.best_epoch, trained.value, rows[0][decides]
+    quantized = with_outputs(setup, trained.best_model())
     save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
-    rows = state.rows()
     write_text(folder / TABLE, table(rows))
-    draw_curves(folder / CURVE, rows, best["epoch"], "QAT", setup.before)
+    draw_curves(folder / CURVE, rows, best, "QAT", setup.before)
     written = load_quantized(folder / WEIGHTS, inputs.ops)
     row, record = simulated_int8(inputs, written, "INT8 QAT")
     say(describe(row))
-    say(verdict(decides, start, best))
-    seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
+    say(verdict(decides, start, best, value))
+    seconds = {"train": sum(epoch["seconds"] for epoch in rows[1:])}
     result = inputs.result(
         "qat",
         setup.key,
@@ -162,31 +160,23 @@ def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
             "quantized_key": setup.ptq.key,
             "policy": quantized.policy.to_json(),
             "layers": [asdict(item) for item in placed(written)],
-            "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
+            "best": {"epoch": best, decides: value, "ptq": start},
+            "phases": [phase.value for phase in trained.phases],
             "epochs": rows,
         },
     )
     result.write(folder / "qat.json")
-    state.remove()
+    trained.remove()
     return result
 
 
-def verdict(figure: str, start: float, best: dict[str, Any]) -> str:
+def verdict(figure: str, start: float, best: int, value: float) -> str:
     """Whether training helped, in one line."""
-    if best["epoch"] == 0:
+    if best == 0:
         return (
             f"qat: no epoch has more {figure} than PTQ ({start:.4f}); {WEIGHTS} holds the PTQ model"
         )
-    return f"qat: epoch {best['epoch']} is kept, {figure} {start:.4f} (PTQ) -> {best['value']:.4f}"
-
-
-def best_model(setup: QatSetup, state: RunState) -> QuantizedModel:
-    """The plain quantized model of the best epoch; epoch 0 is PTQ's own."""
-    kept = state.extra["best"]["net"]
-    if kept is None:
-        return setup.calibrated
-    state.average.net.load_state_dict(kept)
-    return settled(state.average.net, setup.calibrated)
+    return f"qat: epoch {best} is kept, {figure} {start:.4f} (PTQ) -> {value:.4f}"
 
 
 def with_outputs(setup: QatSetup, quantized: QuantizedModel) -> QuantizedModel:
