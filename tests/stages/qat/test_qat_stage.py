@@ -435,6 +435,21 @@ def test_a_full_disk_leaves_the_last_state_whole(
     assert same(weights(start), weights(whole))
 
 
+def test_the_teachers_boxes_need_no_labels(tmp_path: Path) -> None:
+    trained = []
+    for name in ("with", "without"):
+        own = make_tiny_set(tmp_path / name / "set", images=4)
+        if name == "without":
+            shutil.rmtree(tmp_path / name / "set" / "labels" / "train")
+        assert main("ptq", own.flags(tmp_path / name, *COARSE)) == 0
+        flags = ("--loss", "task", "--labels", "teacher", "--epochs", "1")
+        assert run(own, tmp_path / name, *flags) == 0
+        rows = read(tmp_path / name)["notes"]["epochs"]
+        assert rows[1]["box"] > 0, "the teacher found something"
+        trained.append({key: rows[1][key] for key in ("box", "obj", "cls")})
+    assert trained[0] == trained[1]
+
+
 def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:
     from yoloq.models.load import new_model
 
@@ -466,6 +481,8 @@ MISTAKES = {
     "hsv": (lambda t, p: ["--hsv", "0.1"], "--hsv 0.1"),
     "amp": (lambda t, p: ["--amp", "on"], "--amp on: a quantized value is"),
     "mosaic": (lambda t, p: ["--mosaic", "0.5"], "--mosaic: is for the task's loss"),
+    "labels": (lambda t, p: ["--labels", "teacher"], "--labels teacher: is for the task's"),
+    "score": (lambda t, p: ["--label-score", "1"], "--label-score 1.0: must be between 0 and 1"),
     "reestimate": (lambda t, p: ["--bn-reestimate", "2"], "add --bn freeze"),
     "only": (lambda t, p: ["--only", "model.2.cv9"], "--only: pattern 'model.2.cv9'"),
     "near names": (lambda t, p: ["--only", "model.2.cv9"], "near names: model.2"),

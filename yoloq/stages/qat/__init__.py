@@ -29,6 +29,8 @@ class QatConfig(TuneConfig):
     bn_reestimate: int = option(0, "re-estimate its statistics on N batches (--bn freeze)")
     loss: str = option("distill", "what is minimised", ("distill", "task", "both"))
     teacher: str = option("", "float checkpoint to distill from; empty: that of --weights")
+    labels: str = option("data", "labels of the task's loss", ("data", "teacher"))
+    label_score: float = option(0.25, "least score of a teacher's box that is a label")
     task_weight: float = option(1.0, "weight of the task's loss")
     only: tuple[str, ...] = option((), "layers to train, names or patterns; none: all")
     dampen: float = option(0.0, "weight of oscillation dampening; 0: off")
@@ -51,6 +53,9 @@ class QatConfig(TuneConfig):
             )
         if self.bn_reestimate and self.bn == "fold":
             raise UserError("--bn-reestimate: folded batch norm has no statistics; add --bn freeze")
+        require(0 < self.label_score < 1, "--label-score", self.label_score, "between 0 and 1")
+        if self.labels == "teacher" and not self.uses_task:
+            raise UserError("--labels teacher: is for the task's loss; use --loss task or both")
         if self.mosaic and self.loss == "distill":
             raise UserError("--mosaic: is for the task's loss; use --loss task or both")
 
@@ -65,6 +70,11 @@ class QatConfig(TuneConfig):
         return self.loss in ("distill", "both")
 
     @property
+    def uses_task(self) -> bool:
+        """Whether the loss on labels counts."""
+        return self.loss in ("task", "both")
+
+    @property
     def needs_labels(self) -> bool:
         """Whether the train split's labels are used."""
-        return self.loss in ("task", "both")
+        return self.uses_task and self.labels == "data"

@@ -76,6 +76,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     train_files(inputs, config, QatSetup.use)
     if config.needs_labels:
         check_labels(inputs, config)
+    if config.uses_task:
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
     ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
@@ -113,7 +114,7 @@ def check_labels(inputs: Inputs, config: QatConfig) -> None:
     if inputs.dataset.one_class and count > 1:
         raise UserError(
             f"--loss {config.loss}: with --single-cls labels name none of the {count} classes of "
-            f"{config.weights}; use --loss distill, which needs no labels"
+            f"{config.weights}; use --labels teacher, or --loss distill, which need none"
         )
 
 
