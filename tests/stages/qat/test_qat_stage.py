@@ -483,6 +483,7 @@ MISTAKES = {
     "mosaic": (lambda t, p: ["--mosaic", "0.5"], "--mosaic: is for the task's loss"),
     "labels": (lambda t, p: ["--labels", "teacher"], "--labels teacher: is for the task's"),
     "score": (lambda t, p: ["--label-score", "1"], "--label-score 1.0: must be between 0 and 1"),
+    "focus": (lambda t, p: ["--feature-focus", "2"], "--feature-focus 2.0: must be from 0 to 1"),
     "reestimate": (lambda t, p: ["--bn-reestimate", "2"], "add --bn freeze"),
     "only": (lambda t, p: ["--only", "model.2.cv9"], "--only: pattern 'model.2.cv9'"),
     "near names": (lambda t, p: ["--only", "model.2.cv9"], "near names: model.2"),

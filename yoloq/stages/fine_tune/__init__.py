@@ -31,6 +31,9 @@ class TuneConfig(StageConfig):
     average: float = option(0.25, "evaluate and keep weights averaged over this share of the run")
     temperature: float = option(0.0, "soften the teacher's scores; 0: compare logits")
     feature_weight: float = option(1.0, "weight of the blocks' outputs in distillation")
+    feature_focus: float = option(
+        0.0, "part of it that is distributed over places by the teacher's scores, 0 to 1"
+    )
     head_weight: float = option(1.0, "weight of the raw head in distillation")
     detection_weight: float = option(1.0, "weight of the teacher's boxes in distillation")
     best: str = option("fidelity", "which epoch is kept", ("fidelity", "map"))
@@ -49,6 +52,7 @@ class TuneConfig(StageConfig):
         self.check_not_negative(NOT_NEGATIVE)
         for flag, value in {"--fliplr": self.fliplr, "--flipud": self.flipud}.items():
             require(0 <= value <= 1, flag, value, "between 0 and 1")
+        require(0 <= self.feature_focus <= 1, "--feature-focus", self.feature_focus, "from 0 to 1")
         require(0 <= self.scale < 1, "--scale", self.scale, "0 or more and below 1")
         good = len(self.hsv) == 3 and all(0 <= gain < 1 for gain in self.hsv)
         require(good, "--hsv", " ".join(map(str, self.hsv)), "three numbers from 0 to below 1")

@@ -81,8 +81,14 @@ class Tuned:
 def imitation(setup: Tuned) -> Imitation:
     """Distance to the teacher's blocks, raw head and boxes."""
     config, teacher = setup.config, setup.asked
-    weights = (config.feature_weight, config.head_weight, config.temperature)
-    distance = Distillation(setup.inputs.model.head, *weights, config.detection_weight)
+    distance = Distillation(
+        setup.inputs.model.head,
+        feature_weight=config.feature_weight,
+        head_weight=config.head_weight,
+        temperature=config.temperature,
+        detection_weight=config.detection_weight,
+        feature_focus=config.feature_focus,
+    )
     blocks = common_blocks(setup.student, teacher.net) if config.feature_weight else []
     return Imitation(setup.student, teacher, blocks, distance)
 
