@@ -239,6 +239,16 @@ def test_a_correction_goes_on_where_it_was_killed(
     assert not list((start / "run").glob("qat*state*"))
 
 
+def test_a_correction_of_layers_in_float_is_refused_before_training(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--only", "model.24", "--correct", "1")  # the head is in float by default
+    assert run(tiny, tmp_path, *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "--only model.24: names no quantized layer that --correct could correct" in error
+    assert not list((tmp_path / "run").glob("qat*"))
+
+
 def test_a_correction_that_does_not_help_is_not_kept(start: Path, tiny: TinySet) -> None:
     assert run(tiny, start, "--epochs", "0", "--correct", "1", "--correct-lr", "1e6") == 0
     assert read(start)["notes"]["best"]["epoch"] == 0
@@ -448,6 +458,34 @@ def test_the_teachers_boxes_need_no_labels(tmp_path: Path) -> None:
         assert rows[1]["box"] > 0, "the teacher found something"
         trained.append({key: rows[1][key] for key in ("box", "obj", "cls")})
     assert trained[0] == trained[1]
+
+
+def test_layers_that_join_by_and_by_go_on_where_the_run_was_killed(
+    start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--schedule", "front-to-back", "--ranges", "learned", "--best", "map")
+    shutil.copytree(start / "run", tmp_path / "other" / "run")
+    kill_at(command(tiny, start, *flags), start / "run" / "qat-state.pt", 0.0)
+    assert run(tiny, start, *flags) == 0
+    assert "going on after epoch" in capsys.readouterr().err
+    assert run(tiny, tmp_path / "other", *flags) == 0
+    assert_same_run(start, tmp_path / "other")
+    joined = [row["joined"] for row in read(start)["notes"]["epochs"][1:]]
+    assert joined == sorted(joined) and joined[0] < 1 and joined[2:] == [1, 1]
+
+
+def test_by_sensitivity_wants_a_sweep_and_reads_it(
+    start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--schedule", "by-sensitivity", "--epochs", "1")
+    assert run(tiny, start, *flags) == 2
+    error = capsys.readouterr().err
+    assert f"--schedule by-sensitivity: {start / 'run'} has no sensitivity.json" in error
+    assert "make it with `make sensitivity`" in error and error.count("\n") == 1
+    sweep = ("--grain", "block", "--layers", "model.3", "model.5")
+    assert main("sensitivity", tiny.flags(start, *sweep)) == 0
+    assert run(tiny, start, *flags) == 0
+    assert 0 < read(start)["notes"]["epochs"][1]["joined"] <= 1
 
 
 def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:

@@ -32,6 +32,11 @@ class QatConfig(TuneConfig):
     labels: str = option("data", "labels of the task's loss", ("data", "teacher"))
     label_score: float = option(0.25, "least score of a teacher's box that is a label")
     task_weight: float = option(1.0, "weight of the task's loss")
+    schedule: str = option(
+        "all",
+        "layers are quantized all at once, or join by and by, all by the last third",
+        ("all", "front-to-back", "by-sensitivity"),
+    )
     only: tuple[str, ...] = option((), "layers to train, names or patterns; none: all")
     dampen: float = option(0.0, "weight of oscillation dampening; 0: off")
     freeze_oscillating: float = option(0.0, "freeze weights that oscillate oftener; 0: off")

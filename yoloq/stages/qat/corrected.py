@@ -6,16 +6,21 @@ from typing import Any
 
 from torch import nn
 
+from yoloq.base.errors import PolicyError
 from yoloq.base.say import say
+from yoloq.quant.policy import Placement
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.stages.qat import QatConfig
 from yoloq.stages.qat.setup import QatSetup
 from yoloq.stages.qat.trained import Phase
 from yoloq.train.qat.correction import corrections, folded, make_corrected
+from yoloq.train.qat.student import is_chosen
 from yoloq.train.samples import Pictures
 from yoloq.train.state import Epoch
 
 ALONE: dict[str, Any] = {  # options of the training that have nothing to act on here
     "correct": 0,
+    "schedule": "all",
     "ranges": "frozen",
     "bn": "fold",
     "bn_reestimate": 0,
@@ -59,6 +64,21 @@ class CorrectionSetup(QatSetup):
         return folded(net, self.calibrated)
 
 
+def check_correctable(config: QatConfig, placement: Placement) -> None:
+    """Find out before any training whether there is something to correct.
+
+    Raises:
+        PolicyError: `--only` names no quantized convolution.
+    """
+    plans = placement.layers.items()
+    quantized = [name for name, plan in plans if plan.weight or plan.activation]
+    if config.correct and not any(is_chosen(name, config.only) for name in quantized):
+        raise PolicyError(
+            f"--only {' '.join(config.only)}: names no quantized layer that --correct could "
+            "correct; name others, or leave --correct out"
+        )
+
+
 def correction_of(phase: Phase) -> CorrectionSetup:
     """The setup of the correction behind a phase, from the best epoch that its state holds."""
     setup, state = phase.setup, phase.state
@@ -73,5 +93,6 @@ def correction_of(phase: Phase) -> CorrectionSetup:
         "config": replace(setup.config, epochs=setup.config.correct, **ALONE),
         "calibrated": phase.best_model(),
         "unfused": None,
+        "order": (),
     }
     return CorrectionSetup(**same | changed, after=phase)

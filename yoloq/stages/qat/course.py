@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -16,6 +17,7 @@ from yoloq.stages.qat.losses import make_terms
 from yoloq.stages.qat.setup import QatSetup
 from yoloq.stages.qat.trained import Phase, Trained
 from yoloq.train.loop import fit
+from yoloq.train.qat.arrival import Arrivals
 from yoloq.train.qat.oscillation import Oscillations
 from yoloq.train.qat.ranges import forget
 from yoloq.train.qat.reestimate import reestimate
@@ -52,19 +54,27 @@ def train_phase(setup: QatSetup) -> Phase:
     if not config.epochs:
         return Phase(setup, state)
     watched = watch_oscillations(setup, state)
-    plan = make_plan(setup) if watched is None else make_plan(setup, watched.update)
+    plan = make_plan(setup)
+    arrivals = Arrivals(net, setup.order, plan.epochs * plan.steps)
+    arrivals.at(state.average.updates)
+
+    def after_step() -> None:
+        if watched is not None:
+            watched.update()
+        arrivals.at(state.average.updates + 1)
 
     def validate(epoch: int) -> Epoch:
-        shares = {}
+        shares = {"joined": arrivals.share()} if setup.order else {}
         if watched is not None:
             state.extra["oscillations"] = watched.state_dict()
-            shares = watched.share()
+            shares |= watched.share()
         some = islice(epoch_batches(setup, setup.behind + epoch), config.bn_reestimate)
         return shares | measure_epoch(setup, state, epoch, measured_net(setup, state, some))
 
     terms = make_terms(setup, state, plan.epochs * plan.steps)
     with TermSum(net, setup.processes, terms, partial(forget, net)) as objective:
         batches = partial(epoch_batches, setup)
+        plan = replace(plan, after_step=after_step)
         fit(state, objective, lambda epoch: batches(setup.behind + epoch), plan, validate)
     return Phase(setup, state)
 

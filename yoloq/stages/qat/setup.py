@@ -10,6 +10,7 @@ from yoloq.base.result import StageResult
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.fine_tune.tuned import Tuned
 from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.order import Groups
 from yoloq.train.qat.ranges import Mode, learned_steps
 from yoloq.train.qat.student import make_student, settled
 from yoloq.train.state import Epoch
@@ -20,13 +21,14 @@ class QatSetup(Tuned):
     """Everything that training starts from.
 
     `calibrated` is what `ptq.pt` holds and `ptq` the stage's result; `unfused` is the network
-    before fusing, where its batch norm is kept.
+    before fusing, where its batch norm is kept; `order` has the layers that join, in turn.
     """
 
     config: QatConfig
     calibrated: QuantizedModel
     ptq: StageResult
     unfused: nn.Module | None
+    order: Groups
 
     stage = "qat"
     use = "QAT"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -30,7 +31,9 @@ from yoloq.stages.fine_tune.tuned import train_files
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.corrected import check_correctable
 from yoloq.stages.qat.course import train
+from yoloq.stages.qat.order import BY_SENSITIVITY, SCHEDULES, check_schedule, read_ranking
 from yoloq.stages.qat.setup import QatSetup
 from yoloq.stages.qat.trained import Trained
 from yoloq.stages.row import describe, save_records, simulated_int8
@@ -71,6 +74,8 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         check_patterns(config.only, list(conv_inputs(inputs.ops)))
     except PolicyError as error:
         raise PolicyError(f"--only: {error}") from None
+    check_schedule(config, group)
+    ranking = read_ranking(inputs) if config.schedule == BY_SENSITIVITY else ()
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
     train_files(inputs, config, QatSetup.use)
@@ -87,10 +92,18 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         "teacher": teacher.sha256,
     }
     capped = config.images_an_epoch(group.device.type)
-    key = inputs.key("qat", files=read, processes=group.world, capped=capped)
+    more: dict[str, Any] = {
+        "files": read,
+        "processes": group.world,
+        "capped": capped,
+        "ranking": ranking,
+    }
+    key = inputs.key("qat", **more)
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done
+    calibrated = load_quantized(config.folder / "ptq.pt", inputs.ops)
+    check_correctable(config, calibrated.placement)
     return QatSetup(
         inputs=inputs.without([Path(name) for name in baseline.notes["skipped"]]),
         config=config,
@@ -98,9 +111,10 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         teacher=teacher,
         key=key,
         hashes={name: digest[:12] for name, digest in read.items()},
-        calibrated=load_quantized(config.folder / "ptq.pt", inputs.ops),
+        calibrated=calibrated,
         ptq=ptq,
         unfused=unfused,
+        order=SCHEDULES[config.schedule](calibrated.placement, ranking),
     )
 
 

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.quant.modules import QuantConv2d
-from yoloq.quant.policy import matches
 from yoloq.quant.policy import replace as put
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.train.qat.quantizers import FollowingQuantizer
-from yoloq.train.qat.student import make_student
+from yoloq.train.qat.student import is_chosen, make_student
 
 LEAST = 1e-3  # of a factor: a channel does not change its sign and is not switched off
 
@@ -77,8 +76,7 @@ def make_corrected(calibrated: QuantizedModel, only: Sequence[str] = ()) -> nn.M
     """
     net = make_student(calibrated, "frozen").requires_grad_(False)
     for name, conv in list(net.named_modules()):
-        chosen = not only or any(matches(name, pattern) for pattern in only)
-        if isinstance(conv, QuantConv2d) and chosen:
+        if isinstance(conv, QuantConv2d) and is_chosen(name, only):
             put(net, name, CorrectedConv2d.around(conv))
     return net
 
