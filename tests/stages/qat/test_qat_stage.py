@@ -488,6 +488,37 @@ def test_by_sensitivity_wants_a_sweep_and_reads_it(
     assert 0 < read(start)["notes"]["epochs"][1]["joined"] <= 1
 
 
+def test_a_policy_of_several_bits_is_trained_and_saved(
+    start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def side(bits: int, **more: Any) -> dict[str, Any]:
+        return {"bits": bits, "symmetric": True} | more
+
+    def rule(pattern: str, weights: int, activations: int) -> dict[str, Any]:
+        weight = side(weights, granularity="channel", narrow=True)
+        return {"pattern": pattern, "weight": weight, "activation": side(activations)}
+
+    rules = [rule("*", 8, 8), rule("model.3", 2, 8), rule("model.5", 4, 4), rule("model.7", 6, 16)]
+    file = tmp_path / "mixed.json"
+    file.write_text(json.dumps({"rules": rules}))
+    flags = ("--policy", str(file), "--epochs", "1", "--ranges", "learned")
+    assert run(tiny, start, *flags) == 0
+    assert f"--policy {file}: running ptq with it first" in capsys.readouterr().err
+    net = load_quantized(start / "run" / "qat.pt").model.net
+    for name, levels, bits in (("3", 3, (2, 8)), ("5", 15, (4, 4)), ("7", 63, (6, 16))):
+        conv = net.get_submodule(f"model.{name}.conv")
+        assert (conv.weight_quantizer.spec.bits, conv.input_quantizer.spec.bits) == bits
+        with torch.no_grad():
+            each = [len(row.unique()) for row in conv.weight_quantizer(conv.weight).flatten(1)]
+            assert 2 < max(each) <= levels
+            if bits[1] < 8:
+                assert len(conv.input_quantizer(torch.linspace(-99, 99, 999)).unique()) == 16
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    assert not same(weights(start), before), "the test needs a training that helps"
+    assert run(tiny, start, *flags, "--lr", "2e-3") == 0
+    assert "running ptq" not in capsys.readouterr().err, "that of this policy is there"
+
+
 def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:
     from yoloq.models.load import new_model
 
@@ -522,6 +553,7 @@ MISTAKES = {
     "labels": (lambda t, p: ["--labels", "teacher"], "--labels teacher: is for the task's"),
     "score": (lambda t, p: ["--label-score", "1"], "--label-score 1.0: must be between 0 and 1"),
     "focus": (lambda t, p: ["--feature-focus", "2"], "--feature-focus 2.0: must be from 0 to 1"),
+    "policy": (lambda t, p: ["--policy", "none.json"], "--policy none.json: cannot be read"),
     "reestimate": (lambda t, p: ["--bn-reestimate", "2"], "add --bn freeze"),
     "only": (lambda t, p: ["--only", "model.2.cv9"], "--only: pattern 'model.2.cv9'"),
     "near names": (lambda t, p: ["--only", "model.2.cv9"], "near names: model.2"),

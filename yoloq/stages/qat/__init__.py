@@ -21,6 +21,9 @@ class QatConfig(TuneConfig):
         f"images of train an epoch, others each time; 0: all; auto: on a CPU {CPU_IMAGES}",
         reader=count_or_auto,
     )
+    policy: str = option(
+        "", "policy (.json), such as of several bits, to calibrate and train; empty: that of PTQ"
+    )
     ranges: str = option("frozen", "ranges of activations", ("frozen", "learned", "ema"))
     range_lr: float = option(10.0, "learned ranges: change a step against --lr (adamw)")
     bn: str = option(

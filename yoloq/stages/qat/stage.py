@@ -28,9 +28,8 @@ from yoloq.stages.fine_tune.chart import draw_curves
 from yoloq.stages.fine_tune.epochs import FIGURE
 from yoloq.stages.fine_tune.together import run_together
 from yoloq.stages.fine_tune.tuned import train_files
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.calibration import calibrated_as, check_policy
 from yoloq.stages.qat.corrected import check_correctable
 from yoloq.stages.qat.course import train
 from yoloq.stages.qat.order import BY_SENSITIVITY, SCHEDULES, check_schedule, read_ranking
@@ -74,6 +73,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         check_patterns(config.only, list(conv_inputs(inputs.ops)))
     except PolicyError as error:
         raise PolicyError(f"--only: {error}") from None
+    check_policy(inputs, config)
     check_schedule(config, group)
     ranking = read_ranking(inputs) if config.schedule == BY_SENSITIVITY else ()
     teacher = load_teacher(config.teacher, model) if config.teacher else model
@@ -84,7 +84,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
     if config.uses_task:
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
-    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    ptq = calibrated_as(inputs, config)
     read = {
         "weights": model.sha256,
         "data": inputs.dataset.sha256,
@@ -98,7 +98,7 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         "capped": capped,
         "ranking": ranking,
     }
-    key = inputs.key("qat", **more)
+    key = inputs.key("qat", without=("policy",), **more)
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done
