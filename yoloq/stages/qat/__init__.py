@@ -46,7 +46,7 @@ class QatConfig(TuneConfig):
     correct: int = option(
         0, "epochs behind the others that train scale and bias of each channel alone"
     )
-    correct_lr: float = option(10.0, "these: change a step against --lr (adamw)")
+    correct_lr: float = option(1.0, "these: change a step against --lr (adamw)")
     amp: str = option("off", "mixed precision; on is refused, it would break scales", ("off", "on"))
     mosaic: float = option(0.0, "augmentation: probability of a mosaic of four (not distill)")
 
