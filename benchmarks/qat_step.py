@@ -31,7 +31,7 @@ from yoloq.train.terms.distill import Distillation
 from yoloq.train.terms.imitation import Imitation
 from yoloq.train.terms.objective import Term, TermSum
 from yoloq.train.terms.task import TaskLoss
-from yoloq.train.terms.teacher import common_blocks
+from yoloq.train.terms.teacher import Teacher, common_blocks
 
 BATCH, REPETITIONS, RATE = 8, 9, 1e-9  # the rate leaves all steps alike
 LIMIT = 1.6
@@ -120,7 +120,7 @@ def qat_step(
     term: Term
     if teacher:
         blocks = common_blocks(net, inputs.model.net)
-        frozen = inputs.model.net.requires_grad_(False)
+        frozen = Teacher(inputs.model.net.requires_grad_(False))
         term = Imitation(net, frozen, blocks, Distillation(inputs.model.head))
     else:
         term = TaskLoss(loss_for(inputs.model.head, inputs.imgsz, CPU))

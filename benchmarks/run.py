@@ -3,7 +3,8 @@
     python benchmarks/run.py [--only speed,calibration] [--limit 20]
 
 Each part is a script of its own and runs in a process of its own. With YOLOQ_COCO_MINI set the
-subject is the official yolov5n on real images, else the built-in weights and set.
+subject is the official yolov5n on real images, with YOLOQ_CROPS set a data set with its own
+checkpoint beside it, else the built-in weights and set.
 """
 
 import argparse
@@ -22,9 +23,9 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "diagnosis": "the worst layers, and whether planted faults are named",
     "calibration": "seconds of calibrating against a plain forward pass",
     "evaluation": "seconds of evaluating against the engine's own calls",
-    "repairs": "what repairs of PTQ gain at 8 bits and below",
     "qat_step": "a step of QAT against a step of FP32 training",
     "qat_gain": "PTQ against QAT in easy and hard settings",
+    "below_eight": "what repairs of PTQ and options of QAT gain at 8 bits and below (hours)",
     "qat_options": "what dampening, freezing and batch norm's statistics change in QAT",
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "lint_peers": "what the linter finds for TensorRT in the peers' exports",

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,20 +35,24 @@ from yoloq.stages.run import Inputs, open_inputs
 
 C = TypeVar("C", bound=StageConfig)
 
-COCO_MINI = "YOLOQ_COCO_MINI"
+COCO_MINI, CROPS = "YOLOQ_COCO_MINI", "YOLOQ_CROPS"
 WORK = ROOT / "runs" / "bench"
 CALIBRATION_IMAGES = 128
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint and a data set; `coco_mini` is the folder of real images, or None."""
+    """A checkpoint and a data set; `coco_mini` is the folder of real images, or None.
+
+    `only` has the rows of a part that are asked for; none: all.
+    """
 
     name: str
     weights: Path
     data: Path
     coco_mini: Path | None
     limit: int
+    only: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -66,6 +70,12 @@ class Subject:
             limit=self.limit,
             **options,
         )
+
+    def flags(self, folder: Path) -> list[str]:
+        """Command line of a stage for this subject, in a run folder."""
+        where = ["--weights", str(self.weights), "--data", str(self.data), "--device", "cpu"]
+        where += ["--project", str(folder.parent), "--name", folder.name]
+        return [*where, "--limit", str(self.limit)]
 
     @cached_property
     def baseline(self) -> StageResult:
@@ -125,6 +135,8 @@ def find_subject(limit: int, built_in: bool) -> Subject:
         UserError: the folder of real images is named but not there.
     """
     named = os.environ.get(COCO_MINI)
+    if not built_in and (crops := os.environ.get(CROPS)):
+        return _with_its_checkpoint(Path(crops).resolve(), limit)
     if built_in or not named:
         weights, data = ROOT / "weights" / "yolov5n.pt", ROOT / "data" / "synthetic.yaml"
         return Subject("synthetic", weights, data, None, limit)
@@ -132,6 +144,14 @@ def find_subject(limit: int, built_in: bool) -> Subject:
     if not (folder / "data.yaml").is_file():
         raise UserError(f"{COCO_MINI}={named}: holds no data.yaml; unset it or mend it")
     return Subject("coco-mini", folder / "yolov5n.pt", _with_json_labels(folder), folder, limit)
+
+
+def _with_its_checkpoint(folder: Path, limit: int) -> Subject:
+    """A data set with a checkpoint of its own beside its yaml."""
+    found = sorted(folder.glob("*.pt"))
+    if not (folder / "data.yaml").is_file() or len(found) != 1:
+        raise UserError(f"{CROPS}={folder}: holds no data.yaml with one checkpoint beside it")
+    return Subject("crops", found[0], folder / "data.yaml", None, limit)
 
 
 def _with_json_labels(folder: Path) -> Path:
@@ -146,22 +166,34 @@ def _with_json_labels(folder: Path) -> Path:
     return file
 
 
-def main(part: str, measure: Callable[[Subject], Found], built_in: bool = False) -> int:
+def main(
+    part: str,
+    measure: Callable[[Subject], Found],
+    built_in: bool = False,
+    only: Sequence[str] = (),
+) -> int:
     """Run one part from the command line, write its result and print its figures.
 
-    `built_in` asks for the built-in set even where real images are at hand.
+    Args:
+        built_in: take the built-in set even where real images are at hand.
+        only: rows that can be asked for one by one; a result without the others is kept apart.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--limit", type=int, default=0, help="first N images only, to try it out")
-    limit = parser.parse_args().limit
+    if only:
+        parser.add_argument("--only", default="", help=f"some of {', '.join(only)}, by commas")
+    options = parser.parse_args()
+    limit, chosen = options.limit, tuple(filter(None, getattr(options, "only", "").split(",")))
     began = time.perf_counter()
     try:
-        subject = find_subject(limit, built_in)
+        if unknown := [name for name in chosen if name not in only]:
+            raise UserError(f"--only {unknown[0]}: not one of {', '.join(only)}")
+        subject = replace(find_subject(limit, built_in), only=chosen)
         content = measure(subject).to_json()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    results = WORK / "limited" if limit else RESULTS
+    results = WORK / "limited" if limit or chosen else RESULTS
     file = results / subject.name / f"{part}.json"
     content = _about(part, subject) | content | {"seconds": time.perf_counter() - began}
     write_text(file, json.dumps(content, indent=1) + "\n")

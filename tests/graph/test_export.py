@@ -176,6 +176,12 @@ def test_activations_below_8_bits_are_found_before_export() -> None:
     check_exportable(tiny_quantized(weight=replace(WEIGHT, bits=4)).model.net)
 
 
+def test_weights_above_8_bits_are_found_before_export() -> None:
+    net = tiny_quantized(weight=replace(WEIGHT, bits=16)).model.net
+    with pytest.raises(PolicyError, match=r"model\.2\.cv1\.conv: weights of 16 bits run only on"):
+        check_exportable(net)
+
+
 def test_a_layer_that_the_exporter_does_not_know_is_named() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.FractionalMaxPool2d(2, output_size=8)).eval()
     with pytest.raises(EngineError, match=r"cannot be exported to ONNX \(.*fractional_max_pool2d"):

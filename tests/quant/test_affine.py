@@ -168,6 +168,12 @@ def test_quantize_per_channel_equals_fake_quantize() -> None:
     assert torch.equal(found, fake_quantize(weight, scale, zero(scale), WEIGHT))
 
 
+def test_integers_of_more_than_8_bits_are_whole() -> None:
+    spec, scale = QuantSpec(bits=16), torch.tensor(0.5)
+    found = quantize(torch.tensor([-1e6, -300.0, 0.0, 300.0, 1e6]), scale, zero(scale), spec)
+    assert found.tolist() == [-32768, -600, 0, 600, 32767]
+
+
 @pytest.mark.parametrize(
     ("steps", "spec", "gradient"),
     [

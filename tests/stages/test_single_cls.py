@@ -138,5 +138,5 @@ def test_labels_of_one_class_train_no_model_of_many(
     tiny: TinySet, tmp_path: Path, the_error: Any
 ) -> None:
     assert run("qat", tiny.flags(tmp_path, "--single-cls", "--loss", "both")) == 2
-    want = r"--loss both: with --single-cls .* 2 classes of .*tiny\.pt; use --loss distill"
+    want = r"--loss both: with --single-cls .* 2 classes of .*tiny\.pt; use --labels teacher"
     assert re.search(want, the_error())

@@ -15,7 +15,7 @@ from yoloq.train.terms.distill import Distillation
 from yoloq.train.terms.imitation import Imitation
 from yoloq.train.terms.objective import Term, TermSum
 from yoloq.train.terms.task import TaskLoss
-from yoloq.train.terms.teacher import common_blocks
+from yoloq.train.terms.teacher import Teacher, common_blocks
 
 BATCH = 4
 
@@ -39,7 +39,7 @@ def step(group: Processes, loss: str, images: TrainBatch | None = None) -> tuple
     blocks = common_blocks(net, teacher.net)
     terms: list[Term] = []
     if loss != "task":
-        terms.append(Imitation(net, teacher.net, blocks, Distillation(teacher.head)))
+        terms.append(Imitation(net, Teacher(teacher.net), blocks, Distillation(teacher.head)))
     if loss != "distill":
         terms.append(TaskLoss(ClassicLoss(teacher.head, 64)))
     if loss == "both":

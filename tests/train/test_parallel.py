@@ -91,13 +91,15 @@ def test_a_batch_that_cannot_be_split_is_refused(monkeypatch: pytest.MonkeyPatch
 
 def test_the_stage_under_torchrun(tiny: TinySet, tmp_path: Path) -> None:
     flags = ["--epochs", "2", "--batch-size", "4", "--optimizer", "sgd", "--lr", "1e-3"]
+    flags += ["--correct", "1"]
     script = str(ROOT / "scripts" / "qat.py")
     done = torchrun(script, *tiny.flags(tmp_path, *flags))
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epoch 2/2") == 1, "one process speaks"
+    assert done.stderr.count("epochs of scales and biases") == 1
     files = {file.name for file in (tmp_path / "run").iterdir()}
     assert {"qat.pt", "qat.json", "qat.csv", "qat.png"} <= files and "qat-state.pt" not in files
     found = json.loads((tmp_path / "run" / "qat.json").read_text())
-    assert [row["epoch"] for row in found["notes"]["epochs"]] == [0, 1, 2]
+    assert [row["epoch"] for row in found["notes"]["epochs"]] == [0, 1, 2, 3]
     assert found["rows"][0]["fidelity"] == found["notes"]["best"]["fidelity"]
     load_quantized(tmp_path / "run" / "qat.pt")

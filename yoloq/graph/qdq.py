@@ -24,16 +24,24 @@ def check_exportable(net: nn.Module) -> None:
     """Find out before anything is built whether engines can run the quantizers of a network.
 
     Raises:
-        PolicyError: an activation has fewer than 8 bits, which no engine's int8 clips to.
+        PolicyError: an activation has not 8 bits, which no engine's int8 clips to, or a weight has
+            more.
     """
     for name, module in net.named_modules():
-        if isinstance(module, QuantConv2d) and is_on(module.input_quantizer):
-            bits = module.input_quantizer.spec.bits
-            if bits != 8:
-                raise PolicyError(
-                    f"{name}: activations of {bits} bits run only on the torch engine "
-                    "(simulated); give them 8 bits in the policy to export"
-                )
+        if not isinstance(module, QuantConv2d):
+            continue
+        activation, weight = module.input_quantizer, module.weight_quantizer
+        if is_on(activation) and activation.spec.bits != 8:
+            raise PolicyError(_simulated(name, "activations", activation.spec.bits))
+        if is_on(weight) and weight.spec.bits > 8:
+            raise PolicyError(_simulated(name, "weights", weight.spec.bits))
+
+
+def _simulated(name: str, side: str, bits: int) -> str:
+    return (
+        f"{name}: {side} of {bits} bits run only on the torch engine (simulated); give them 8 bits "
+        "in the policy to export"
+    )
 
 
 @dataclass(frozen=True)

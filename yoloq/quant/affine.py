@@ -114,11 +114,11 @@ def _open_interval(scale: float, zero_point: int, spec: QuantSpec) -> tuple[floa
 
 
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, spec: QuantSpec) -> Tensor:
-    """The int8 values that `fake_quantize` stands for; same shapes."""
+    """The integers that `fake_quantize` stands for, int8, or int16 of more bits; same shapes."""
     scale, zero_point = _along_channels(x, scale, zero_point)
     # torch's kernels multiply by the inverse: dividing would round some ties the other way.
     integers = torch.round(x.float() * (1.0 / scale)) + zero_point
-    return integers.clamp(spec.qmin, spec.qmax).to(torch.int8)
+    return integers.clamp(spec.qmin, spec.qmax).to(torch.int8 if spec.bits <= 8 else torch.int16)
 
 
 def clipped_weight_range(weight: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:

@@ -214,6 +214,48 @@ def test_only_chosen_layers_change(start: Path, tiny: TinySet) -> None:
     }
 
 
+CORRECTED = ("--correct", "4", "--correct-lr", "10")
+
+
+@pytest.mark.parametrize("epochs", ["0", "2"])
+def test_a_correction_goes_on_where_it_was_killed(
+    epochs: str, start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--epochs", epochs, *CORRECTED)
+    shutil.copytree(start / "run", tmp_path / "other" / "run")
+    kill_at(command(tiny, start, *flags), start / "run" / "qat-correct-state.pt", 0.0)
+    assert run(tiny, start, *flags) == 0
+    assert "qat-correct-state.pt: going on after epoch" in capsys.readouterr().err
+    assert run(tiny, tmp_path / "other", *flags) == 0
+    assert_same_run(start, tmp_path / "other")
+    found, behind = read(start), int(epochs)
+    best, rows = found["notes"]["best"], found["notes"]["epochs"]
+    assert [row["epoch"] for row in rows] == list(range(behind + 5))
+    assert behind or best["epoch"] > 0, "the test needs a correction that helps"
+    assert best["epoch"] == int(np.argmax([row["fidelity"] for row in rows]))
+    assert best["fidelity"] == rows[best["epoch"]]["fidelity"] == found["notes"]["phases"][1]
+    assert found["notes"]["phases"][0] == max(row["fidelity"] for row in rows[: behind + 1])
+    assert found["rows"][0]["fidelity"] == pytest.approx(best["fidelity"], abs=0.01), "folded"
+    assert not list((start / "run").glob("qat*state*"))
+
+
+def test_a_correction_of_layers_in_float_is_refused_before_training(
+    tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--only", "model.24", "--correct", "1")  # the head is in float by default
+    assert run(tiny, tmp_path, *flags) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "--only model.24: names no quantized layer that --correct could correct" in error
+    assert not list((tmp_path / "run").glob("qat*"))
+
+
+def test_a_correction_that_does_not_help_is_not_kept(start: Path, tiny: TinySet) -> None:
+    assert run(tiny, start, "--epochs", "0", "--correct", "1", "--correct-lr", "1e6") == 0
+    assert read(start)["notes"]["best"]["epoch"] == 0
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    assert same(weights(start), before)
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime", "torch"])
 def test_every_engine_runs_the_trained_model(name: str, tmp_path: Path) -> None:
     calibrated = tiny_quantized()
@@ -403,6 +445,80 @@ def test_a_full_disk_leaves_the_last_state_whole(
     assert same(weights(start), weights(whole))
 
 
+def test_the_teachers_boxes_need_no_labels(tmp_path: Path) -> None:
+    trained = []
+    for name in ("with", "without"):
+        own = make_tiny_set(tmp_path / name / "set", images=4)
+        if name == "without":
+            shutil.rmtree(tmp_path / name / "set" / "labels" / "train")
+        assert main("ptq", own.flags(tmp_path / name, *COARSE)) == 0
+        flags = ("--loss", "task", "--labels", "teacher", "--epochs", "1")
+        assert run(own, tmp_path / name, *flags) == 0
+        rows = read(tmp_path / name)["notes"]["epochs"]
+        assert rows[1]["box"] > 0, "the teacher found something"
+        trained.append({key: rows[1][key] for key in ("box", "obj", "cls")})
+    assert trained[0] == trained[1]
+
+
+def test_layers_that_join_by_and_by_go_on_where_the_run_was_killed(
+    start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--schedule", "front-to-back", "--ranges", "learned", "--best", "map")
+    shutil.copytree(start / "run", tmp_path / "other" / "run")
+    kill_at(command(tiny, start, *flags), start / "run" / "qat-state.pt", 0.0)
+    assert run(tiny, start, *flags) == 0
+    assert "going on after epoch" in capsys.readouterr().err
+    assert run(tiny, tmp_path / "other", *flags) == 0
+    assert_same_run(start, tmp_path / "other")
+    joined = [row["joined"] for row in read(start)["notes"]["epochs"][1:]]
+    assert joined == sorted(joined) and joined[0] < 1 and joined[2:] == [1, 1]
+
+
+def test_by_sensitivity_wants_a_sweep_and_reads_it(
+    start: Path, tiny: TinySet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--schedule", "by-sensitivity", "--epochs", "1")
+    assert run(tiny, start, *flags) == 2
+    error = capsys.readouterr().err
+    assert f"--schedule by-sensitivity: {start / 'run'} has no sensitivity.json" in error
+    assert "make it with `make sensitivity`" in error and error.count("\n") == 1
+    sweep = ("--grain", "block", "--layers", "model.3", "model.5")
+    assert main("sensitivity", tiny.flags(start, *sweep)) == 0
+    assert run(tiny, start, *flags) == 0
+    assert 0 < read(start)["notes"]["epochs"][1]["joined"] <= 1
+
+
+def test_a_policy_of_several_bits_is_trained_and_saved(
+    start: Path, tiny: TinySet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def side(bits: int, **more: Any) -> dict[str, Any]:
+        return {"bits": bits, "symmetric": True} | more
+
+    def rule(pattern: str, weights: int, activations: int) -> dict[str, Any]:
+        weight = side(weights, granularity="channel", narrow=True)
+        return {"pattern": pattern, "weight": weight, "activation": side(activations)}
+
+    rules = [rule("*", 8, 8), rule("model.3", 2, 8), rule("model.5", 4, 4), rule("model.7", 6, 16)]
+    file = tmp_path / "mixed.json"
+    file.write_text(json.dumps({"rules": rules}))
+    flags = ("--policy", str(file), "--epochs", "1", "--ranges", "learned")
+    assert run(tiny, start, *flags) == 0
+    assert f"--policy {file}: running ptq with it first" in capsys.readouterr().err
+    net = load_quantized(start / "run" / "qat.pt").model.net
+    for name, levels, bits in (("3", 3, (2, 8)), ("5", 15, (4, 4)), ("7", 63, (6, 16))):
+        conv = net.get_submodule(f"model.{name}.conv")
+        assert (conv.weight_quantizer.spec.bits, conv.input_quantizer.spec.bits) == bits
+        with torch.no_grad():
+            each = [len(row.unique()) for row in conv.weight_quantizer(conv.weight).flatten(1)]
+            assert 2 < max(each) <= levels
+            if bits[1] < 8:
+                assert len(conv.input_quantizer(torch.linspace(-99, 99, 999)).unique()) == 16
+    before = load_quantized(start / "run" / "ptq.pt").model.net.state_dict()
+    assert not same(weights(start), before), "the test needs a training that helps"
+    assert run(tiny, start, *flags, "--lr", "2e-3") == 0
+    assert "running ptq" not in capsys.readouterr().err, "that of this policy is there"
+
+
 def other_teacher(tiny: TinySet, folder: Path, **changes: Any) -> str:
     from yoloq.models.load import new_model
 
@@ -428,10 +544,16 @@ def emptied(tiny: TinySet, folder: Path) -> str:
 
 MISTAKES = {
     "epochs": (lambda t, p: ["--epochs", "0"], "--epochs 0"),
+    "no epochs": (lambda t, p: ["--epochs", "0"], "--epochs 0: must be 1 or more"),
+    "correct": (lambda t, p: ["--correct", "-1"], "--correct -1: must be 0 or more"),
     "lr": (lambda t, p: ["--lr", "-1"], "--lr -1"),
     "hsv": (lambda t, p: ["--hsv", "0.1"], "--hsv 0.1"),
     "amp": (lambda t, p: ["--amp", "on"], "--amp on: a quantized value is"),
     "mosaic": (lambda t, p: ["--mosaic", "0.5"], "--mosaic: is for the task's loss"),
+    "labels": (lambda t, p: ["--labels", "teacher"], "--labels teacher: is for the task's"),
+    "score": (lambda t, p: ["--label-score", "1"], "--label-score 1.0: must be between 0 and 1"),
+    "focus": (lambda t, p: ["--feature-focus", "2"], "--feature-focus 2.0: must be from 0 to 1"),
+    "policy": (lambda t, p: ["--policy", "none.json"], "--policy none.json: cannot be read"),
     "reestimate": (lambda t, p: ["--bn-reestimate", "2"], "add --bn freeze"),
     "only": (lambda t, p: ["--only", "model.2.cv9"], "--only: pattern 'model.2.cv9'"),
     "near names": (lambda t, p: ["--only", "model.2.cv9"], "near names: model.2"),

@@ -31,6 +31,9 @@ class TuneConfig(StageConfig):
     average: float = option(0.25, "evaluate and keep weights averaged over this share of the run")
     temperature: float = option(0.0, "soften the teacher's scores; 0: compare logits")
     feature_weight: float = option(1.0, "weight of the blocks' outputs in distillation")
+    feature_focus: float = option(
+        0.0, "part of it that is distributed over places by the teacher's scores, 0 to 1"
+    )
     head_weight: float = option(1.0, "weight of the raw head in distillation")
     detection_weight: float = option(1.0, "weight of the teacher's boxes in distillation")
     best: str = option("fidelity", "which epoch is kept", ("fidelity", "map"))
@@ -42,12 +45,14 @@ class TuneConfig(StageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
+        least = self.least_epochs
+        require(self.epochs >= least, "--epochs", self.epochs, f"{least} or more")
         require(0 <= self.average <= 1, "--average", self.average, "from 0 to 1")
         require(self.clip > 0, "--clip", self.clip, "above 0")
         self.check_not_negative(NOT_NEGATIVE)
         for flag, value in {"--fliplr": self.fliplr, "--flipud": self.flipud}.items():
             require(0 <= value <= 1, flag, value, "between 0 and 1")
+        require(0 <= self.feature_focus <= 1, "--feature-focus", self.feature_focus, "from 0 to 1")
         require(0 <= self.scale < 1, "--scale", self.scale, "0 or more and below 1")
         good = len(self.hsv) == 3 and all(0 <= gain < 1 for gain in self.hsv)
         require(good, "--hsv", " ".join(map(str, self.hsv)), "three numbers from 0 to below 1")
@@ -67,6 +72,11 @@ class TuneConfig(StageConfig):
         if self.epoch_images == AUTO:
             return CPU_IMAGES if device == "cpu" else 0
         return int(self.epoch_images)
+
+    @property
+    def least_epochs(self) -> int:
+        """Fewer make no sense."""
+        return 1
 
     @property
     def learning_rate(self) -> float:

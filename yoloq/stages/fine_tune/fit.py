@@ -1,6 +1,6 @@
 """The training inside `make qat` and `make swap`: state, plan, batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 
 from torch import nn
@@ -67,7 +67,7 @@ def settings(setup: Tuned) -> dict[str, str]:
     return given | versions | own | setup.hashes
 
 
-def make_plan(setup: Tuned, after_step: Callable[[], object] = lambda: None) -> Plan:
+def make_plan(setup: Tuned) -> Plan:
     """What the loop needs to know, from the flags."""
     config = setup.config
     return Plan(
@@ -78,7 +78,6 @@ def make_plan(setup: Tuned, after_step: Callable[[], object] = lambda: None) -> 
         device=setup.device,
         clip=config.clip,
         prepare=lambda net, epoch: net.eval(),  # a norm that cannot be folded keeps its statistics
-        after_step=after_step,
     )
 
 

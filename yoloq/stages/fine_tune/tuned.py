@@ -20,7 +20,7 @@ from yoloq.train.parallel import Processes
 from yoloq.train.samples import Pictures
 from yoloq.train.terms.distill import Distillation
 from yoloq.train.terms.imitation import Imitation
-from yoloq.train.terms.teacher import common_blocks
+from yoloq.train.terms.teacher import Teacher, common_blocks
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Tuned:
         """The network that is trained, always the same one."""
         raise NotImplementedError
 
+    @cached_property
+    def asked(self) -> Teacher:
+        """The teacher as all terms ask it."""
+        return Teacher(self.teacher.net.to(self.device).requires_grad_(False))
+
     @property
     def untrained(self) -> nn.Module:
         """The network that training has to better."""
@@ -75,11 +80,16 @@ class Tuned:
 
 def imitation(setup: Tuned) -> Imitation:
     """Distance to the teacher's blocks, raw head and boxes."""
-    config = setup.config
-    teacher = setup.teacher.net.to(setup.device).requires_grad_(False)
-    weights = (config.feature_weight, config.head_weight, config.temperature)
-    distance = Distillation(setup.inputs.model.head, *weights, config.detection_weight)
-    blocks = common_blocks(setup.student, teacher) if config.feature_weight else []
+    config, teacher = setup.config, setup.asked
+    distance = Distillation(
+        setup.inputs.model.head,
+        feature_weight=config.feature_weight,
+        head_weight=config.head_weight,
+        temperature=config.temperature,
+        detection_weight=config.detection_weight,
+        feature_focus=config.feature_focus,
+    )
+    blocks = common_blocks(setup.student, teacher.net) if config.feature_weight else []
     return Imitation(setup.student, teacher, blocks, distance)
 
 

@@ -9,6 +9,7 @@ from yoloq.train.qat.dampen import Dampening, growth
 from yoloq.train.state import RunState
 from yoloq.train.terms.objective import Term
 from yoloq.train.terms.task import TaskLoss
+from yoloq.train.terms.teacher_boxes import TeacherBoxes
 
 
 def distillation(setup: QatSetup, state: RunState, steps: int) -> Term | None:
@@ -17,11 +18,15 @@ def distillation(setup: QatSetup, state: RunState, steps: int) -> Term | None:
 
 
 def task(setup: QatSetup, state: RunState, steps: int) -> Term | None:
-    """The published loss on the labels."""
+    """The published loss on labels: those of the data set, or the teacher's boxes."""
     inputs, config = setup.inputs, setup.config
-    if not config.needs_labels:
+    if not config.uses_task:
         return None
-    return TaskLoss(loss_for(inputs.model.head, inputs.imgsz, setup.device), config.task_weight)
+    head, weight = inputs.model.head, config.task_weight
+    loss = loss_for(head, inputs.imgsz, setup.device)
+    if config.needs_labels:
+        return TaskLoss(loss, weight)
+    return TaskLoss(loss, weight, TeacherBoxes(setup.asked, head, config.label_score))
 
 
 def dampening(setup: QatSetup, state: RunState, steps: int) -> Term | None:

@@ -28,17 +28,18 @@ from yoloq.stages.fine_tune.chart import draw_curves
 from yoloq.stages.fine_tune.epochs import FIGURE
 from yoloq.stages.fine_tune.together import run_together
 from yoloq.stages.fine_tune.tuned import train_files
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
+from yoloq.stages.qat.calibration import calibrated_as, check_policy
+from yoloq.stages.qat.corrected import check_correctable
 from yoloq.stages.qat.course import train
+from yoloq.stages.qat.order import BY_SENSITIVITY, SCHEDULES, check_schedule, read_ranking
 from yoloq.stages.qat.setup import QatSetup
+from yoloq.stages.qat.trained import Trained
 from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.train.label_loss import loss_for
 from yoloq.train.parallel import Processes
-from yoloq.train.qat.student import settled
-from yoloq.train.state import RunState, table
+from yoloq.train.state import table
 from yoloq.train.terms.teacher import load_teacher
 
 WEIGHTS, TABLE, CURVE = "qat.pt", "qat.csv", "qat.png"
@@ -72,14 +73,18 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         check_patterns(config.only, list(conv_inputs(inputs.ops)))
     except PolicyError as error:
         raise PolicyError(f"--only: {error}") from None
+    check_policy(inputs, config)
+    check_schedule(config, group)
+    ranking = read_ranking(inputs) if config.schedule == BY_SENSITIVITY else ()
     teacher = load_teacher(config.teacher, model) if config.teacher else model
     unfused = load_unfused(config)
     train_files(inputs, config, QatSetup.use)
     if config.needs_labels:
         check_labels(inputs, config)
+    if config.uses_task:
         loss_for(model.head, inputs.imgsz, group.device)  # one that has none fails before the work
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
-    ptq = earlier(inputs, "ptq", run_ptq, PtqConfig)
+    ptq = calibrated_as(inputs, config)
     read = {
         "weights": model.sha256,
         "data": inputs.dataset.sha256,
@@ -87,10 +92,18 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         "teacher": teacher.sha256,
     }
     capped = config.images_an_epoch(group.device.type)
-    key = inputs.key("qat", files=read, processes=group.world, capped=capped)
+    more: dict[str, Any] = {
+        "files": read,
+        "processes": group.world,
+        "capped": capped,
+        "ranking": ranking,
+    }
+    key = inputs.key("qat", without=("policy",), **more)
     done = finished(config.folder, "qat", key, config.force)
     if done is not None:
         return done
+    calibrated = load_quantized(config.folder / "ptq.pt", inputs.ops)
+    check_correctable(config, calibrated.placement)
     return QatSetup(
         inputs=inputs.without([Path(name) for name in baseline.notes["skipped"]]),
         config=config,
@@ -98,9 +111,10 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         teacher=teacher,
         key=key,
         hashes={name: digest[:12] for name, digest in read.items()},
-        calibrated=load_quantized(config.folder / "ptq.pt", inputs.ops),
+        calibrated=calibrated,
         ptq=ptq,
         unfused=unfused,
+        order=SCHEDULES[config.schedule](calibrated.placement, ranking),
     )
 
 
@@ -114,7 +128,7 @@ def check_labels(inputs: Inputs, config: QatConfig) -> None:
     if inputs.dataset.one_class and count > 1:
         raise UserError(
             f"--loss {config.loss}: with --single-cls labels name none of the {count} classes of "
-            f"{config.weights}; use --loss distill, which needs no labels"
+            f"{config.weights}; use --labels teacher, or --loss distill, which need none"
         )
 
 
@@ -135,21 +149,20 @@ def load_unfused(config: QatConfig) -> nn.Module | None:
     return model.net
 
 
-def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
+def finish(setup: QatSetup, trained: Trained, began: float) -> StageResult:
     """Write the best epoch's model, measure what was written, and write the result."""
-    config, inputs, best = setup.config, setup.inputs, state.extra["best"]
+    config, inputs, rows = setup.config, setup.inputs, trained.rows
     folder, decides = config.folder, FIGURE[config.best]
-    start = state.extra["start"][decides]
-    quantized = with_outputs(setup, best_model(setup, state))
+    best, value, start = trained.best_epoch, trained.value, rows[0][decides]
+    quantized = with_outputs(setup, trained.best_model())
     save_quantized(folder / WEIGHTS, quantized, source=inputs.model.sha256)
-    rows = state.rows()
     write_text(folder / TABLE, table(rows))
-    draw_curves(folder / CURVE, rows, best["epoch"], "QAT", setup.before)
+    draw_curves(folder / CURVE, rows, best, "QAT", setup.before)
     written = load_quantized(folder / WEIGHTS, inputs.ops)
     row, record = simulated_int8(inputs, written, "INT8 QAT")
     say(describe(row))
-    say(verdict(decides, start, best))
-    seconds = {"train": sum(epoch["seconds"] for epoch in state.history)}
+    say(verdict(decides, start, best, value))
+    seconds = {"train": sum(epoch["seconds"] for epoch in rows[1:])}
     result = inputs.result(
         "qat",
         setup.key,
@@ -162,31 +175,23 @@ def finish(setup: QatSetup, state: RunState, began: float) -> StageResult:
             "quantized_key": setup.ptq.key,
             "policy": quantized.policy.to_json(),
             "layers": [asdict(item) for item in placed(written)],
-            "best": {"epoch": best["epoch"], decides: best["value"], "ptq": start},
+            "best": {"epoch": best, decides: value, "ptq": start},
+            "phases": [phase.value for phase in trained.phases],
             "epochs": rows,
         },
     )
     result.write(folder / "qat.json")
-    state.remove()
+    trained.remove()
     return result
 
 
-def verdict(figure: str, start: float, best: dict[str, Any]) -> str:
+def verdict(figure: str, start: float, best: int, value: float) -> str:
     """Whether training helped, in one line."""
-    if best["epoch"] == 0:
+    if best == 0:
         return (
             f"qat: no epoch has more {figure} than PTQ ({start:.4f}); {WEIGHTS} holds the PTQ model"
         )
-    return f"qat: epoch {best['epoch']} is kept, {figure} {start:.4f} (PTQ) -> {best['value']:.4f}"
-
-
-def best_model(setup: QatSetup, state: RunState) -> QuantizedModel:
-    """The plain quantized model of the best epoch; epoch 0 is PTQ's own."""
-    kept = state.extra["best"]["net"]
-    if kept is None:
-        return setup.calibrated
-    state.average.net.load_state_dict(kept)
-    return settled(state.average.net, setup.calibrated)
+    return f"qat: epoch {best} is kept, {figure} {start:.4f} (PTQ) -> {value:.4f}"
 
 
 def with_outputs(setup: QatSetup, quantized: QuantizedModel) -> QuantizedModel:

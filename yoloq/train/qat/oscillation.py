@@ -44,8 +44,8 @@ def beside(scale: Tensor, weight: Tensor) -> Tensor:
 class _Weight:
     """What is followed of one weight, each of its shape."""
 
-    integers: Tensor  # int8, of the last step
-    direction: Tensor  # int8, sign of the last change
+    integers: Tensor  # int8 or int16, of the last step
+    direction: Tensor  # sign of the last change
     frequency: Tensor  # moving average of oscillations a step
     average: Tensor  # moving average of the integers
     frozen: Tensor  # bool

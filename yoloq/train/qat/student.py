@@ -35,9 +35,14 @@ def make_student(
     trainable_ranges(net, ranges, calibrated.placement.image_reader)
     net.requires_grad_(not only)
     for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d) and any(matches(name, pattern) for pattern in only):
+        if isinstance(module, nn.Conv2d) and is_chosen(name, only):
             module.requires_grad_(True)
     return net.eval()
+
+
+def is_chosen(name: str, only: Sequence[str]) -> bool:
+    """Whether a convolution is one that is to be trained; without patterns all are."""
+    return not only or any(matches(name, pattern) for pattern in only)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from yoloq.models.heads import Head
 from yoloq.train.terms.box_distance import detection_distance
+from yoloq.train.terms.focus import score_map, weights_at
 
 LEAST = torch.finfo(torch.float32).tiny  # of a teacher's energy: a map of zeros divides nothing
 
@@ -82,6 +83,7 @@ class Distillation:
     `temperature` 0 compares the raw head's logits; above 0 it compares probabilities of scores and
     boxes' distributions softened by it (Hinton et al. 2015, arXiv 1503.02531), which weights sure
     background less. `detection_weight` is of the part that only counts the teacher's boxes.
+    `feature_focus` is the share of the places of blocks' outputs that its scores distribute.
     """
 
     head: Head
@@ -89,6 +91,7 @@ class Distillation:
     head_weight: float = 1.0
     temperature: float = 0.0
     detection_weight: float = 1.0
+    feature_focus: float = 0.0
 
     def __call__(
         self,
@@ -106,7 +109,7 @@ class Distillation:
         count = len(raws[0])
         parts: dict[str, Tensor] = {}
         if ours:
-            errors = [relative_error(ours[name], theirs[name]) for name in ours]
+            errors = self._features(ours, theirs, teacher_raws)
             parts["features"] = self.feature_weight * torch.stack(errors).mean()
         levels = [self._level(*pair) for pair in zip(raws, teacher_raws, strict=True)]
         parts["head"] = self.head_weight * torch.stack(levels).mean()
@@ -116,6 +119,24 @@ class Distillation:
             parts["detections"] = self.detection_weight * torch.stack(found).mean()
         total = torch.stack(list(parts.values())).sum()
         return total, {name: part.detach() / count for name, part in parts.items()}
+
+    def _features(
+        self,
+        ours: Mapping[str, Tensor],
+        theirs: Mapping[str, Tensor],
+        teacher_raws: Sequence[Tensor],
+    ) -> list[Tensor]:
+        """Relative errors of blocks' outputs, summed over images."""
+        pairs = [(ours[name], theirs[name]) for name in ours]
+        if not self.feature_focus:
+            return [relative_error(*pair) for pair in pairs]
+        scores = score_map(self.head, teacher_raws)
+        errors = []
+        for own, wanted in pairs:
+            height, width = own.shape[2:]
+            roots = weights_at(scores, height, width, self.feature_focus).sqrt()
+            errors.append(relative_error(own * roots, wanted * roots))
+        return errors
 
     def _level(self, ours: Tensor, theirs: Tensor) -> Tensor:
         if not self.temperature:

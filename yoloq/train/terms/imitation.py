@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from yoloq.train.loop import Parts
 from yoloq.train.terms.distill import Distillation, Taps
 from yoloq.train.terms.objective import Seen
+from yoloq.train.terms.teacher import Teacher
 
 
 class Imitation:
@@ -15,20 +15,19 @@ class Imitation:
 
     Args:
         net: the student.
-        teacher: without gradients.
+        teacher: the float network.
         blocks: names of the blocks whose outputs are compared.
         distance: how.
     """
 
     def __init__(
-        self, net: nn.Module, teacher: nn.Module, blocks: Sequence[str], distance: Distillation
+        self, net: nn.Module, teacher: Teacher, blocks: Sequence[str], distance: Distillation
     ) -> None:
         self.teacher, self.distance = teacher, distance
-        self.taps = Taps(net, blocks), Taps(teacher, blocks)
+        self.taps = Taps(net, blocks), Taps(teacher.net, blocks)
 
     def __call__(self, seen: Seen) -> tuple[Tensor, Parts]:
-        with torch.no_grad():
-            raws = self.teacher(seen.x)
+        raws = self.teacher(seen.x)
         ours, theirs = (taps.take() for taps in self.taps)
         return self.distance(ours, theirs, seen.raws, raws)
 

@@ -1,9 +1,25 @@
 """The float model that a student imitates."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.models.load import LoadedModel, load_model
+
+
+class Teacher:
+    """A frozen network that runs once on a batch, however many terms ask for its raw maps."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net = net
+        self.last: tuple[Tensor, list[Tensor]] | None = None
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Raw maps of images (N, 3, H, W) as the network takes them, without gradients."""
+        if self.last is None or self.last[0] is not x:
+            with torch.no_grad():
+                self.last = (x, self.net(x))
+        return self.last[1]
 
 
 def load_teacher(file: str, student: LoadedModel) -> LoadedModel:
