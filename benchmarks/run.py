@@ -23,6 +23,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "calibration": "seconds of calibrating against a plain forward pass",
     "evaluation": "seconds of evaluating against the engine's own calls",
     "repairs": "what repairs of PTQ gain at 8 bits and below",
+    "adaptive": "ranges that follow the image, on dark, blurred and noisy images",
     "qat_step": "a step of QAT against a step of FP32 training",
     "qat_gain": "PTQ against QAT in easy and hard settings",
     "qat_options": "what dampening, freezing and batch norm's statistics change in QAT",
