@@ -16,7 +16,7 @@ FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,imgsz,IM
 RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name,NAME) \
 	$(call flag,device,DEVICE) $(call flag,engine,ENGINE) $(call flag,precision,PRECISION) \
 	$(call flag,source,SOURCE)
-STAGES := data train baseline diagnose qat
+STAGES := data train baseline diagnose qat codebook
 
 .PHONY: usual help setup $(STAGES) report ptq engine sensitivity search swap auto table demo predict benchmark lint-onnx \
 	gpu-check test check docs bench clean fuzz-inputs
@@ -55,6 +55,8 @@ help:
 	@echo "  make swap         a faster activation in the place of SiLU, taught by the original"
 	@echo "  make lint-onnx    check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "  make gpu-check    all that only an NVIDIA GPU can tell, in one file to send"
+	@echo "for a small file"
+	@echo "  make codebook     weights by codebook, 4 bits each; nothing gets faster"
 	@echo "for developers"
 	@echo "  make train        train the built-in checkpoint anew"
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"

@@ -23,6 +23,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "diagnosis": "the worst layers, and whether planted faults are named",
     "calibration": "seconds of calibrating against a plain forward pass",
     "evaluation": "seconds of evaluating against the engine's own calls",
+    "adaptive": "ranges that follow the image, on dark, blurred and noisy images",
     "qat_step": "a step of QAT against a step of FP32 training",
     "qat_gain": "PTQ against QAT in easy and hard settings",
     "below_eight": "what repairs of PTQ and options of QAT gain at 8 bits and below (hours)",

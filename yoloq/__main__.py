@@ -23,6 +23,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "diagnose": "DiagnoseConfig",
     "qat": "QatConfig",
     "swap": "SwapConfig",
+    "codebook": "CodebookConfig",
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",

@@ -1,6 +1,7 @@
 """Every calibrator on distributions whose answer is known."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -245,3 +246,126 @@ def test_ema_of_a_constant_survives_rounding() -> None:
     # a mean in float32 may lie outside the extremes
     statistics = histogram(0.1, 0.1, np.ones(BINS, np.int64), (np.float32(0.10000001),), (0.0,))
     assert calibrate_ema(statistics, SYMMETRIC) == (0.1, 0.1)
+
+
+def rounded(x: float, low: float, high: float, spec: QuantSpec) -> float:
+    """One value there and back, worked out by itself."""
+    if spec.symmetric:
+        scale, zero = max(-low, high) / spec.qmax, 0
+    else:
+        scale = (high - low) / (2**spec.bits - 1)
+        zero = round(-(2 ** (spec.bits - 1)) - low / scale)
+    steps = min(max(round(x / scale) + zero, spec.qmin), spec.qmax)
+    return (steps - zero) * scale
+
+
+TAILED = {-0.28: 700, -0.1: 4000, 0.3: 900, 1.1: 60, 2.7: 12, 5.2: 3, 12.0: 1}
+
+
+def total(power: float, low: float, high: float, spec: QuantSpec, at: dict[float, int]) -> float:
+    """Sum of |error|^power over values of a histogram, each in the middle of its bin."""
+    width = 12.28 / BINS
+    middles = {(min(int((x + 0.28) / width), BINS - 1) + 0.5) * width - 0.28: x for x in at}
+    return sum(at[x] * abs(m - rounded(m, low, high, spec)) ** power for m, x in middles.items())
+
+
+FOUR = [QuantSpec(4), QuantSpec(4, symmetric=False)]
+
+
+@pytest.mark.parametrize("spec", FOUR, ids=["symmetric", "asymmetric"])
+def test_mse_onesided_tries_every_top_and_leaves_the_lower_end(spec: QuantSpec) -> None:
+    tops = [0.12 * part for part in range(1, 101)]
+    best = min(tops, key=lambda top: total(2, -0.28, top, spec, TAILED))
+    assert best < 11
+    low, high = CALIBRATORS["mse-onesided"](spikes(-0.28, 12.0, TAILED), spec)
+    assert low == -0.28 and high == pytest.approx(best)
+
+
+def signed() -> tuple[Statistics, list[float]]:
+    """2048 bins of 1/128 from -2 to 14: a pile in front of 0, behind it a long tail."""
+    left = [int(3000 * math.exp((i - 255) / 60)) + 5 for i in range(256)]
+    right = [int(9000 * math.exp(-i / 120)) + 1 for i in range(1792)]
+    right[0], right[1780] = 70000, 400
+    counts = [*left, *right]
+    return histogram(-2.0, 14.0, np.array(counts, np.int64)), [float(c) for c in counts]
+
+
+def slow_onesided(counts: list[float], levels_of: Callable[[float], int], first: int) -> int:
+    """Bins that are kept, counted from the lower end, a bin at a time."""
+    counts = counts.copy()
+    counts[256] = counts[257]  # the bin of 0
+    best, least = 0, math.inf
+    for end in range(first, 2048 + 1, 8):
+        top = end / 128 - 2
+        if top <= 0:
+            continue
+        levels, p, q = levels_of(top), counts[:end], [0.0] * end
+        runs: dict[int, list[int]] = {}
+        for i in range(end):
+            runs.setdefault(i * levels // end, []).append(i)
+        for bins in runs.values():
+            used = [i for i in bins if p[i] > 0]
+            for i in used:
+                q[i] = sum(p[k] for k in bins) / len(used)
+        p[-1] += sum(counts[end:])
+        pairs = [(a / sum(p), b / sum(q)) for a, b in zip(p, q, strict=True) if a > 0]
+        divergence = sum(a * math.log(a / max(b, 1e-12)) for a, b in pairs)
+        if divergence < least:
+            best, least = end, divergence
+    return best
+
+
+@pytest.mark.parametrize(("bits", "bins"), [(3, 992), (5, 1168)])
+def test_kl_onesided_of_a_signed_histogram(bits: int, bins: int) -> None:
+    statistics, counts = signed()
+    assert slow_onesided(counts, lambda top: 2**bits, 2**bits) == bins
+    found = CALIBRATORS["kl-onesided"](statistics, QuantSpec(bits, symmetric=False))
+    assert found == pytest.approx((-2.0, bins / 128 - 2))
+
+
+def test_kl_onesided_has_the_levels_of_a_symmetric_range_above_its_lower_end() -> None:
+    """Of 15 integers from -7 to 7 a range from -2 to 14 uses 9; to 2 it uses all."""
+    statistics, counts = signed()
+
+    def levels(top: float) -> int:
+        return round((top + 2) / (max(2.0, top) / 7)) + 1
+
+    assert (levels(14.0), levels(2.0)) == (9, 15)
+    bins = slow_onesided(counts, levels, 16)
+    found = CALIBRATORS["kl-onesided"](statistics, QuantSpec(4))
+    assert found == pytest.approx((-2.0, bins / 128 - 2))
+
+
+@pytest.mark.parametrize("name", ["mse-onesided", "kl-onesided"])
+def test_where_nothing_lies_above_zero_no_end_is_moved(name: str) -> None:
+    assert CALIBRATORS[name](spikes(-3.0, 0.0, {-2.0: 90, -0.1: 9}), ASYMMETRIC) == (-3.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["entropy", "kl-onesided"])
+def test_more_levels_than_bins_leave_the_extremes(name: str) -> None:
+    wide = spikes(-0.28, 12.0, TAILED)
+    assert CALIBRATORS[name](wide, QuantSpec(16)) == pytest.approx((-0.28, 12.0))
+
+
+@pytest.mark.parametrize("spec", FOUR, ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("at", [0.0, 12.0], ids=["small values", "large values"])
+def test_lp_takes_the_norm_whose_range_moves_the_boxes_least(spec: QuantSpec, at: float) -> None:
+    ratios = [part / 100 for part in range(100, 0, -1)]
+
+    def best(power: int) -> float:
+        return min(ratios, key=lambda r: total(power, -0.28 * r, 12 * r, spec, TAILED))
+
+    norms = [best(power) for power in (1, 2, 3, 4, 5)]
+    assert norms == sorted(norms), "a larger power clips less"
+    assert norms[0] < norms[1] < norms[-1]
+    influence = np.zeros(BINS)
+    influence[min(int((at + 0.28) / 12.28 * BINS), BINS - 1)] = 1.0
+    seen = replace(spikes(-0.28, 12.0, TAILED), influence=influence)
+    low, high = CALIBRATORS["lp"](seen, spec)
+    place = (np.argmax(influence) + 0.5) * 12.28 / BINS - 0.28
+    want = min(norms, key=lambda r: abs(place - rounded(place, -0.28 * r, 12 * r, spec)))
+    assert (low, high) == pytest.approx((-0.28 * want, 12 * want))
+
+
+def test_lp_is_mse_where_no_box_depends_on_the_tensor() -> None:
+    assert CALIBRATORS["lp"](normal(), SYMMETRIC) == calibrate_mse(normal(), SYMMETRIC)

@@ -17,7 +17,8 @@ Range = tuple[float, float]
 Calibrator = Callable[[Statistics, QuantSpec], Range]
 
 PERCENTILE = 99.99  # the default of pytorch-quantization's histogram calibrator
-CANDIDATES = 100  # clipping ratios that the search of `mse` tries
+RATIOS = np.linspace(1 / 100, 1, 100)[::-1]  # parts of the extremes that a search tries
+POWERS = (1, 2, 3, 4, 5)  # norms that `lp` tries
 EMA_MOMENTUM = 0.9
 EMA_SIGMAS = 8.0  # SiLU outputs have long tails; fewer sigmas clip detections away
 ENTROPY_BINS = 2048
@@ -48,15 +49,39 @@ def calibrate_percentile(statistics: Statistics, spec: QuantSpec) -> Range:
 
 def calibrate_mse(statistics: Statistics, spec: QuantSpec) -> Range:
     """The clipping ratio of the extremes with the least squared error of quantize-dequantize."""
+    return _least(statistics, spec, 2)
+
+
+def calibrate_mse_onesided(statistics: Statistics, spec: QuantSpec) -> Range:
+    """The lower end where it is, and the top with the least squared error.
+
+    Wang et al., Q-YOLO, 2023: SiLU ends at -0.278 in every image, and what is piled up there must
+    not be clipped; only above is a tail.
+    """
+    low, high = statistics.low, statistics.high
+    if high <= 0:
+        return low, high  # no tail to cut
     used = statistics.counts > 0
     values, weights = statistics.centers[used], statistics.counts[used]
-    ratios = np.linspace(1 / CANDIDATES, 1, CANDIDATES)[::-1]
-    errors = [
-        squared_error(values, weights, statistics.low * ratio, statistics.high * ratio, spec)
-        for ratio in ratios
-    ]
-    best = float(ratios[int(np.argmin(errors))])
-    return statistics.low * best, statistics.high * best
+
+    def error(top: float) -> float:
+        return squared_error(values, weights, low, top, spec)
+
+    return low, min((high * float(ratio) for ratio in RATIOS), key=error)
+
+
+def calibrate_lp(statistics: Statistics, spec: QuantSpec) -> Range:
+    """Of the ranges with the least error in some norm, the one that moves the boxes found least.
+
+    Niu et al., DetPTQ, 2023: the larger the power p of a value's error, the less is clipped, and
+    which p serves detection differs from layer to layer. The paper takes the p with the least loss
+    of the detector's output; that is estimated here as in `places`. As `mse`, p = 2, where no box
+    depends on the tensor, or influence was not collected.
+    """
+    at_boxes = _error_at_boxes(statistics, spec)
+    if at_boxes is None:
+        return calibrate_mse(statistics, spec)
+    return min((_least(statistics, spec, power) for power in POWERS), key=at_boxes)
 
 
 def calibrate_places(statistics: Statistics, spec: QuantSpec) -> Range:
@@ -65,22 +90,16 @@ def calibrate_places(statistics: Statistics, spec: QuantSpec) -> Range:
     One end after the other, twice. As `mse` where no box depends on the tensor, or influence was
     not collected.
     """
-    used = statistics.influence > 0
-    if not used.any():
+    error = _error_at_boxes(statistics, spec)
+    if error is None:
         return calibrate_mse(statistics, spec)
-    values, weights = statistics.middles(len(used))[used], statistics.influence[used]
-
-    def error(pair: Range) -> float:
-        return squared_error(values, weights, *pair, spec)
-
-    ratios = np.linspace(1 / CANDIDATES, 1, CANDIDATES)[::-1]
     if spec.symmetric:
         amax = max(abs(statistics.low), abs(statistics.high))
-        return min((_clipped(statistics, amax * ratio) for ratio in ratios), key=error)
+        return min((_clipped(statistics, amax * ratio) for ratio in RATIOS), key=error)
     low, high = statistics.low, statistics.high
     for _ in range(2):
-        low, high = min(((low, statistics.high * ratio) for ratio in ratios), key=error)
-        low, high = min(((statistics.low * ratio, high) for ratio in ratios), key=error)
+        low, high = min(((low, statistics.high * ratio) for ratio in RATIOS), key=error)
+        low, high = min(((statistics.low * ratio, high) for ratio in RATIOS), key=error)
     return low, high
 
 
@@ -97,10 +116,34 @@ def calibrate_entropy(statistics: Statistics, spec: QuantSpec) -> Range:
     edges = np.linspace(0, amax, ENTROPY_BINS + 1)
     counts = _magnitudes(statistics, edges)
     counts[0] = counts[1]  # exact zeros carry no information on where to clip
-    levels = spec.qmax + 1
+    levels = min(spec.qmax + 1, ENTROPY_BINS)  # 16 bits have more than there are bins
     ends = np.arange(levels, ENTROPY_BINS + 1, 8)
     divergences = [_divergence(counts, int(end), levels) for end in ends]
     return _clipped(statistics, float(edges[ends[int(np.argmin(divergences))]]))
+
+
+def calibrate_kl_onesided(statistics: Statistics, spec: QuantSpec) -> Range:
+    """The lower end where it is, and the top with the least divergence of a signed histogram.
+
+    The fixed end of `mse-onesided` with the measure of `entropy`: bins from the lower end up to the
+    top are merged to as many levels as the integers have there.
+    """
+    low, high = statistics.low, statistics.high
+    if high <= max(low, 0.0):
+        return low, high  # constant, or no tail to cut
+    edges = np.linspace(low, high, ENTROPY_BINS + 1)
+    counts = np.diff(_below(statistics, edges))
+    zero = int(np.searchsorted(edges, 0.0, "right")) - 1
+    if 0 <= zero < ENTROPY_BINS - 1:
+        counts[zero] = counts[zero + 1]  # exact zeros carry no information on where to clip
+
+    def divergence(end: int) -> float:
+        scale, _ = _grid(low, float(edges[end]), spec)
+        return _divergence(counts, end, round((edges[end] - low) / scale) + 1)
+
+    first = min(spec.qmax - spec.qmin + 1, ENTROPY_BINS)
+    ends = (end for end in range(first, ENTROPY_BINS + 1, 8) if edges[end] > 0)
+    return low, float(edges[min(ends, key=divergence)])
 
 
 def calibrate_ema(statistics: Statistics, spec: QuantSpec) -> Range:
@@ -118,8 +161,11 @@ CALIBRATORS: dict[str, Calibrator] = {
     "max": calibrate_max,
     "percentile": calibrate_percentile,
     "mse": calibrate_mse,
+    "mse-onesided": calibrate_mse_onesided,
+    "lp": calibrate_lp,
     "places": calibrate_places,
     "entropy": calibrate_entropy,
+    "kl-onesided": calibrate_kl_onesided,
     "ema": calibrate_ema,
 }
 
@@ -127,6 +173,27 @@ CALIBRATORS: dict[str, Calibrator] = {
 def _clipped(statistics: Statistics, amax: float) -> Range:
     """The extremes, cut at +-amax."""
     return max(statistics.low, -amax), min(statistics.high, amax)
+
+
+def _least(statistics: Statistics, spec: QuantSpec, power: int) -> Range:
+    """The part of the extremes, alike at both ends, with the least sum of |error|^power."""
+    used = statistics.counts > 0
+    values, weights = statistics.centers[used], statistics.counts[used]
+
+    def error(pair: Range) -> float:
+        return float((weights * np.abs(_errors(values, *pair, spec)) ** power).sum())
+
+    low, high = statistics.low, statistics.high
+    return min(((low * float(ratio), high * float(ratio)) for ratio in RATIOS), key=error)
+
+
+def _error_at_boxes(statistics: Statistics, spec: QuantSpec) -> Callable[[Range], float] | None:
+    """What a range does to the boxes found, by influence; None where that says nothing."""
+    used = statistics.influence > 0
+    if not used.any():
+        return None
+    values, weights = statistics.middles(len(used))[used], statistics.influence[used]
+    return lambda pair: squared_error(values, weights, *pair, spec)
 
 
 def _magnitudes(statistics: Statistics, edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -137,10 +204,13 @@ def _magnitudes(statistics: Statistics, edges: NDArray[np.float64]) -> NDArray[n
     if statistics.low == statistics.high:
         centers = np.abs(statistics.centers)
         return np.histogram(centers, edges, weights=statistics.counts)[0].astype(np.float64)
+    return np.diff(_below(statistics, edges) - _below(statistics, -edges))
+
+
+def _below(statistics: Statistics, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many values lie below each of some numbers, those of a bin spread evenly over it."""
     places = np.linspace(statistics.low, statistics.high, len(statistics.counts) + 1)
-    below = np.concatenate(([0], np.cumsum(statistics.counts)))
-    within = np.interp(edges, places, below) - np.interp(-edges, places, below)
-    return np.diff(within)
+    return np.interp(at, places, np.concatenate(([0], np.cumsum(statistics.counts))))
 
 
 def squared_error(
@@ -151,16 +221,27 @@ def squared_error(
     spec: QuantSpec,
 ) -> float:
     """Sum of the squared errors of quantizing `values`, each there `weights` times, to a range."""
-    if spec.symmetric:
-        scale, zero_point = max(abs(low), abs(high)) / spec.qmax, 0.0
-    else:
-        low, high = min(low, 0.0), max(high, 0.0)
-        scale = (high - low) / (spec.qmax - spec.qmin)
-        zero_point = round(spec.qmin - low / scale) if scale else 0.0
+    return float((weights * _errors(values, low, high, spec) ** 2).sum())
+
+
+def _errors(
+    values: NDArray[np.float64], low: float, high: float, spec: QuantSpec
+) -> NDArray[np.float64]:
+    """What quantizing each value to a range adds to it, with the sign turned."""
+    scale, zero_point = _grid(low, high, spec)
     if scale == 0:
-        return float((weights * values**2).sum())
+        return values
     integers = np.clip(np.round(values / scale) + zero_point, spec.qmin, spec.qmax)
-    return float((weights * (values - (integers - zero_point) * scale) ** 2).sum())
+    return values - (integers - zero_point) * scale
+
+
+def _grid(low: float, high: float, spec: QuantSpec) -> tuple[float, float]:
+    """Scale and zero-point of a range; scale 0 where it holds only 0."""
+    if spec.symmetric:
+        return max(abs(low), abs(high)) / spec.qmax, 0.0
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / (spec.qmax - spec.qmin)
+    return scale, round(spec.qmin - low / scale) if scale else 0.0
 
 
 def _divergence(counts: NDArray[np.float64], end: int, levels: int) -> float:

@@ -20,7 +20,7 @@ from yoloq.quant.policy import Placement, Policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
 from yoloq.quant.trace import Op
 
-BY_INFLUENCE = {"places"}  # calibrators that read it
+BY_INFLUENCE = {"places", "lp"}  # calibrators that read it
 INFLUENTIAL = 32  # images of which it is collected
 INFLUENCE_BATCH = 4  # of them at once: a backward pass keeps every tensor of the forward pass
 

@@ -11,12 +11,13 @@ from yoloq.base.errors import DataError
 from yoloq.quant.affine import scale_and_zero_point
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
-from yoloq.quant.refine import REPAIRS, gptq, read_repairs
+from yoloq.quant.refine import REPAIRS, gptq, patches, read_repairs
 from yoloq.quant.refine.apply import refine
-from yoloq.quant.refine.gptq import Moments, _grouped, _in_order, _parts, fitted
+from yoloq.quant.refine.gptq import _in_order
 from yoloq.quant.refine.parts import Parts
+from yoloq.quant.refine.patches import Moments, fitted, grouped, parts_of
 from yoloq.quant.refine.up_or_down import LearnedRounding
-from yoloq.quant.refine.walk import Block, walk
+from yoloq.quant.refine.walk import Block, walk, with_integer_weights
 from yoloq.quant.spec import ACTIVATION, PerChannel, QuantSpec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +29,9 @@ STEPS = 60
 
 def blocks(quantized: QuantizedModel, images: int = 8):
     batches = as_input(pictures(images)).split(4)
-    return walk(tiny_model().net, quantized.model.net, quantized.placement, batches, seed=0)
+    net = quantized.model.net
+    layers = with_integer_weights(net, quantized.placement)
+    return walk(tiny_model().net, net, layers, batches, seed=0)
 
 
 def block_of(quantized: QuantizedModel, name: str) -> Block:
@@ -134,7 +137,7 @@ def test_gptq_carries_an_error_to_an_input_that_is_alike() -> None:
 
 
 def test_wide_convolutions_are_rounded_in_runs_of_columns(monkeypatch) -> None:
-    monkeypatch.setattr(gptq, "MOST", 20)  # not a divisor of the 72 or so that a layer has
+    monkeypatch.setattr(patches, "MOST", 20)  # not a divisor of the 72 or so that a layer has
     block = block_of(tiny_quantized(weight=FOUR), "model.4")
     before = error(block)
     gptq.repair(block, STEPS)
@@ -145,9 +148,10 @@ def test_wide_convolutions_are_rounded_in_runs_of_columns(monkeypatch) -> None:
 
 def test_a_convolution_in_groups_is_rounded_group_by_group() -> None:
     conv = torch.nn.Conv2d(4, 6, 3, groups=2)
-    assert [(group, run.start, run.stop) for group, run in _parts(conv)] == [(0, 0, 18), (1, 0, 18)]
-    assert _grouped(conv).shape == (2, 3, 18)
-    assert torch.equal(_grouped(conv).view_as(conv.weight).float(), conv.weight.detach())
+    parts = [(group, run.start, run.stop) for group, run in parts_of(conv)]
+    assert parts == [(0, 0, 18), (1, 0, 18)]
+    assert grouped(conv).shape == (2, 3, 18)
+    assert torch.equal(grouped(conv).view_as(conv.weight).float(), conv.weight.detach())
 
 
 def moments(read: torch.Tensor, wanted: torch.Tensor) -> Moments:

@@ -15,7 +15,7 @@ from yoloq.models.to_input import to_input
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.refine import check_images
 from yoloq.quant.refine.parts import Parts
-from yoloq.quant.refine.walk import walk
+from yoloq.quant.refine.walk import walk, with_integer_weights
 
 BATCH = 8  # images that go through both networks together
 
@@ -56,10 +56,10 @@ def refine(
     net, reference = quantized.model.net, model.net
     assert isinstance(net, LayeredNet) and isinstance(reference, LayeredNet)
     repairs = [importlib.import_module(f"yoloq.quant.refine.{name}").repair for name in names]
-    count = len(reference.model)
+    layers, count = with_integer_weights(net, quantized.placement), len(reference.model)
     with progress("refine", count, "blocks") as advance:
         done = 0
-        for block in walk(reference, net, quantized.placement, images, seed):
+        for block in walk(reference, net, layers, images, seed):
             advance(block.position - done)
             done = block.position
             if parts is not None and parts.restore(block):

@@ -2,125 +2,30 @@
 
 Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers,
 2022, of a convolution written as a product with patches. Before the rounding the weights are
-fitted to give the float network's output from what the quantized network reads: least squares with
-a ridge, of which half of the images choose the one that serves the other half best. So with few
-images, or where there is nothing to make up for, the weights stay as they are.
+fitted to give the float network's output from what the quantized network reads.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from yoloq.quant.modules import QuantConv2d, is_on
+from yoloq.quant.refine.patches import Moments, fitted, grouped, moments_of, parts_of
 from yoloq.quant.refine.walk import Block
 
 DAMP = 0.01  # of the mean of the diagonal, as in the paper
-RIDGES = (0.01, 0.1, 1.0, 10.0)  # likewise; without a fit is tried as well
-PATCHES = 4096  # columns of one batch that count
-MOST = 2304  # columns that are fitted together: memory grows with their square, time with the cube
-PART = 128  # of them that are rounded before the rest is updated
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over patches (K,): `own` is X X', `cross` is (X_float - X) X', both (K, K)."""
-
-    own: Tensor
-    cross: Tensor
-
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.own + other.own, self.cross + other.cross)
-
-    def ridged(self, ridge: float) -> Tensor:
-        """`own` with a part of its mean diagonal added to the diagonal."""
-        added = ridge * float(self.own.diagonal().mean()) or 1.0
-        return self.own + added * torch.eye(len(self.own)).to(self.own)
-
-    def fit(self, weight: Tensor, ridge: float) -> Tensor:
-        """What to add to weights (channels, K), so that they make up for what is read."""
-        return torch.linalg.solve(self.ridged(ridge), weight @ self.cross, left=False)
-
-    def gain(self, weight: Tensor, added: Tensor) -> float:
-        """By how much adding to the weights lowers the squared error on these patches."""
-        return float(2 * (added * (weight @ self.cross)).sum() - (added @ self.own * added).sum())
+PART = 128  # columns that are rounded before the rest is updated
 
 
 def repair(block: Block, steps: int) -> None:
     """Round the weights of a block's convolutions, each after those before it."""
     for name in block.layers:
         conv = block.conv(name)
-        weight = _grouped(conv)
-        for part, halves in zip(_parts(conv), _moments(block, name, conv), strict=True):
+        weight = grouped(conv)
+        for part, halves in zip(parts_of(conv), moments_of(block, name, conv), strict=True):
             group, columns = part
             weight[group, :, columns] = _rounded(conv, group, weight[group, :, columns], *halves)
         with torch.no_grad():
             conv.weight.copy_(weight.view_as(conv.weight))
-
-
-def _grouped(conv: QuantConv2d) -> Tensor:
-    """A copy of the weights as (groups, channels a group, K)."""
-    return conv.weight.detach().flatten(1).unflatten(0, (conv.groups, -1)).double()
-
-
-def _parts(conv: QuantConv2d) -> list[tuple[int, slice]]:
-    """A convolution's groups of channels, and runs of columns that are fitted together."""
-    size = conv.weight[0].numel()
-    runs = [slice(start, min(start + MOST, size)) for start in range(0, size, MOST)]
-    return [(group, run) for group in range(conv.groups) for run in runs]
-
-
-def _moments(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments, Moments]]:
-    """Of each part: one for every other image, one for those between."""
-    parts = _parts(conv)
-    found = [(nothing := _nothing(conv, run), nothing) for _, run in parts]
-    for call in block.calls(name):
-        with torch.no_grad():
-            read = conv.input_quantizer(call.read)
-            halves = [
-                _sampled(block, conv, call.reference[half::2], read[half::2]) for half in (0, 1)
-            ]
-        found = [(a + x, b + y) for (a, b), x, y in zip(found, *halves, strict=True)]
-    return found
-
-
-def _nothing(conv: QuantConv2d, run: slice) -> Moments:
-    size = run.stop - run.start
-    zero = torch.zeros(size, size, device=conv.weight.device)
-    return Moments(zero, zero)
-
-
-def _sampled(block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor) -> list[Moments]:
-    """Moments of some images' patches at random places, of each part."""
-    if not len(read):
-        return [_nothing(conv, run) for _, run in _parts(conv)]
-    ours, theirs = _patches(conv, read), _patches(conv, reference)
-    places = torch.randperm(ours.shape[-1], generator=block.random)[: PATCHES // 2]
-    places = places.to(ours.device)
-    ours, theirs = ours[..., places], theirs[..., places]
-    found = []
-    for group, run in _parts(conv):
-        x, y = ours[group, run], theirs[group, run]
-        found.append(Moments(x @ x.T, (y - x) @ x.T))
-    return found
-
-
-def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
-    """What each output place reads, (groups, channels a group * kernel, N * places)."""
-    height, width = conv.kernel_size
-    columns = functional.unfold(
-        _padded(conv, x), (height, width), dilation=conv.dilation, stride=conv.stride
-    )
-    count, rows, places = columns.shape
-    grouped = columns.view(count, conv.groups, rows // conv.groups, places)
-    return grouped.permute(1, 2, 0, 3).flatten(2)
-
-
-def _padded(conv: QuantConv2d, x: Tensor) -> Tensor:
-    pads = conv._reversed_padding_repeated_twice
-    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-    return functional.pad(x, list(pads), mode=mode)
 
 
 def _rounded(
@@ -128,30 +33,13 @@ def _rounded(
 ) -> Tensor:
     """Weights (channels, K) of a part on the grid of their quantizer."""
     rows = slice(group * len(weight), (group + 1) * len(weight))
-    first, second = (Moments(half.own.double(), half.cross.double()) for half in (first, second))
+    first, second = first.double(), second.double()
     weight = fitted(weight, first, second)
     own = (first + second).ridged(DAMP)
     order = own.diagonal().argsort(descending=True)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(own[order][:, order]))
     upper = torch.linalg.cholesky(inverse, upper=True)
     return _in_order(conv, rows, weight[:, order], upper)[:, order.argsort()]
-
-
-def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
-    """Weights (channels, K) that make up for errors of what they read, as far as that is sure.
-
-    Args:
-        first, second: of two halves of the images; each judges what the other fits.
-    """
-    gains = {
-        ridge: second.gain(weight, first.fit(weight, ridge))
-        + first.gain(weight, second.fit(weight, ridge))
-        for ridge in RIDGES
-    }
-    best = max(gains, key=lambda ridge: gains[ridge])
-    if gains[best] <= 0:
-        return weight
-    return weight + (first + second).fit(weight, best)
 
 
 def _in_order(conv: QuantConv2d, rows: slice, weight: Tensor, upper: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ What a block reads in both is kept, so that each block is repaired with the erro
 reaches it, and nothing is run twice from the image.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,8 @@ class Block:
 
     Attributes:
         name: `model.4`.
-        layers: its quantized convolutions by their names in the network, in the order they run.
+        layers: those of its convolutions that are to be changed, by their names in the network, in
+            the order they run.
         states: what it reads in the float network and in the quantized one, a batch each.
         random: of its own, so that a block is repaired alike whatever was done before it.
     """
@@ -92,37 +93,39 @@ class Block:
 def walk(
     reference: LayeredNet,
     quantized: LayeredNet,
-    placement: Placement,
+    layers: Collection[str],
     batches: Iterable[Tensor],
     seed: int,
 ) -> Iterator[Block]:
-    """Every block that holds quantized convolutions, in the order of the pass.
+    """Every block that holds some of the named convolutions, in the order of the pass.
 
     What the consumer changed in a block counts for all that come behind it. Memory is bounded by
     what two copies of the batches take at the widest place of the network.
 
     Args:
+        layers: `QuantConv2d`s of `quantized`, in the order they run.
         batches: (N, 3, H, W) floats as the network takes them.
     """
     states = tuple(({IMAGE: batch}, {IMAGE: batch}) for batch in batches)
-    modules = dict(quantized.named_modules())
     for position in range(len(reference.model)):
         name = f"model.{position}"
-        layers = tuple(
-            layer
-            for layer in placement.layers
-            if layer.startswith(f"{name}.") and _repairable(modules[layer])
-        )
-        if layers:
+        inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
+        if inside:
             random = torch.Generator().manual_seed(seed + position)
-            yield Block(name, layers, reference, quantized, states, random)
+            yield Block(name, inside, reference, quantized, states, random)
         states = tuple(
             (_advanced(reference, there, position), _advanced(quantized, here, position))
             for there, here in states
         )
 
 
-def _repairable(module: nn.Module) -> bool:
+def with_integer_weights(net: nn.Module, placement: Placement) -> list[str]:
+    """The convolutions whose weights are quantized, in the order they run."""
+    modules = dict(net.named_modules())
+    return [name for name in placement.layers if _has_integer_weights(modules[name])]
+
+
+def _has_integer_weights(module: nn.Module) -> bool:
     return isinstance(module, QuantConv2d) and is_on(module.weight_quantizer)
 
 

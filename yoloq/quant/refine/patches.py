@@ -1,0 +1,130 @@
+"""What a convolution reads, as sums over patches, and the weights that serve it best.
+
+A convolution is a product of its weights with patches, so its squared error is a quadratic form
+in the weights, whose matrix is a sum over patches: a few megabytes, however many images there are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from yoloq.quant.modules import QuantConv2d
+from yoloq.quant.refine.walk import Block
+
+RIDGES = (0.01, 0.1, 1.0, 10.0)  # of the mean of the diagonal; without a fit is tried as well
+PATCHES = 4096  # columns of one batch that count
+MOST = 2304  # columns that are fitted together: memory grows with their square, time with the cube
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over patches (K,): `own` is X X', `cross` is (X_float - X) X', both (K, K)."""
+
+    own: Tensor
+    cross: Tensor
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.own + other.own, self.cross + other.cross)
+
+    def double(self) -> "Moments":
+        """In float64, in which they can be inverted."""
+        return Moments(self.own.double(), self.cross.double())
+
+    def ridged(self, ridge: float) -> Tensor:
+        """`own` with a part of its mean diagonal added to the diagonal."""
+        added = ridge * float(self.own.diagonal().mean()) or 1.0
+        return self.own + added * torch.eye(len(self.own)).to(self.own)
+
+    def fit(self, weight: Tensor, ridge: float) -> Tensor:
+        """What to add to weights (channels, K), so that they make up for what is read."""
+        return torch.linalg.solve(self.ridged(ridge), weight @ self.cross, left=False)
+
+    def gain(self, weight: Tensor, added: Tensor) -> float:
+        """By how much adding to the weights lowers the squared error on these patches."""
+        return float(2 * (added * (weight @ self.cross)).sum() - (added @ self.own * added).sum())
+
+
+def grouped(conv: QuantConv2d) -> Tensor:
+    """A copy of the weights as (groups, channels a group, K)."""
+    return conv.weight.detach().flatten(1).unflatten(0, (conv.groups, -1)).double()
+
+
+def parts_of(conv: QuantConv2d) -> list[tuple[int, slice]]:
+    """A convolution's groups of channels, and runs of columns that are fitted together."""
+    size = conv.weight[0].numel()
+    runs = [slice(start, min(start + MOST, size)) for start in range(0, size, MOST)]
+    return [(group, run) for group in range(conv.groups) for run in runs]
+
+
+def moments_of(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments, Moments]]:
+    """Of each part: one for every other image, one for those between."""
+    parts = parts_of(conv)
+    found = [(nothing := _nothing(conv, run), nothing) for _, run in parts]
+    for call in block.calls(name):
+        with torch.no_grad():
+            read = conv.input_quantizer(call.read)
+            halves = [
+                _sampled(block, conv, call.reference[half::2], read[half::2]) for half in (0, 1)
+            ]
+        found = [(a + x, b + y) for (a, b), x, y in zip(found, *halves, strict=True)]
+    return found
+
+
+def _nothing(conv: QuantConv2d, run: slice) -> Moments:
+    size = run.stop - run.start
+    zero = torch.zeros(size, size, device=conv.weight.device)
+    return Moments(zero, zero)
+
+
+def _sampled(block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor) -> list[Moments]:
+    """Moments of some images' patches at random places, of each part."""
+    if not len(read):
+        return [_nothing(conv, run) for _, run in parts_of(conv)]
+    ours, theirs = _patches(conv, read), _patches(conv, reference)
+    places = torch.randperm(ours.shape[-1], generator=block.random)[: PATCHES // 2]
+    places = places.to(ours.device)
+    ours, theirs = ours[..., places], theirs[..., places]
+    found = []
+    for group, run in parts_of(conv):
+        x, y = ours[group, run], theirs[group, run]
+        found.append(Moments(x @ x.T, (y - x) @ x.T))
+    return found
+
+
+def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
+    """What each output place reads, (groups, channels a group * kernel, N * places)."""
+    height, width = conv.kernel_size
+    columns = functional.unfold(
+        _padded(conv, x), (height, width), dilation=conv.dilation, stride=conv.stride
+    )
+    count, rows, places = columns.shape
+    by_group = columns.view(count, conv.groups, rows // conv.groups, places)
+    return by_group.permute(1, 2, 0, 3).flatten(2)
+
+
+def _padded(conv: QuantConv2d, x: Tensor) -> Tensor:
+    pads = conv._reversed_padding_repeated_twice
+    mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+    return functional.pad(x, list(pads), mode=mode)
+
+
+def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
+    """Weights (channels, K) that make up for errors of what they read, as far as that is sure.
+
+    Least squares with a ridge, of which half of the images choose the one that serves the other
+    half best: with few images, or where there is nothing to make up for, the weights stay.
+
+    Args:
+        first, second: of two halves of the images; each judges what the other fits.
+    """
+    gains = {
+        ridge: second.gain(weight, first.fit(weight, ridge))
+        + first.gain(weight, second.fit(weight, ridge))
+        for ridge in RIDGES
+    }
+    best = max(gains, key=lambda ridge: gains[ridge])
+    if gains[best] <= 0:
+        return weight
+    return weight + (first + second).fit(weight, best)
