@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from yoloq.quant.codebook import BookSpec
+from yoloq.quant.codebook.carried import carried
 from yoloq.quant.codebook.coded import Coded, in_half, looked_up, summed_up
 from yoloq.quant.codebook.kmeans import kmeans, nearest
-from yoloq.quant.codebook.order import carried
 from yoloq.quant.codebook.refit import refitted
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -2,7 +2,7 @@
 
 Convolution by convolution in the order of the pass: weights that make up for errors in front of
 them, k-means weighted by what each column reads, entries chosen with their errors carried on, and
-tables fitted to the output (`order.py`, `refit.py`). Without images only k-means is done.
+tables fitted to the output (`carried.py`, `refit.py`). Without images only k-means is done.
 """
 
 import copy

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from yoloq.quant.codebook.carried import carried
 from yoloq.quant.codebook.coded import filled
-from yoloq.quant.codebook.order import carried
 from yoloq.quant.refine.patches import fitted, grouped, moments_of, parts_of
 from yoloq.quant.refine.walk import Block
 
