@@ -45,11 +45,11 @@ ORDER = (  # a command that reads what another writes comes behind it; what is n
         r"make sensitivity",
         r"make search",
         r"make diagnose",
-        r"make qat",
+        r"make qat (?!.*policy)",
         r"make engine .*both",
     ),
     *(r"make table", r"make report", r"make predict", r"make benchmark", r"make lint-onnx"),
-    *(r"make swap", r"make (ptq|engine) .*swap\.pt", r"make auto", r"make ptq .*policy\.json"),
+    *(r"make swap", r"make (ptq|engine) .*swap\.pt", r"make auto", r"make (ptq|qat) .*policy"),
 )
 AMOUNTS = {  # flag -> value, of the stages that have it
     **{"imgsz": "64", "limit": "2", "images": "4", "batch-size": "2", "workers": "0"},
