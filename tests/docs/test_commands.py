@@ -36,7 +36,7 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r".*docs/examples/app\.py": "tests/docs/test_examples.py runs it",
     r"make ptq .*search-policy": "on so few pictures a search may find nothing in int8 to use",
 }
-ORDER = (  # a command that reads what another writes comes behind it
+ORDER = (  # a command that reads what another writes comes behind it; what is not here is last
     *(r"make demo", r"make data", r"make baseline"),
     r"make ptq (?!.*(policy\.json|swap\.pt))",
     r"make engine (?!.*(swap\.pt|both))",
@@ -45,11 +45,11 @@ ORDER = (  # a command that reads what another writes comes behind it
         r"make sensitivity",
         r"make search",
         r"make diagnose",
-        r"make qat",
+        r"make qat (?!.*policy)",
         r"make engine .*both",
     ),
     *(r"make table", r"make report", r"make predict", r"make benchmark", r"make lint-onnx"),
-    *(r"make swap", r"make (ptq|engine) .*swap\.pt", r"make auto", r"make ptq .*policy\.json"),
+    *(r"make swap", r"make (ptq|engine) .*swap\.pt", r"make auto", r"make (ptq|qat) .*policy"),
 )
 AMOUNTS = {  # flag -> value, of the stages that have it
     **{"imgsz": "64", "limit": "2", "images": "4", "batch-size": "2", "workers": "0"},
@@ -85,8 +85,7 @@ def reason(command: str) -> str:
 def place_in_order(command: str) -> tuple[int, int]:
     """Behind what it reads; of several the plain one is last, and leaves the usual files."""
     found = [i for i, pattern in enumerate(ORDER) if re.match(pattern, command + " ")]
-    assert found, f"{command}: no pattern of ORDER or LEFT_OUT has it"
-    return found[0], -len(command)
+    return next(iter(found), len(ORDER)), -len(command)
 
 
 COMMANDS = sorted((line for line in commands() if not reason(line)), key=place_in_order)
@@ -106,6 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("yolov5s", "yolov5n", "best", "last", "w"):
         (here / f"{name}.pt").symlink_to(ROOT / "weights" / "yolov5n.pt")
     (here / "runs" / "shared").mkdir(parents=True)
+    (here / "mixed.json").symlink_to(here / "runs" / "shared" / "policy.json")
     (here / "model.onnx").symlink_to(here / "runs" / "shared" / "model-int8.onnx")
     for name in RUNS:
         (here / "runs" / name).symlink_to("shared")

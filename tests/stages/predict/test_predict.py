@@ -303,3 +303,11 @@ def test_a_folder_of_the_user_is_not_replaced(
     assert run(project, photos / "sub" / "b.png", "--quiet") == 2
     assert "b-onnxruntime-int8: is no prediction of yoloq; move it away" in the_error()
     assert list(mine.iterdir()) == []
+
+
+@pytest.mark.parametrize(("conf", "said"), [("0.999999", True), ("0.000001", False)])
+def test_that_nothing_is_sure_enough_is_said(
+    conf: str, said: bool, project: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(project, photos / "a.png", "--conf", conf) == 0
+    assert ("no box is sure enough: ARGS='--conf 0.05'" in capsys.readouterr().out) is said

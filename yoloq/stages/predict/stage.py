@@ -186,6 +186,8 @@ def tell(result: StageResult, looked: Looked) -> None:
         f"{looked.count} {unit} in {looked.seconds:.1f} s: {looked.rate:.1f} {unit}/s with "
         f"reading, drawing and writing ({notes['engine']} {what}, {looked.streams} at once)"
     )
+    if not any(total.total() for total in looked.boxes):
+        put("no box is sure enough: ARGS='--conf 0.05' shows less sure ones")
     if broken := looked.broken:
         named = ", ".join(f"{title} ({reason})" for title, reason in [*broken.items()][:LISTED])
         more = ", ..." if len(broken) > LISTED else ""
