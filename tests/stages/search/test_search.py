@@ -193,6 +193,14 @@ def test_neighbours_differ_in_one_thing() -> None:
     ]
 
 
+def test_a_neighbour_keeps_a_block_in_int8() -> None:
+    own = space()
+    start = Point(False, "none", False, own.blocks[1:])
+    near = list(own.neighbours(start, order=own.blocks))
+    assert len(near) > 2
+    assert all(set(point.floats) < set(own.blocks) for point in near)
+
+
 def test_time_left_counts_placements_and_their_repairs(tmp_path: Path) -> None:
     shop: Any = SimpleNamespace(config=SearchConfig(trials=8))
     trials = Trials(shop, space(), forecast(), ("fp32", "bf16"), tmp_path, took=[30.0, 10.0])

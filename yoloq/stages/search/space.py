@@ -104,7 +104,7 @@ class Space:
         return Policy(tuple(rules), self.usual.sharing, point.residual)
 
     def neighbours(self, point: Point, order: Sequence[str]) -> Iterator[Point]:
-        """Points that differ in one thing, the most promising first.
+        """Points that differ in one thing, the most promising first; each has a block in int8.
 
         Args:
             order: blocks by what float gains there for its time, the most first.
@@ -113,7 +113,7 @@ class Space:
         outside = [block for block in order if block not in point.floats]
         for block in inside[::-1][:2]:
             yield replace(point, floats=self.ordered({*point.floats} - {block}))
-        for block in outside[:2]:
+        for block in outside[:2] if len(outside) > 1 else []:
             yield replace(point, floats=self.ordered({*point.floats, block}))
         if self.mixes:
             yield replace(point, mixed=not point.mixed)

@@ -56,10 +56,10 @@ class Prices:
         return allot(options, self.space.groups, left) if left > 0 else None
 
     def check(self) -> None:
-        """Find a budget that nothing meets.
+        """Find a budget that nothing meets, or that asks for no integers.
 
         Raises:
-            PolicyError: so it is; says what the nearest choice costs.
+            PolicyError: so it is; says what the nearest choice costs, or everything in float.
         """
         nearest = cheapest(self.options(), self.space.groups)
         least, budget = self.whole(nearest), self.budget
@@ -67,6 +67,12 @@ class Prices:
             raise PolicyError(
                 f"--budget {budget.asked}: the least here is {budget.text(least)} "
                 f"({counted(nearest.values())} bits); raise it, or give narrower --bits"
+            )
+        floats = self.whole(self.space.everywhere(FLOAT))
+        if all(FLOAT in layer.widths for layer in self.space.layers) and floats <= budget.limit:
+            raise PolicyError(
+                f"--budget {budget.asked}: everything in float takes {budget.text(floats)}, which "
+                "is within it; lower it, or give --bits without 16"
             )
 
 
