@@ -119,7 +119,7 @@ def run_stages(case: Case) -> dict[str, Cost]:
         "ptq": ["--images", images],
         "sensitivity": ["--images", "0", "--screen", images, "--top", "3", "--runs", "5"],
         "diagnose": ["--images", str(min(case.images, 1000)), "--plots", "0"],
-        "qat": ["--epochs", "1"],
+        "qat": ["--epochs", "1", "--epoch-images", "0"],
         "engine": ["--engine", "openvino", "--runs", "5"],
     }
     costs = {stage: cost([stage, *common, *more]) for stage, more in options.items()}
