@@ -9,32 +9,25 @@ from typing import Any
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import write_text
-from yoloq.base.journal import Journal
-from yoloq.base.machine import affinity
 from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
 from yoloq.measure.layer_times import float_precisions
 from yoloq.measure.pareto import Spot, pareto
 from yoloq.quant.policy import conv_layers
-from yoloq.quant.trace import sibling_groups
 from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.end import command
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import calibration_images, calibration_key, statistics
 from yoloq.stages.run import (
     Inputs,
-    as_config,
     earlier,
     finished,
-    machine,
     open_inputs,
-    package_versions,
 )
 from yoloq.stages.search import SearchConfig
 from yoloq.stages.search.bits.stage import run as run_bits
 from yoloq.stages.search.front import answer
+from yoloq.stages.search.opened import open_workshop
 from yoloq.stages.search.proposed import tell, write_policy
 from yoloq.stages.search.screen import Workshop, forecast
 from yoloq.stages.search.space import Space
@@ -73,23 +66,7 @@ def run(config: SearchConfig) -> StageResult:
         shutil.rmtree(left)
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     inputs = inputs.on(inputs.images[: config.images or None])
-    ptq = as_config(config, PtqConfig, images=PtqConfig().images)
-    chosen = calibration_images(inputs, ptq)
-    shop = Workshop(
-        inputs,
-        config,
-        engine,
-        statistics(inputs, ptq, sibling_groups(inputs.ops), chosen, config.calibrators),
-        Journal(
-            config.folder / JOURNAL,
-            subject(inputs, config, engine.name, ptq, calibration_key(inputs, ptq, chosen)),
-            LINES,
-            config.force,
-        ),
-        config.threads or len(affinity()),
-        ptq,
-        chosen,
-    )
+    shop = open_workshop(inputs, config, engine, JOURNAL, LINES, config.calibrators)
     with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as kept:
         trials = measured(shop, Path(kept))
     result = concluded(inputs, config, trials, key, began)
@@ -105,26 +82,6 @@ def next_step(config: SearchConfig, found: StageResult) -> str:
     if found.notes["chosen"] is None:
         return command(config, "qat")
     return command(config, "engine", engine=config.engine)
-
-
-def subject(
-    inputs: Inputs, config: SearchConfig, engine: str, ptq: PtqConfig, calibration: str
-) -> dict[str, Any]:
-    """What the lines of the journal depend on."""
-    return {
-        "weights": inputs.model.sha256,
-        "data": inputs.dataset.sha256,
-        "calibration": calibration,
-        "--engine": engine,
-        "--imgsz": inputs.imgsz,
-        "--images": [file.name for file in inputs.images],
-        "--screen": config.screen,
-        "--calibrators": list(config.calibrators),
-        "repairs": [*ptq.refine, ptq.refine_images, ptq.refine_steps],
-        "--seed": config.seed,
-        "machine": machine(config.device) | {"threads": config.threads, "runs": config.runs},
-        "package versions": package_versions(),
-    }
 
 
 def measured(shop: Workshop, kept: Path) -> Trials:

@@ -4,12 +4,9 @@ import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import write_text
-from yoloq.base.journal import Journal
-from yoloq.base.machine import affinity
 from yoloq.base.result import StageResult
 from yoloq.engines import engine_row, get_engine
 from yoloq.engines.base import Engine
@@ -17,20 +14,13 @@ from yoloq.quant.mixed import SENSITIVITIES
 from yoloq.quant.mixed.allot import Choice
 from yoloq.quant.mixed.budget import Budget, budget_of
 from yoloq.quant.mixed.width import Width, width_of
-from yoloq.quant.trace import sibling_groups
 from yoloq.report.tables import markdown
 from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
-from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import calibration_images, calibration_key, statistics
 from yoloq.stages.run import (
-    Inputs,
-    as_config,
     earlier,
     finished,
-    machine,
     open_inputs,
-    package_versions,
 )
 from yoloq.stages.search import SearchConfig
 from yoloq.stages.search.bits.bit_lines import LINES
@@ -45,6 +35,7 @@ from yoloq.stages.search.bits.prices import (
     with_kernels,
 )
 from yoloq.stages.search.bits.sensed import sensed
+from yoloq.stages.search.opened import open_workshop
 from yoloq.stages.search.proposed import tell, write_policy
 from yoloq.stages.search.screen import Workshop
 
@@ -78,7 +69,7 @@ def run(config: SearchConfig) -> StageResult:
         shutil.rmtree(left)
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     inputs = inputs.on(inputs.images[: config.images or None])
-    shop = workshop(inputs, config, engine)
+    shop = open_workshop(inputs, config, engine, JOURNAL, LINES, config.calibrators[:1])
     if prices is None:
         prices = milliseconds(shop, space, budget)
         prices.check()
@@ -107,49 +98,6 @@ def chosen(config: SearchConfig, budget: Budget) -> tuple[Engine, tuple[Width, .
             "--engine, or a size or bops"
         )
     return engine, with_kernels(engine.name, widths)
-
-
-def workshop(inputs: Inputs, config: SearchConfig, engine: Engine) -> Workshop:
-    """What the parts of the search share, with what was done before."""
-    ptq = as_config(config, PtqConfig, images=PtqConfig().images)
-    images = calibration_images(inputs, ptq)
-    calibration = calibration_key(inputs, ptq, images)
-    groups, used = sibling_groups(inputs.ops), config.calibrators[:1]
-    return Workshop(
-        inputs,
-        config,
-        engine,
-        statistics(inputs, ptq, groups, images, used),
-        Journal(
-            config.folder / JOURNAL,
-            subject(inputs, config, engine.name, ptq, calibration),
-            LINES,
-            config.force,
-        ),
-        config.threads or len(affinity()),
-        ptq,
-        images,
-    )
-
-
-def subject(
-    inputs: Inputs, config: SearchConfig, engine: str, ptq: PtqConfig, calibration: str
-) -> dict[str, Any]:
-    """What the lines of the journal depend on; other bits and budgets use them as well."""
-    return {
-        "weights": inputs.model.sha256,
-        "data": inputs.dataset.sha256,
-        "calibration": calibration,
-        "--engine": engine,
-        "--imgsz": inputs.imgsz,
-        "--images": [file.name for file in inputs.images],
-        "--screen": config.screen,
-        "--calibrators": config.calibrators[0],
-        "repairs": [*ptq.refine, ptq.refine_images, ptq.refine_steps],
-        "--seed": config.seed,
-        "machine": machine(config.device) | {"threads": config.threads, "runs": config.runs},
-        "package versions": package_versions(),
-    }
 
 
 def searched(
