@@ -17,6 +17,7 @@ from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
 from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
+from yoloq.graph.bytes_moved import move_bytes
 from yoloq.graph.export import INPUT
 from yoloq.graph.integer import lower_integer
 from yoloq.graph.names import beside, convolution_of, module_of
@@ -54,26 +55,7 @@ def lower(source: Source, precision: str) -> onnx.ModelProto:
     model = exported.model
     if precision == "int8":
         model = lower_integer(exported, source.net(precision), source.quantized.outputs)
-    model = described(model, source.info)
-    _move_bytes(model.graph)
-    return model
-
-
-def _move_bytes(graph: onnx.GraphProto) -> None:
-    """Let the image's channels be moved before it is cast to floats, in place.
-
-    At 640 pixels on two cores that spares 0.7 ms of 3 up to the first convolution's end.
-    """
-    cast = next(node for node in graph.node if INPUT in node.input)
-    transpose = next(node for node in graph.node if cast.output[0] in node.input)
-    assert (cast.op_type, transpose.op_type) == ("Cast", "Transpose")
-    middle, end = cast.output[0], transpose.output[0]
-    transpose.input[0], transpose.output[0] = INPUT, middle
-    cast.input[0], cast.output[0] = middle, end
-    nodes = [transpose, cast, *(n for n in graph.node if n not in (transpose, cast))]
-    whole = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del graph.node[:], graph.value_info[:]  # whose types are those of before
-    graph.node.extend(whole)
+    return described(move_bytes(model), source.info)
 
 
 class OnnxRuntimePredictor:
