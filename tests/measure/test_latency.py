@@ -8,6 +8,7 @@ import pytest
 from fake_predictor import FakePredictor, write_images
 
 from yoloq.base.errors import DataError
+from yoloq.measure import latency as module
 from yoloq.measure.latency import GPU_WARMUP, end_to_end, measure, measure_predictors, summarize
 
 
@@ -20,14 +21,40 @@ def test_percentiles_are_in_milliseconds_and_fps_in_images():
     assert (latency.runs, latency.warmup, latency.batch, latency.threads) == (101, 7, 4, 2)
 
 
-def test_calls_take_turns_and_warm_up_does_not_count():
+@pytest.fixture
+def no_rest(monkeypatch):
+    """Turns follow one another at once."""
+    monkeypatch.setattr(module, "REST", 0.0)
+
+
+def test_calls_take_turns_and_warm_up_does_not_count(no_rest):
     order = []
     calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    latencies = measure(calls, runs=3, warmup=2)
-    assert "".join(order) == "ab" * 5
+    latencies = measure(calls, runs=7, warmup=2)
+    assert "".join(order) == "abab" + "aaaaa" + "bbbbb" + "aa" + "bb"
     assert list(latencies) == ["a", "b"]
-    assert latencies["b"].runs == 3
+    assert latencies["b"].runs == 7
     assert latencies["b"].threads >= 1
+
+
+def test_a_turn_counts_from_when_the_call_before_is_at_rest(monkeypatch):
+    """`a` leaves a thread behind that slows what comes after it, as spinning threads do."""
+    monkeypatch.setattr(module, "REST", 0.05)
+    left = 0.0
+
+    def a():
+        nonlocal left
+        left = time.perf_counter() + 0.03
+
+    def b():
+        time.sleep(0.01 if time.perf_counter() < left else 0.001)
+
+    assert measure({"a": a, "b": b}, runs=6, warmup=1)["b"].p50 < 8
+
+
+def test_a_call_alone_needs_no_rest(monkeypatch):
+    monkeypatch.setattr(module, "REST", 60.0)
+    assert measure({"a": lambda: None}, runs=6, warmup=1)["a"].runs == 6
 
 
 def test_rounds_are_counted_on_stderr_where_a_title_is_given(capsys):
@@ -66,7 +93,7 @@ class Watched(FakePredictor):
         return lambda: next(seconds)
 
 
-def test_predictors_with_a_stopwatch_are_timed_by_it_in_turn_with_the_others():
+def test_predictors_with_a_stopwatch_are_timed_by_it_in_turn_with_the_others(no_rest):
     images = np.zeros((4, 64, 64, 3), np.uint8)
     plain, watched = FakePredictor(), Watched()
     found = measure_predictors({"plain": plain, "watched": watched}, images, runs=3)

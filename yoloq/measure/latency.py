@@ -20,6 +20,8 @@ from yoloq.engines.predictor import Predictor
 from yoloq.measure.image_path import ImagePath
 
 GPU_WARMUP = 50  # rounds
+TURN = 5  # timed calls before the next has its turn
+REST = 0.1  # seconds that threads of another runtime may still spin after its last call
 
 
 @dataclass(frozen=True)
@@ -87,14 +89,16 @@ def measure(
     title: str = "",
     watched: Collection[str] = (),
 ) -> dict[str, Latency]:
-    """Time calls in turn: the first of each, then the second of each, and so on.
+    """Time calls in turn: some of each, then the next of each, and so on.
 
     Whatever slows the machine for a while slows all of them, so that their ratios hold where the
-    figures themselves do not. A call must return only when its work is done.
+    figures themselves do not. A turn begins with calls that do not count, until what was called
+    before is at rest: ONNX Runtime's threads spin on for 80 ms, and yolov5n on two cores takes 22
+    ms beside them where it takes 12. A call must return only when its work is done.
 
     Args:
         calls: by name.
-        runs: timed rounds.
+        runs: timed calls of each.
         warmup: rounds before them that are not counted.
         batch: images a call.
         threads: threads a call may use; 0: as many as this process has cores.
@@ -109,18 +113,37 @@ def measure(
     times: dict[str, list[float]] = {name: [] for name in calls}
     bar = progress(title, warmup + runs, "runs", shown=bool(title), quiet=True)
     with bar as advance, _no_garbage_collection():
-        for _ in range(warmup + runs):
-            for name, call in calls.items():
-                start = time.perf_counter()
-                seconds = call()
-                elapsed = time.perf_counter() - start
-                times[name].append(float(seconds) if name in watched else elapsed)  # type: ignore[arg-type]
+        for _ in range(warmup):
+            for call in calls.values():
+                call()
             advance(1)
+        for first in range(0, runs, TURN):
+            count = min(TURN, runs - first)
+            for name, call in calls.items():
+                if len(calls) > 1:
+                    _settle(call)
+                times[name] += [_timed(call, name in watched) for _ in range(count)]
+            advance(count)
     settings = {"warmup": warmup, "batch": batch, "threads": threads or len(affinity())}
     return {
-        name: summarize(values[warmup:], **settings, clock="gpu" if name in watched else "wall")
+        name: summarize(values, **settings, clock="gpu" if name in watched else "wall")
         for name, values in times.items()
     }
+
+
+def _settle(call: Callable[[], object]) -> None:
+    """Call until the threads of others are at rest."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < REST:
+        call()
+
+
+def _timed(call: Callable[[], object], watched: bool) -> float:
+    """Seconds of a call, as it says itself if it is watched."""
+    start = time.perf_counter()
+    seconds = call()
+    elapsed = time.perf_counter() - start
+    return float(seconds) if watched else elapsed  # type: ignore[arg-type]
 
 
 def summarize(
