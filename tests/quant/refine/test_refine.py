@@ -31,7 +31,7 @@ def blocks(quantized: QuantizedModel, images: int = 8):
     batches = as_input(pictures(images)).split(4)
     net = quantized.model.net
     layers = with_integer_weights(net, quantized.placement)
-    return walk(tiny_model().net, net, layers, batches, seed=0)
+    return walk(tiny_model().net, net, layers, batches, tiny_model().head, seed=0)
 
 
 def block_of(quantized: QuantizedModel, name: str) -> Block:
@@ -87,8 +87,9 @@ def test_bias_takes_off_the_mean_error_of_each_channel() -> None:
     block = block_of(tiny_quantized(weight=FOUR), "model.4")
     importlib.import_module("yoloq.quant.refine.bias").repair(block, STEPS)
     for layer in block.layers:
-        means = torch.cat([(c.made - c.target).mean((2, 3)) for c in block.calls(layer)]).mean(0)
-        assert float(means.abs().max()) < 1e-6
+        pairs = zip(block.calls(layer), block.weights.of(layer), strict=True)
+        errors = [((c.made - c.target) * w[:, None]).mean((2, 3)) for c, w in pairs]
+        assert float(torch.cat(errors).mean(0).abs().max()) < 1e-6
 
 
 @pytest.mark.parametrize("name", REPAIRS)

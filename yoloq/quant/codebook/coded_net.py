@@ -45,7 +45,7 @@ def code_network(
         put(net, name, QuantConv2d.of(conv, nn.Identity(), nn.Identity()))
     codes: dict[str, Coded] = {}
     with progress("codebook", len(specs), "convolutions") as advance:
-        for block in walk(reference, net, tuple(specs), tuple(batches), seed):
+        for block in walk(reference, net, tuple(specs), tuple(batches), model.head, seed):
             for name in block.layers:
                 codes[name] = code = _coded(block, name, specs[name])
                 with torch.no_grad():

@@ -59,7 +59,7 @@ def refine(
     layers, count = with_integer_weights(net, quantized.placement), len(reference.model)
     with progress("refine", count, "blocks") as advance:
         done = 0
-        for block in walk(reference, net, layers, images, seed):
+        for block in walk(reference, net, layers, images, model.head, seed):
             advance(block.position - done)
             done = block.position
             if parts is not None and parts.restore(block):

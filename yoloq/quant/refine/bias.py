@@ -13,7 +13,10 @@ from yoloq.quant.refine.walk import Block
 def repair(block: Block, steps: int) -> None:
     """Move the biases of a block's convolutions, each after those before it."""
     for name in block.layers:
-        errors = [(call.made - call.target).mean((2, 3)) for call in block.calls(name)]
+        errors = [
+            ((call.made - call.target) * weights[:, None]).mean((2, 3))
+            for call, weights in zip(block.calls(name), block.weights.of(name), strict=True)
+        ]
         error = torch.cat(errors).mean(0)
         conv = block.conv(name)
         if conv.bias is None:

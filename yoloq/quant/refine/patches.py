@@ -62,11 +62,12 @@ def moments_of(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments
     """Of each part: one for every other image, one for those between."""
     parts = parts_of(conv)
     found = [(nothing := _nothing(conv, run), nothing) for _, run in parts]
-    for call in block.calls(name):
+    for call, weights in zip(block.calls(name), block.weights.of(name), strict=True):
         with torch.no_grad():
             read = conv.input_quantizer(call.read)
             halves = [
-                _sampled(block, conv, call.reference[half::2], read[half::2]) for half in (0, 1)
+                _sampled(block, conv, call.reference[half::2], read[half::2], weights[half::2])
+                for half in (0, 1)
             ]
         found = [(a + x, b + y) for (a, b), x, y in zip(found, *halves, strict=True)]
     return found
@@ -78,12 +79,16 @@ def _nothing(conv: QuantConv2d, run: slice) -> Moments:
     return Moments(zero, zero)
 
 
-def _sampled(block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor) -> list[Moments]:
-    """Moments of some images' patches at random places, of each part."""
+def _sampled(
+    block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor, weights: Tensor
+) -> list[Moments]:
+    """Moments of some images' patches at places drawn by their weights, of each part."""
     if not len(read):
         return [_nothing(conv, run) for _, run in parts_of(conv)]
     ours, theirs = _patches(conv, read), _patches(conv, reference)
-    places = torch.randperm(ours.shape[-1], generator=block.random)[: PATCHES // 2]
+    count = min(PATCHES // 2, weights.numel())
+    chances = weights.flatten().double().cpu()
+    places = torch.multinomial(chances, count, replacement=True, generator=block.random)
     places = places.to(ours.device)
     ours, theirs = ours[..., places], theirs[..., places]
     found = []

@@ -1,7 +1,6 @@
 """Modules that a learned rounding is fitted to, and what flows through them."""
 
 import torch
-from torch import Tensor
 
 from yoloq.models.layered import LayeredNet
 from yoloq.quant.refine.up_or_down import Sample
@@ -22,9 +21,9 @@ def _wrapped(net: LayeredNet, layer: str) -> str:
 def sample(block: Block, unit: str) -> Sample:
     """All that flows through a module of a block."""
     calls = list(block.calls(unit))
-    parts: list[list[Tensor]] = [
-        [call.reference for call in calls],
-        [call.read for call in calls],
-        [call.target for call in calls],
-    ]
-    return Sample(*map(torch.cat, parts))
+    return Sample(
+        torch.cat([call.reference for call in calls]),
+        torch.cat([call.read for call in calls]),
+        torch.cat([call.target for call in calls]),
+        torch.cat(block.weights.of(unit)),
+    )

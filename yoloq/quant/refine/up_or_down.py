@@ -58,11 +58,15 @@ class LearnedRounding(nn.Module):
 
 @dataclass(frozen=True)
 class Sample:
-    """What a module reads in both networks and what it should give: (N, C, H, W)."""
+    """What a module reads in both networks and what it should give: (N, C, H, W).
+
+    `weights` (N, H, W) is how much each place of the latter counts.
+    """
 
     reference: Tensor
     read: Tensor
     target: Tensor
+    weights: Tensor
 
 
 def fit(module: nn.Module, sample: Sample, steps: int, drop: bool, random: torch.Generator) -> None:
@@ -84,7 +88,8 @@ def fit(module: nn.Module, sample: Sample, steps: int, drop: bool, random: torch
             if drop:
                 read = _mixed(read, sample.reference[chosen], random)
             with torch.enable_grad(), _dropping(module, random if drop else None):
-                error = (module(read) - target).square().sum(1).mean()
+                apart = (module(read) - target).square().sum(1)
+                error = (apart * sample.weights[chosen]).mean()
                 loss = error + _pressure(roundings, step / steps)
                 optimizer.zero_grad()
                 loss.backward()

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from yoloq.models.heads import Head
 from yoloq.models.layered import IMAGE, LayeredNet, State
 from yoloq.quant.modules import QuantConv2d, is_on
 from yoloq.quant.policy import Placement
+from yoloq.quant.refine.place_weights import PlaceWeights
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Block:
             the order they run.
         states: what it reads in the float network and in the quantized one, a batch each.
         random: of its own, so that a block is repaired alike whatever was done before it.
+        weights: how much each place of what its modules give counts.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Block:
     quantized: LayeredNet
     states: tuple[tuple[State, State], ...]
     random: torch.Generator
+    weights: PlaceWeights
 
     @property
     def position(self) -> int:
@@ -95,6 +99,7 @@ def walk(
     quantized: LayeredNet,
     layers: Collection[str],
     batches: Iterable[Tensor],
+    head: Head,
     seed: int,
 ) -> Iterator[Block]:
     """Every block that holds some of the named convolutions, in the order of the pass.
@@ -105,14 +110,17 @@ def walk(
     Args:
         layers: `QuantConv2d`s of `quantized`, in the order they run.
         batches: (N, 3, H, W) floats as the network takes them.
+        head: of the raw maps.
     """
+    batches = tuple(batches)
+    weights = PlaceWeights(reference, head, batches, seed)
     states = tuple(({IMAGE: batch}, {IMAGE: batch}) for batch in batches)
     for position in range(len(reference.model)):
         name = f"model.{position}"
         inside = tuple(layer for layer in layers if layer.startswith(f"{name}."))
         if inside:
             random = torch.Generator().manual_seed(seed + position)
-            yield Block(name, inside, reference, quantized, states, random)
+            yield Block(name, inside, reference, quantized, states, random, weights)
         states = tuple(
             (_advanced(reference, there, position), _advanced(quantized, here, position))
             for there, here in states

@@ -15,7 +15,7 @@ class PtqConfig(StageConfig):
     """Quantize without training: calibrate on images of the train split."""
 
     images: int = option(128, "calibration images, drawn from train")
-    calibrator: str = option("mse", "how a range follows from statistics", tuple(CALIBRATORS))
+    calibrator: str = option("places", "how a range follows from statistics", tuple(CALIBRATORS))
     weights_per: str = option("channel", "weight scales", tuple(GRANULARITIES))
     group_size: int = option(4, "output channels a group, with --weights-per group")
     weight_bits: int = option(8, "bits of weights; below 8 an engine stores them in int8")
