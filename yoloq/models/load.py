@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
-from yoloq.models import FAMILIES, checkpoint, links, pickled, tree, unpickle
+from yoloq.models import FAMILIES, bounds, checkpoint, links, pickled, tree, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
 from yoloq.models.reparametrized import check_weights
 from yoloq.models.trial import check_runs
-from yoloq.models.unpickle import ForeignError, Stub
-from yoloq.models.unpickle.file_kind import pickled_names
+from yoloq.models.unpickle import ForeignError, Stub, named_in
 
 FORMAT = 2  # 1 held a model yaml in the place of a description
 FORMATS = (1, 2)
@@ -115,7 +114,7 @@ def _read(file: Path) -> Any:
         return unpickle.read(file)
     except ForeignError as error:
         try:
-            checkpoint.check_task(pickled_names(file))
+            checkpoint.check_task(named_in(file))
         except CheckpointError as task:
             raise CheckpointError(f"{file}: {task}") from None
         raise error from None
@@ -137,7 +136,10 @@ def rebuilt(description: str, tensors: Mapping[str, Tensor]) -> LoadedModel:
     meta = json.loads(description)
     if meta["family"] not in FAMILIES:
         raise CheckpointError(f"is of family {meta['family']!r}; yoloq knows {', '.join(FAMILIES)}")
-    model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
+    if "layers" not in meta["spec"]:
+        bounds.check_yaml(meta["spec"])
+    with bounds.no_larger_than(tensors.values()):
+        model = new_model(meta["family"], meta["spec"], tuple(meta["names"]))
     if meta["fused"]:
         model = fused(model)
     _load_tensors(model.net, tensors)
@@ -157,7 +159,8 @@ def _from_pickle(content: Any) -> LoadedModel:
     spec = family.read(stub)
     links.check_links(spec)
     spec, tensors = links.without_unread(spec, family.tensors(tensors))
-    model = new_model(family.name, spec, ())
+    with bounds.no_larger_than(tensors.values()):
+        model = new_model(family.name, spec, ())
     _load_tensors(model.net, tensors)
     model = _with_head(model)
     in_place = (name for name, part in parts.items() if part.state.get("inplace"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from yoloq.base.errors import CheckpointError
 from yoloq.base.own_files import MAKE
 from yoloq.base.say import warn
+from yoloq.models.bounds import check_stride, usual_work
 from yoloq.models.heads import Head
 from yoloq.models.layered import LayeredNet
 from yoloq.models.tree import AS_SAVED, one_line
@@ -24,13 +25,15 @@ def check_runs(net: LayeredNet, head: Head, in_place: Iterable[str] = ()) -> Non
 
     Raises:
         CheckpointError: it takes other images than RGB, a module cannot compute what its file says,
-            it gives NaN or Inf, or working in place changes what other layers read. The text names
-            no file.
+            it gives NaN or Inf, or working in place changes what other layers read; or that would
+            take far more memory or time than a detector does. The text names no file.
     """
     _check_channels(net)
+    check_stride(head.strides)
     side = CELLS * max(head.strides)
     image = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
-    maps = _run(net, image)
+    with usual_work(net):
+        maps = _run(net, image)
     if not all(bool(y.isfinite().all()) for y in maps):
         raise CheckpointError("its network gives NaN or Inf on an image; give another checkpoint")
     found = tuple(side // y.shape[-1] for y in maps)
@@ -52,6 +55,8 @@ def _run(net: LayeredNet, image: Tensor) -> list[Tensor]:
     """The raw maps; what fails on the way is named."""
     try:
         return net(image)  # type: ignore[no-any-return]
+    except CheckpointError:
+        raise
     except Exception as error:  # torch's modules raise what they like
         names = {id(module): name for name, module in net.named_modules()}
         running = (frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__))

@@ -16,6 +16,8 @@ class Dtype:
     """A numpy data type: its code, such as `f8`, and its byte order."""
 
     def __init__(self, code: str, *_: Any) -> None:
+        if not isinstance(code, str):  # the text of nested lists may have no end
+            raise RefusedError("a data type without a name")
         self.code = code
         self.order: Literal["<", ">", "="] = "="
 
@@ -24,7 +26,7 @@ class Dtype:
 
     def plain(self, kinds: str = NUMBERS) -> np.dtype[Any]:
         """The data type itself; objects, and what else is not of these kinds, are refused."""
-        kind = np.dtype(str(self.code))
+        kind = np.dtype(self.code)
         if kind.kind not in kinds:
             raise RefusedError(f"an array of {self.code!r}")
         return kind.newbyteorder(self.order)
@@ -39,7 +41,7 @@ class Array:
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
-        kind = np.dtype(str(dtype.code)).kind if isinstance(dtype, Dtype) else ""
+        kind = np.dtype(dtype.code).kind if isinstance(dtype, Dtype) else ""
         if kind == TEXT:
             self.texts = np.frombuffer(data, dtype.plain(TEXT)).tolist()
         elif kind == OBJECT:

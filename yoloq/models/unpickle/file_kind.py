@@ -1,12 +1,11 @@
 """What kind of file something is that was given as a checkpoint, before any of it is unpickled."""
 
-import pickletools
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
+from yoloq.models.unpickle.zip_file import PICKLE, check_directory, check_parts, root_of
 
 # torch's format before 1.6 begins with a pickle of its magic number, of any protocol.
 PROTOCOL = b"\x80"
@@ -38,40 +37,25 @@ def check_kind(file: Path) -> None:
         raise CheckpointError(f"{file}: not a PyTorch checkpoint; give a .pt file of a detector")
     if not zipfile.is_zipfile(file):
         raise CheckpointError(f"{file}: truncated; fetch it again")
-    with zipfile.ZipFile(file) as archive:
-        members = {name.partition("/")[2] for name in archive.namelist()}
+    members = _members(file)
     if "constants.pkl" in members:
         raise CheckpointError(f"{file}: a TorchScript export; give the checkpoint it was made from")
-    if "data.pkl" not in members:
+    if PICKLE not in members:
         raise CheckpointError(f"{file}: a zip archive, but not a PyTorch checkpoint")
 
 
-def pickled_names(file: Path) -> Iterator[str]:
-    """The global names in a file's pickles, as far as they can be read; nothing runs.
-
-    Protocol 4 puts module and name on a stack: a name is yielded with every module before it.
-    """
-    texts: list[str] = []
+def _members(file: Path) -> set[str]:
+    """The parts in the first part's folder of an archive, whose sizes are in bounds."""
+    size = file.stat().st_size
     try:
-        for pickled in _pickles(file):
-            for code, argument, _ in pickletools.genops(pickled):
-                if code.name == "GLOBAL":
-                    yield str(argument).replace(" ", ".")
-                elif code.name == "STACK_GLOBAL":
-                    yield from (f"{module}.{texts[-1]}" for module in texts if "." in module)
-                elif isinstance(argument, str):
-                    texts.append(argument)
-    except Exception:  # what is damaged says no more
-        return
-
-
-def _pickles(file: Path) -> Iterator[bytes]:
-    if not zipfile.is_zipfile(file):  # torch's old format: magic number, version, sizes, content
         with open(file, "rb") as stream:
-            for _ in range(3):
-                for _ in pickletools.genops(stream):
-                    pass
-            yield stream.read()
-        return
-    with zipfile.ZipFile(file) as archive:
-        yield from (archive.read(n) for n in archive.namelist() if n.endswith("/data.pkl"))
+            check_directory(stream, size)
+        with zipfile.ZipFile(file) as archive:
+            check_parts(archive, size)
+            names = archive.namelist()
+            root = f"{root_of(archive)}/" if names else ""
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise CheckpointError(f"{file}: truncated or damaged ({error}); fetch it again") from None
+    return {name.removeprefix(root) for name in names if name.startswith(root)}

@@ -1,4 +1,4 @@
-"""What stands for an object of a pickled class."""
+"""What stands for an object of a pickled class, and what a reader stops at."""
 
 from typing import Any
 
@@ -31,3 +31,7 @@ class FusedForward:
 
 class RefusedError(Exception):
     """A name that the file may not use; the text is the name."""
+
+
+class TooMuchError(Exception):
+    """The file asks for more than its size explains; the text says of what."""
