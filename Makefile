@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 RTX := $(VENV)/tensorrt-rtx/1.7.1.116
+AUDIT := $(VENV)/audit/bin/pip-audit
 BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
 # a flag with the value of a variable as one word of the shell, whatever is in it; nothing without
@@ -19,7 +20,7 @@ RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name
 STAGES := data train baseline diagnose qat codebook
 
 .PHONY: usual help setup $(STAGES) report ptq engine sensitivity search swap auto table demo predict benchmark lint-onnx \
-	gpu-check test check docs bench clean fuzz-inputs
+	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit
 .DEFAULT_GOAL := usual
 
 usual:
@@ -60,6 +61,8 @@ help:
 	@echo "for developers"
 	@echo "  make train        train the built-in checkpoint anew"
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
+	@echo "  make fuzz-checkpoint  hostile bytes against the reader of checkpoints; SECONDS=600"
+	@echo "  make audit        known faults of the pinned packages; needs the network"
 	@echo "  make test check docs bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"
 	@echo "  make engine WEIGHTS=yolov5s.pt DATA=coco.yaml ENGINE=openvino ARGS='--runs 100'"
@@ -107,6 +110,19 @@ test: $(READY) $(BINDINGS) $(RTX)
 # new random inputs each time; a failure prints the line that repeats it
 fuzz-inputs: $(READY)
 	@$(PY) -m pytest --numprocesses auto --hypothesis-profile many tests/fuzz $(ARGS)
+
+# a failing input is left in the current folder; those that found new code in build/fuzz
+fuzz-checkpoint: $(READY)
+	@mkdir -p build/fuzz
+	@$(PY) tests/fuzz/fuzz_checkpoint.py $(or $(SECONDS),600) build/fuzz/checkpoint
+
+# not of the tests: it asks a data base of known faults
+audit: $(AUDIT)
+	@$(AUDIT) --requirement constraints.txt --no-deps --disable-pip
+
+$(AUDIT): | $(READY)
+	@$(PYTHON) -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/pip install --quiet pip-audit==2.10.1
 
 # TensorRT's bindings alone, without its libraries; where they cannot be had their tests skip
 $(BINDINGS): | $(READY)
