@@ -43,7 +43,9 @@ def list_images(source: Path, root: Path) -> tuple[Path, ...]:
         raise DataError(f"{source}: want a folder, a .txt list or a COCO .json")
     found = unique(files)
     if not found:
-        raise DataError(f"{source}: holds no images (looked for .jpg, .png and the like)")
+        raise DataError(
+            f"{source}: holds no images (looked for .jpg, .png and the like); check the path"
+        )
     return found
 
 
@@ -139,7 +141,7 @@ def read_text(file: Path) -> str:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from None
+        raise DataError(f"{file}: cannot be read ({error.strerror}); check it") from None
     except UnicodeDecodeError:
         raise DataError(f"{file}: is not a text file in UTF-8; save it as that") from None
     if text.startswith(LFS.decode()):

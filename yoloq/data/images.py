@@ -1,5 +1,9 @@
 """Reading image files, and only their size."""
 
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,11 @@ SUFFIXES = frozenset(
 HEADERS = frozenset({"BMP", "JPEG", "MPO", "PNG", "WEBP"})
 """Formats (Pillow's names) whose header and EXIF tell the size; of a turned TIFF they do not."""
 EXIF_ORIENTATION = 0x0112
+MOST_PIXELS = 1 << 28
+"""Of an image, 268 million: six bytes each while it is decoded. OpenCV itself takes four times as
+many, and a file of three megabytes may have them."""
+SMALL = 1 << 19
+"""Bytes of a file that cannot have so many: a PNG of one colour takes 1.5 times that."""
 TURNED = frozenset({5, 6, 7, 8})
 """Orientations that swap height and width."""
 
@@ -35,6 +44,8 @@ def read_image(file: Path) -> Image | None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         data = np.fromfile(file, dtype=np.uint8)
+        if data.size > SMALL and _pixels(file) > MOST_PIXELS:
+            return None
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except (OSError, cv2.error):
         return None
@@ -47,7 +58,33 @@ def fault(file: Path) -> str:
     """Why an image file cannot be read."""
     if not file.exists():
         return "does not exist"
+    if _pixels(file) > MOST_PIXELS:
+        return f"has more than the {MOST_PIXELS // 10**6} million pixels that are read of an image"
     return LFS_ADVICE if is_lfs_pointer(file) else "cannot be read as an image"
+
+
+def _pixels(file: Path) -> int:
+    """How many pixels the header says; 0 where it says nothing that Pillow reads."""
+    from PIL import Image as Pillow
+
+    try:
+        with _unwarned(), Pillow.open(file) as image:
+            return image.width * image.height
+    except Pillow.DecompressionBombError as error:  # beyond 179 million
+        told = re.search(r"\d+", str(error))
+        return int(told[0]) if told else 0
+    except Exception:  # see `image_size`
+        return 0
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without Pillow's warning of many pixels, which OpenCV decodes."""
+    from PIL import Image as Pillow
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+        yield
 
 
 def is_turned(file: Path) -> bool:
@@ -79,7 +116,7 @@ def image_size(file: Path) -> tuple[int, int] | None:
 def _size_in_header(file: Path) -> tuple[int, int] | None:
     from PIL import Image as Pillow
 
-    with Pillow.open(file) as image:
+    with _unwarned(), Pillow.open(file) as image:
         if image.format not in HEADERS:
             return None
         width, height = image.size

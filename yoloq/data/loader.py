@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from yoloq.base.ahead import in_order
+from yoloq.base.config import MAX_IMGSZ
 from yoloq.base.errors import DataError, UserError
 from yoloq.base.machine import affinity
 from yoloq.data.images import fault, read_image
@@ -97,8 +98,10 @@ def check_imgsz(imgsz: int, stride: int, source: str = "--imgsz") -> int:
     """Return `imgsz` where the network's largest stride divides it.
 
     Raises:
-        UserError: it does not; the text names its `source` and the nearest sizes that do.
+        UserError: it does not, or it is too large; the text names its `source` and sizes that fit.
     """
+    if imgsz > MAX_IMGSZ:
+        raise UserError(f"{source} {imgsz}: must be at most {MAX_IMGSZ} pixels; take a smaller one")
     if imgsz > 0 and imgsz % stride == 0:
         return imgsz
     below = max(imgsz // stride * stride, stride)

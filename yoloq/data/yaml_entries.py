@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import DataError
+from yoloq.base.nested import plain_parts, reached
 from yoloq.base.own_files import folder_of_drawn
 from yoloq.base.square import side_of
 from yoloq.data.classes import repeated
 from yoloq.data.image_files import check_escapes, portable, read_text, spellings
 
 SPLITS = ("train", "val", "test")
+MOST = 1_000_000  # entries, each alias counted for what it stands for
+MOST_CLASSES = 100_000  # the largest public detection set, V3Det, has 13,204
 KEYS = {*SPLITS, "path", "names", "nc", "imgsz", "annotations", "generate", "download"}
 
 
@@ -26,15 +29,33 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not file.exists():
         raise DataError(f"{file}: no such file; give the yaml of a data set with --data")
     try:
-        document = yaml.safe_load(read_text(file))
+        document = yaml.load(read_text(file), _loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = " ".join(str(getattr(error, "problem", "") or "broken").split())
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise DataError(f"{file}: is not a yaml file ({problem}{line})") from None
+        raise DataError(f"{file}: is not a yaml file ({problem}{line}); mend it") from None
     if not isinstance(document, dict) or not KEYS & document.keys():
         raise DataError(f"{file}: is not a data set yaml; it needs `val` and `names`")
+    if reached(document, plain_parts) > MOST:
+        raise DataError(
+            f"{file}: its aliases (*name) come to more than {MOST:,} entries; write out what they "
+            "stand for"
+        )
     return document
+
+
+def _loader() -> Any:
+    """YAML's safe loader, which makes plain data alone, with an end to keys that are merged."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node: Any) -> None:
+            super().flatten_mapping(node)
+            if len(node.value) > MOST:
+                raise yaml.constructor.ConstructorError(problem="merges (<<) without end")
+
+    return Loader
 
 
 def names_of(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -44,6 +65,8 @@ def names_of(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
         DataError: there are none, not one for each number, or two that are equal.
     """
     names, count = document.get("names"), _number(document.get("nc"))
+    if isinstance(count, int) and count > MOST_CLASSES:
+        raise DataError(f"{file}: nc is beyond {MOST_CLASSES:,} classes; mend it")
     if names is None and isinstance(count, int) and count > 0:
         names = [f"class{index}" for index in range(count)]
     if isinstance(names, dict):
@@ -54,7 +77,8 @@ def names_of(file: Path, document: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not names:
         raise DataError(f"{file}: has no `names`; list the class names in the order of the labels")
     if odd := [name for name in names if isinstance(name, list | dict)]:
-        raise DataError(f"{file}: `names` has {odd[0]!r}, which is no name; write one a line")
+        kind = type(odd[0]).__name__
+        raise DataError(f"{file}: `names` has a {kind}, which is no name; write one a line")
     if count is not None and count != len(names):
         raise DataError(f"{file}: nc is {count} but `names` has {len(names)}; drop `nc` or mend it")
     listed = tuple(str(name) for name in names)

@@ -16,6 +16,8 @@ from yoloq.data.truth import Label, LabelReport, Problem, collect
 from yoloq.geometry.boxes import area, xywh_to_xyxy
 from yoloq.geometry.detections import GroundTruth
 
+LARGEST = 16 << 20
+"""Bytes of a label file: 300,000 boxes. Ten million rows would take minutes and gigabytes."""
 TOLERANCE = 1e-3
 """How far a coordinate may lie outside 0..1: one pixel in a thousand, for rounding by tools."""
 
@@ -142,6 +144,9 @@ def read_rows(file: Path, classes: int | None) -> tuple[tuple[LabelRow, ...], tu
         return (), ()
     rows: list[LabelRow] = []
     problems: list[Problem] = []
+    size = file.stat().st_size
+    if size > LARGEST:
+        return (), (Problem(file, "file", f"{size / 1e6:.0f} MB, no labels of one image"),)
     try:
         lines = read_text(file).splitlines()
     except DataError as error:

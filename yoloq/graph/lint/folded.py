@@ -1,5 +1,6 @@
 """Values of tensors that a graph computes from constants alone, such as weights rounded in it."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ from onnx.reference import ReferenceEvaluator
 
 from yoloq.graph.lint.lookup import OnnxView
 
+LARGEST = 1 << 26  # numbers of a weight; the largest of YOLOv5x6 has 14 million
+
 
 def folded(graph: OnnxView, tensor: str) -> NDArray[Any] | None:
     """Values of a tensor that depends on no input; None where they are not to be had.
 
-    They are not where weights lie in another file, or an operator is of another domain.
+    They are not where weights lie in another file, an operator is of another domain or holds a
+    graph, or a tensor on the way is larger than any weight: a constant may be expanded without end.
     """
     values = graph.weight(tensor)
     if values is not None or tensor not in graph.constant:
@@ -27,12 +31,33 @@ def folded(graph: OnnxView, tensor: str) -> NDArray[Any] | None:
         helper.make_graph(nodes, "constants", [], [output], initializers),
         opset_imports=graph.model.opset_import,
     )
+    if not _is_small(model):
+        return None
     try:
         with np.errstate(all="ignore"):
             [found] = ReferenceEvaluator(model).run(None, {})
     except Exception:  # each operator raises what it likes
         return None
     return found if isinstance(found, np.ndarray) else None
+
+
+def _is_small(model: onnx.ModelProto) -> bool:
+    """Whether ONNX can tell the shapes of all tensors, and none is beyond a weight's."""
+    nodes = model.graph.node
+    if any(item.HasField("g") or item.graphs for node in nodes for item in node.attribute):
+        return False
+    try:
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return False
+    shapes = {
+        info.name: [side.dim_value for side in info.type.tensor_type.shape.dim]
+        for info in (*graph.value_info, *graph.output)
+        if info.type.tensor_type.HasField("shape")
+        and all(side.HasField("dim_value") for side in info.type.tensor_type.shape.dim)
+    }
+    made = [name for node in nodes for name in node.output if name]
+    return all(name in shapes and math.prod(shapes[name]) <= LARGEST for name in made)
 
 
 def _makers(graph: OnnxView, tensor: str) -> list[onnx.NodeProto]:

@@ -1,6 +1,7 @@
 """Is a model valid ONNX, whatever its size and wherever its weights lie."""
 
 import math
+from collections.abc import Iterable
 
 import onnx
 from onnx import TensorProto, helper, inliner
@@ -8,6 +9,7 @@ from onnx import TensorProto, helper, inliner
 from yoloq.graph.lint.nodes import every
 from yoloq.graph.lint.operators import set_apart
 
+UNFOLDED = 1_000_000  # nodes; the largest detectors have a few thousand
 READ_WHOLE = 1 << 16  # elements; larger tensors are weights, of which type and shape are enough
 
 
@@ -31,6 +33,7 @@ def checked(model: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
         _check_names(light)
         unimported = set_apart(light)
         _check(light)
+        _check_unfolded(light)
         light = inliner.inline_local_functions(light) if light.functions else light
         return light, unimported
     except (onnx.checker.ValidationError, RuntimeError, ValueError, TypeError) as error:
@@ -47,6 +50,25 @@ def _check(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model)
     for info in shapeless:
         info.ClearField("shape")
+
+
+def _check_unfolded(model: onnx.ModelProto) -> None:
+    """Local functions that call each other twice, thirty times over, unfold to 10^9 nodes."""
+    functions = {(f.domain, f.name): f.node for f in model.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def unfolded(nodes: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in every(nodes):
+            called = (node.domain, node.op_type)
+            if called in functions and called not in known:
+                known[called] = UNFOLDED  # until it is counted: it cannot call itself
+                known[called] = unfolded(functions[called])
+            total = min(UNFOLDED, total + known.get(called, 1))
+        return total
+
+    if unfolded(model.graph.node) >= UNFOLDED:
+        raise DamagedError(f"its functions unfold to {UNFOLDED:,} nodes or more")
 
 
 def _check_names(model: onnx.ModelProto) -> None:

@@ -19,6 +19,7 @@ from yoloq.graph.lint.valid import READ_WHOLE, size
 from yoloq.stages.lint_onnx import LintConfig
 from yoloq.stages.lint_onnx.outputs import dead_outputs
 
+WIDEST = 16  # bytes of a number
 SHOWN = 3  # nodes named in a finding's line, without --all
 
 
@@ -102,6 +103,7 @@ def read_model(file: Path) -> onnx.ModelProto:
 
 def _load(tensor: TensorProto, file: Path) -> None:
     try:
+        _check_length(tensor, file)
         external_data_helper.load_external_data_for_tensor(tensor, str(file.parent))
     except (onnx.checker.ValidationError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -111,6 +113,14 @@ def _load(tensor: TensorProto, file: Path) -> None:
         ) from None
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _check_length(tensor: TensorProto, file: Path) -> None:
+    """Raise a ValueError where so few numbers would be read from many bytes."""
+    about = {entry.key: entry.value for entry in tensor.external_data}
+    length = about.get("length") or (file.parent / about.get("location", "")).stat().st_size
+    if int(length) > WIDEST * READ_WHOLE:
+        raise ValueError(f"{length} bytes for {size(tensor)} numbers")
 
 
 def describe(finding: LintFinding, shown: int = SHOWN) -> str:

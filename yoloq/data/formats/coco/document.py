@@ -23,7 +23,7 @@ def read_coco(source: Path) -> dict[str, Any]:
     try:
         document = json.loads(read_text(source))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{source}: is not a json file ({error})") from None
+        raise DataError(f"{source}: is not a json file ({error}); export it again") from None
     keys = {
         "images": ("id", "file_name"),
         "annotations": ("image_id", "category_id"),
@@ -32,7 +32,7 @@ def read_coco(source: Path) -> dict[str, Any]:
     for key, fields in keys.items():
         items = document.get(key) if isinstance(document, dict) else None
         if not isinstance(items, list):
-            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing")
+            raise DataError(f"{source}: is not a COCO json: its list `{key}` is missing; add it")
         document[key] = [_checked(source, key, at, item, fields) for at, item in enumerate(items)]
     for key, what in (("images", "image"), ("categories", "category")):
         ids = Counter(item["id"] for item in document[key])
@@ -46,7 +46,7 @@ def _checked(source: Path, key: str, at: int, item: Any, fields: Sequence[str]) 
     """An entry of a list, its ids as `_identity` gives them."""
     where = f"entry {at} of `{key}`"
     if not isinstance(item, dict):
-        raise DataError(f"{source}: is not a COCO json: {where} is {type(item).__name__}")
+        raise DataError(f"{source}: is not a COCO json: {where} is {type(item).__name__}; mend it")
     for name in fields:
         value = item.get(name)
         value = item[name] = _identity(value) if "id" in name else value

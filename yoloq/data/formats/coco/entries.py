@@ -34,7 +34,10 @@ def match_images(
                 ends[end].append(name)
         found = _matched(file, ends, paths)
     if not found:
-        raise DataError(f"{file}: lists none of the images, such as {example(entries, images)}")
+        raise DataError(
+            f"{file}: lists none of the images, such as {example(entries, images)}; give the json "
+            "of these images"
+        )
     return {names[name]["id"]: (index, names[name]) for name, index in found.items()}
 
 
