@@ -319,8 +319,8 @@ def test_openvino_reads_the_integers_that_it_computes_in(
 ) -> None:
     openvino = pytest.importorskip("openvino")
     engine = pytest.importorskip("yoloq.engines.openvino")
-    monkeypatch.setattr(engine.platform, "machine", lambda: machine)
-    monkeypatch.setattr(engine, "isa_flags", lambda: flags)
+    monkeypatch.setattr("yoloq.base.machine.platform.machine", lambda: machine)
+    monkeypatch.setattr("yoloq.base.machine.isa_flags", lambda: flags)
     model = engine.core().read_model(engine.ENGINE.make(source("yolov5"), "int8", tmp_path))
     types = [
         op.get_output_element_type(0)

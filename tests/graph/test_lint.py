@@ -35,6 +35,7 @@ from lint_draws import (
     computed_scale,
     concat,
     concat_of_pairs,
+    concat_read,
     conv_reading,
     conv_with,
     decoded,
@@ -93,6 +94,7 @@ WARNING = dict.fromkeys(TARGETS, "warning")
 T_ERROR, T_WARNING = {TENSORRT: "error"}, {TENSORRT: "warning"}
 FUSED = {TENSORRT: "warning", OPENVINO: "warning"}
 ORT_WARNING = {ONNXRUNTIME: "warning"}
+O_WARNING = {OPENVINO: "warning"}
 HALF_NET = {"float_type": HALF}
 HALF_TOO_EARLY = {target: [("error", "opset-fp16", 2)] for target in TARGETS}
 CASES = [
@@ -237,6 +239,8 @@ CASES = [
         "input alone",
     ),
     ("half-quantized", WARNING, 1, half_concat, block, "half of a Concat"),
+    ("signed-concat", O_WARNING, 1, concat_read(np.int8), concat_read(np.uint8, 128), "its Q"),
+    ("signed-concat", O_WARNING, 1, concat_read(None), concat_read(np.int8, op="Add"), "branches"),
     ("half-quantized", ORT_WARNING, 1, concat_of_pairs(0.1, 0.1), float_region, "behind a Concat"),
     ("before-activation", FUSED, 1, behind_conv("Relu"), two_convs, "ReLU"),
     ("before-activation", FUSED, 1, behind_conv("HardSwish"), two_convs, "HardSwish"),
@@ -445,7 +449,8 @@ def test_the_other_name_of_the_default_domain(target: str) -> None:
 def test_a_network_as_it_should_be_has_no_finding(target: str) -> None:
     assert found(block, target) == []
     assert found(bottleneck(residual=True), target) == []
-    assert found(concat(0.1, 0.1, 0.1), target) == []
+    rules = {rule for _, rule, _ in found(concat(0.1, 0.1, 0.1), target)}
+    assert rules == ({"signed-concat"} if target == OPENVINO else set())
 
 
 def test_a_network_as_onnxruntime_wants_it_has_no_finding() -> None:

@@ -258,6 +258,24 @@ def concat_of_pairs(first: float, second: float) -> Draw:
     return draw
 
 
+def concat_read(dtype: Any, zero: int = 0, op: str = "Concat") -> Draw:
+    """Two convolutions joined, and a third that reads that in integers.
+
+    Args:
+        dtype: of the Q behind the join; None: one of int8 on each branch in its place.
+    """
+
+    def draw(n: Net) -> onnx.ModelProto:
+        image = n.pair("x", 0.1, 128, np.uint8)
+        parts = [n.silu(n.conv(image)) for _ in range(2)]
+        parts = [n.pair(part, 0.1) for part in parts] if dtype is None else parts
+        joined = n.add(op, *parts, **({"axis": 1} if op == "Concat" else {}))
+        read = joined if dtype is None else n.pair(joined, 0.1, zero, dtype)
+        return n.model(n.conv(read, n.weight((4, 8 if op == "Concat" else 4, 1, 1))))
+
+    return draw
+
+
 def half_concat(n: Net) -> onnx.ModelProto:
     """Only one part of what a convolution reads was rounded."""
     y = n.silu(n.float_conv("x"))

@@ -152,6 +152,11 @@ def has_vnni() -> bool:
     return bool({"avx_vnni", "avx512_vnni", "amx_int8"} & set(isa_flags()))
 
 
+def is_x86_without_amx() -> bool:
+    """Whether int8 products are of unsigned by signed bytes: AMX multiplies signed ones as well."""
+    return platform.machine().lower() in ("x86_64", "amd64") and "amx_int8" not in isa_flags()
+
+
 def affinity() -> list[int]:
     """Numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

@@ -1,7 +1,6 @@
 """OpenVINO on Intel and AMD CPUs (and Arm): the default engine of a machine without a GPU."""
 
 import functools
-import platform
 import re
 import tempfile
 from collections.abc import Collection, Sequence
@@ -15,7 +14,7 @@ from onnx import numpy_helper
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, writing
-from yoloq.base.machine import isa_flags
+from yoloq.base.machine import is_x86_without_amx
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch
@@ -118,11 +117,10 @@ def defaults() -> Defaults:
 def wants_unsigned() -> bool:
     """Whether activations go into uint8 with zero-point 128 in the place of int8: the same steps.
 
-    On x86 without AMX OpenVINO turns int8 activations into uint8 by itself, and a quantized Concat
-    of them then gives nothing but zeros and ones. Seen with 2026.4 on AVX-512 VNNI.
+    On x86 without AMX OpenVINO turns int8 activations into uint8 by itself, and loses the scale of
+    a quantized Concat on the way (`graph.lint.pairs.signed_concats`).
     """
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return x86 and "amx_int8" not in isa_flags()
+    return is_x86_without_amx()
 
 
 def _weights(file: Path) -> Path:
@@ -184,8 +182,15 @@ def streams(
 
 
 def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPredictor:
-    model = core().read_model(file)
-    info = ModelInfo.from_json(model.get_rt_info(METADATA).value)
+    try:
+        model = core().read_model(file)
+        about = str(model.get_rt_info(METADATA).value) if model.has_rt_info(METADATA) else ""
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"{file}: OpenVINO cannot open it ({reason}); build it anew: {MAKE} engine ARGS=--force"
+        ) from None
+    info = ModelInfo.from_json(about)
     signed = model.has_rt_info(ACTIVATIONS) and model.get_rt_info(ACTIVATIONS).value == "int8"
     if signed and wants_unsigned():
         raise EngineError(

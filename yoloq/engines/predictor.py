@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.config import DEFAULT_IMGSZ
+from yoloq.base.errors import EngineError, UserError
+from yoloq.base.own_files import MAKE
 from yoloq.data.loader import check_imgsz
 from yoloq.models.heads import Head, head_from_json
 from yoloq.models.load import LoadedModel
 
+FORGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of a damaged JSON
 METADATA = "yoloq"  # key under which an engine file carries its ModelInfo
 
 
@@ -47,10 +50,23 @@ class ModelInfo:
 
     @staticmethod
     def from_json(text: str) -> "ModelInfo":
-        """Read what `to_json` wrote."""
-        data = json.loads(text)
-        data |= {"head": head_from_json(data["head"]), "names": tuple(data["names"])}
-        return ModelInfo(**data)
+        """Read what `to_json` wrote.
+
+        Raises:
+            EngineError: it is something else. The text names no file.
+        """
+        try:
+            data = json.loads(text)
+            data |= {"head": head_from_json(data["head"]), "names": tuple(data["names"])}
+            info = ModelInfo(**data)
+            check_imgsz(info.imgsz, max(info.head.strides), "imgsz")
+            return info
+        except (*FORGED, UserError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise EngineError(
+                f"what it says of its model is damaged ({type(error).__name__}: {reason}); "
+                f"build it anew: {MAKE} engine ARGS=--force"
+            ) from None
 
 
 class Predictor(Protocol):

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import onnx
+from onnx import TensorProto
 
 from yoloq.graph.lint.lookup import Hit, OnnxView, Rounding, hits, listed
 from yoloq.graph.lint.nodes import (
@@ -105,6 +106,26 @@ def _quantizes(graph: OnnxView) -> dict[str, list[onnx.NodeProto]]:
         if node.input[0] not in graph.constant:
             found[graph.before(node.input[0], CASTS)].append(node)
     return found
+
+
+def signed_concats(graph: OnnxView) -> Iterator[Hit]:
+    """On x86 without AMX OpenVINO rounds a Concat that is convolved in int8 to whole numbers.
+
+    It makes uint8 of int8 there, whose products are faster, and the scale is lost on the way to the
+    branches of the Concat: 0.35 becomes 0. Seen with 2026.4 on AVX-512 VNNI: a Concat of 13 of
+    ModelOpt's yolov5n is enough to move boxes. uint8 with a zero-point of 128 has the same steps
+    and is right; so is int8 where a float layer reads the Concat, and int8 with AMX.
+    """
+
+    def wrong(conv: onnx.NodeProto) -> str | None:
+        maker = graph.maker(conv.input[0])
+        if maker is None or kind(maker) != "Concat" or not graph.quantized(conv):
+            return None
+        pairs = [graph.dequantizer(tensor) for tensor in (conv.input[0], *maker.input)]
+        signed = any(pair and graph.types.get(pair.input[0]) == TensorProto.INT8 for pair in pairs)
+        return "reads a Concat in signed integers" if signed else None
+
+    return hits(graph.convolutions, wrong)
 
 
 def sibling_scales(graph: OnnxView) -> Iterator[Hit]:

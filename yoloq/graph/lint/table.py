@@ -12,6 +12,7 @@ from typing import Literal
 import onnx
 
 from yoloq.base.errors import UserError
+from yoloq.base.machine import is_x86_without_amx
 from yoloq.graph.lint import TARGETS, groups, integers, pairs, results, structure, typed, values
 from yoloq.graph.lint.lookup import Hit, OnnxView
 from yoloq.graph.lint.valid import DamagedError
@@ -42,13 +43,17 @@ class LintFinding:
 
 @dataclass(frozen=True)
 class LintRule:
-    """One row of the table: a predicate, the engines that it holds for, and what mends it."""
+    """One row of the table: a predicate, the engines that it holds for, and what mends it.
+
+    `here` says whether it matters on this machine.
+    """
 
     name: str
     level: Level
     targets: tuple[str, ...]
     find: Callable[[OnnxView], Iterator[Hit]]
     fix: str
+    here: Callable[[], bool] = lambda: True
 
 
 SYMMETRIC = "quantize symmetrically to int8 and write zero-points of 0"
@@ -202,6 +207,14 @@ RULES = (
         "share one pair among all its readers",
     ),
     LintRule(
+        "signed-concat",
+        "warning",
+        OPENVINO,
+        pairs.signed_concats,
+        "it is computed wrongly on x86 CPUs without AMX: quantize activations to uint8 there",
+        is_x86_without_amx,
+    ),
+    LintRule(
         "sibling-scales",
         "warning",
         TARGETS,
@@ -248,7 +261,7 @@ RULES = (
 )
 
 
-def lint(model: onnx.ModelProto, target: str) -> list[LintFinding]:
+def lint(model: onnx.ModelProto, target: str, here: bool = False) -> list[LintFinding]:
     """What stands in the way of an engine that runs a graph fast, errors first.
 
     Places where the same is wrong are one finding. External data need not be loaded: weights are
@@ -257,6 +270,7 @@ def lint(model: onnx.ModelProto, target: str) -> list[LintFinding]:
     Args:
         model: any ONNX model, float ones included. Not changed.
         target: one of `TARGETS`.
+        here: it is to be run on this machine, and nowhere else.
 
     Raises:
         UserError: the target is not known.
@@ -264,16 +278,16 @@ def lint(model: onnx.ModelProto, target: str) -> list[LintFinding]:
     if target not in TARGETS:
         raise UserError(f"--target {target}: not one of {', '.join(TARGETS)}")
     try:
-        findings = list(_findings(OnnxView(model), target))
+        findings = list(_findings(OnnxView(model), target, here))
     except DamagedError as error:
         fix = "export the model again; nothing else was looked at"
         return [LintFinding("error", "invalid-model", (), str(error), fix)]
     return sorted(findings, key=lambda finding: finding.level)  # stable: the table's order stays
 
 
-def _findings(graph: OnnxView, target: str) -> Iterator[LintFinding]:
+def _findings(graph: OnnxView, target: str, here: bool) -> Iterator[LintFinding]:
     for rule in RULES:
-        if target in rule.targets:
+        if target in rule.targets and (rule.here() or not here):
             places: dict[str, list[str]] = {}
             for hit in rule.find(graph):
                 places.setdefault(hit.message, []).extend(hit.nodes)

@@ -178,7 +178,7 @@ def lint_graphs(
         if variant.precision not in WITH_TYPES:
             continue
         graph = graphs[variant.key].model
-        findings = lint(graph, engine.target)
+        findings = lint(graph, engine.target, here=True)
         if variant.source.options.dla >= 0:  # what is slow on a GPU is what a DLA wants
             findings = [found for found in findings if found.level == "error"]
         file = folder / f"{engine.name}-{variant.key}-graph.onnx"
