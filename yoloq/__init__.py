@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Model = LoadedModel | QuantizedModel
 
-__all__ = ["build", "calibrate", "evaluate", "export", "load", "load_quantized"]
+__all__ = ["build", "calibrate", "evaluate", "export", "load", "load_quantized", "open_engine"]
 
 
 def load(weights: str | Path) -> "LoadedModel":
@@ -213,3 +213,42 @@ def build(
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = row.make(source, precision, Path(folder))
     return Detector(*row.load_streams(file, precision, device, cores, streams))
+
+
+def open_engine(
+    run: str | Path,
+    engine: str = "auto",
+    precision: str = "auto",
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    streams: int = 1,
+) -> "Detector":
+    """Open an engine that `make engine` wrote into a run folder.
+
+    On another CPU than it was built on, or with another version of its package, it is held against
+    its ONNX once more on a few images that lie beside it.
+
+    Args:
+        run: the run folder.
+        engine: its name; auto: the first that the run has.
+        precision: as the engine calls it; auto: int8 where there is one.
+        threads: of the engine; 0: as many as cores.
+        streams: images in the engine at once; at most the threads.
+
+    Raises:
+        UserError: the run has no such engine, its files were changed, or it computes something
+            else here.
+    """
+    from yoloq.base.config import RunConfig, require
+    from yoloq.base.machine import affinity
+    from yoloq.measure.detector import Detector
+    from yoloq.stages.built import choose, engines_of, result_with, results_of
+
+    folder = Path(run).absolute()
+    config = RunConfig(project=str(folder.parent), name=folder.name)
+    cores = threads or len(affinity())
+    require(1 <= streams <= cores, "--streams", streams, f"1 to {cores}, the threads")
+    result = result_with(results_of(config, engine), precision)
+    built = choose(engines_of(config, result, device), precision)
+    return Detector(*built.load(device, cores, streams))

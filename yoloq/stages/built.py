@@ -14,6 +14,7 @@ from yoloq.engines.base import Engine
 from yoloq.engines.predictor import Predictor
 from yoloq.stages.end import command, same_run
 from yoloq.stages.engine.build import SECOND
+from yoloq.stages.engine.stored_gate import StoredGate
 
 RESULT = "engine-"  # before an engine's name: the stage of its result
 
@@ -23,13 +24,15 @@ class BuiltEngine:
     """One engine file of a run.
 
     `key` is its name in files and rows: the precision, or `int8-qat` for a second int8 model;
-    `title` is what its row is called.
+    `title` is what its row is called; `gate` is that of another machine or version, which it has to
+    pass here.
     """
 
     engine: Engine
     key: str
     title: str
     file: Path
+    gate: StoredGate | None = None
 
     @property
     def precision(self) -> str:
@@ -43,10 +46,18 @@ class BuiltEngine:
         """Predictors that can run at once.
 
         Raises:
-            EngineError: the file is of another machine or version, or the engine runs one image at
-                a time.
+            EngineError: the file is of another machine or version, does not compute here what its
+                ONNX says, or the engine runs one image at a time.
         """
-        return self.engine.load_streams(self.file, self.precision, device, threads, streams)
+        engine = self.engine
+        try:
+            found = engine.load_streams(self.file, self.precision, device, threads, streams)
+        except EngineError as error:
+            named = "" if str(error).startswith(str(self.file)) else f"{self.file}: "
+            raise EngineError(f"{named}{error}") from None
+        if self.gate is not None:
+            self.gate.check(engine, self.key, found, engine.calibrates(self.precision))
+        return found
 
 
 def results_of(config: RunConfig, engine: str = AUTO) -> list[StageResult]:
@@ -86,9 +97,10 @@ def engines_of(config: RunConfig, result: StageResult, device: str) -> list[Buil
         raise RunError(f"{config.folder / damaged[0]}: is missing or was changed; {remedy}")
     for text in doubts(config, result, engine):
         warn(f"{engine.name}: {text}; {remedy}")
+    gate = StoredGate.of(config.folder, result, remedy) if elsewhere(result, engine) else None
     titles = {row.precision: row.name for row in reversed(result.rows)}
     return [
-        BuiltEngine(engine, key, title, config.folder / result.artifacts[key])
+        BuiltEngine(engine, key, title, config.folder / result.artifacts[key], gate)
         for key, title in reversed(titles.items())
         if key in result.artifacts
     ]
@@ -104,8 +116,13 @@ def again(config: RunConfig, result: StageResult) -> str:
     return command(same_run(config, result.config), "engine", "--force", name_of(result))
 
 
-def doubts(config: RunConfig, result: StageResult, engine: Engine) -> list[str]:
-    """Why an engine may find other boxes, or take another time, than its result says."""
+def elsewhere(result: StageResult, engine: Engine) -> bool:
+    """Whether an engine was gated on another CPU, or with other versions, than those here."""
+    return bool(_changes(result, engine))
+
+
+def _changes(result: StageResult, engine: Engine) -> list[str]:
+    """What of the machine is not as it was when an engine was built."""
     was, texts = result.environment, []
     if (was.get("cpu"), was.get("isa")) != (cpu_model(), isa_flags()):
         texts.append(f"its files were built and gated on another machine ({was.get('cpu')})")
@@ -115,6 +132,12 @@ def doubts(config: RunConfig, result: StageResult, engine: Engine) -> list[str]:
     if other:
         each = ", ".join(f"{name} {before.get(name)}, here {now[name]}" for name in other)
         texts.append(f"its files were built and gated with {each}")
+    return texts
+
+
+def doubts(config: RunConfig, result: StageResult, engine: Engine) -> list[str]:
+    """Why an engine may find other boxes, or take another time, than its result says."""
+    texts = _changes(result, engine)
     if not result.notes.get("gate"):
         texts.append("no gate has held its boxes against its ONNX")
     made = read_result(config.folder / f"{result.notes.get('quantized', 'ptq')}.json")
@@ -134,5 +157,18 @@ def choose(engines: Sequence[BuiltEngine], precision: str) -> BuiltEngine:
         wanted = [each for each in engines if each.precision.startswith("int8")] or list(engines)
     if not wanted:
         known = ", ".join(map(str, engines))
-        raise EngineError(f"--precision {precision}: the run has {known}")
+        raise EngineError(f"--precision {precision}: the run has {known}; choose from these")
     return wanted[0]
+
+
+def result_with(results: Sequence[StageResult], precision: str) -> StageResult:
+    """The first engine's result that has a precision.
+
+    Raises:
+        EngineError: none has; names what there is.
+    """
+    for result in results:
+        if precision in (AUTO, *(row.precision for row in result.rows)):
+            return result
+    known = dict.fromkeys(f"{row.engine} {row.precision}" for r in results for row in r.rows)
+    raise EngineError(f"--precision {precision}: the run has {', '.join(known)}; choose from these")

@@ -112,12 +112,13 @@ class Gate:
         self.scores = max((item.scores for item in levels), default=0.0)
 
     def check(
-        self, engine: str, key: str, predictor: Predictor, own: bool = False
+        self, engine: str, key: str, predictor: Predictor, own: bool = False, remedy: str = ""
     ) -> list[Difference]:
         """Hold one engine against the ONNX of its precision.
 
         Args:
             own: it calibrated its ranges itself, so that it is only warned of.
+            remedy: what mends it; empty: what mends a build.
 
         Returns:
             How far it is off; empty where there is no such ONNX.
@@ -133,16 +134,18 @@ class Gate:
         times, more = TOLERANCE["int8" if explicit else OWN if own else FLOATS]
         most = (times * self.moved + more, times * self.scores + more)
         raws = predictor(self.images)
-        remedy = f"leave {key} out with --precisions, or try another version of {engine}"
+        build = f"leave {key} out with --precisions, or try another version of {engine}"
+        wrong = "it computes wrongly"
+        end = f"{wrong}; {remedy}" if remedy else f"{wrong}, nothing was recorded; {build}"
         if text := _useless(self.head.strides, raws):
-            raise EngineError(f"{engine} {key}: {text}, nothing was recorded; {remedy}")
+            raise EngineError(f"{engine} {key}: {text}: {end}")
         found = differences(self.head, self.raws[name], raws)
         # not `>`: a difference that is no number is a fault too
         far = [i for i in found if not (i.moved <= most[0] and i.scores <= most[1])]
         if far:
             text = f"{engine} {key}: {_far(self.files[name], far[0], most)}"
             if not own:
-                raise EngineError(f"{text}: it computes wrongly, nothing was recorded; {remedy}")
+                raise EngineError(f"{text}: {end}")
             warn(
                 f"{text}: the ranges that {engine} calibrated are poor, or it computes "
                 "wrongly; try another --calibrator, or --fp16-layers"
@@ -206,8 +209,8 @@ def check_all(
     if not count:
         warn("--gate 0: no engine is held against its ONNX; leave it out before you ship one")
         return {}
-    [batch] = iterate(inputs.images[:count], inputs.imgsz, count)
-    gate = Gate(inputs.model.head, inputs.config.folder, onnx, batch.images, threads)
+    images = images_of(inputs, count)
+    gate = Gate(inputs.model.head, inputs.config.folder, onnx, images, threads)
     found = {
         key: gate.check(engine, key, predictor, key in own) for key, predictor in predictors.items()
     }
@@ -219,8 +222,14 @@ def check_all(
         )
     else:
         text = ", ".join(f"{key} {_summary(items)}" for key, items in checked.items())
-        say(f"gate, IoU of boxes with those of the ONNX on {len(batch.images)} images: {text}")
+        say(f"gate, IoU of boxes with those of the ONNX on {len(images)} images: {text}")
     return {key: [item.__dict__ for item in items] for key, items in checked.items()}
+
+
+def images_of(inputs: Inputs, count: int) -> NDArray[np.uint8]:
+    """The first val images, uint8 (N, imgsz, imgsz, 3)."""
+    [batch] = iterate(inputs.images[:count], inputs.imgsz, count)
+    return np.asarray(batch.images)
 
 
 def _summary(items: Sequence[Difference]) -> str:

@@ -26,6 +26,7 @@ from yoloq.stages.engine import EngineConfig, build, gate, layers, rows
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.engine.few_bits import FewBits, write_few_bits
 from yoloq.stages.engine.layer_notes import layer_notes
+from yoloq.stages.engine.stored_gate import save_images
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import run as run_ptq
 from yoloq.stages.qat import QatConfig
@@ -70,6 +71,7 @@ def run(config: EngineConfig) -> StageResult:
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
     files = onnx | build.lint_graphs(engine, variants, graphs, config.folder)
     predictors, built, gated = checked_engines(inputs, engine, graphs, onnx, why_not)
+    files |= save_images(inputs, stage, gate.images_of(inputs, config.gate)) if gated else {}
     del graphs  # as large as the models
     few = or_warn("packed weights", write_few_bits, inputs, sources, onnx, config.cores)
     few = few or FewBits()

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from yoloq.base.config import AUTO
-from yoloq.base.errors import DataError, EngineError, RunError
+from yoloq.base.errors import DataError, RunError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import environment
 from yoloq.base.result import StageResult, hashes, input_key
@@ -17,7 +16,7 @@ from yoloq.base.say import put, say, warn
 from yoloq.engines import engine_packages
 from yoloq.measure.image_path import ImagePath
 from yoloq.report.tables import show
-from yoloq.stages.built import BuiltEngine, choose, engines_of, results_of
+from yoloq.stages.built import BuiltEngine, choose, engines_of, result_with, results_of
 from yoloq.stages.end import on_run
 from yoloq.stages.predict import PredictConfig
 from yoloq.stages.predict.frames import Frames, open_frames
@@ -61,19 +60,6 @@ def next_step(config: PredictConfig, found: StageResult) -> str:
     if config.compare:
         return on_run(config, "benchmark")
     return on_run(config, "predict", config.source, "--compare")
-
-
-def result_with(results: Sequence[StageResult], precision: str) -> StageResult:
-    """The first engine's result that has a precision.
-
-    Raises:
-        EngineError: none has; names what there is.
-    """
-    for result in results:
-        if precision in (AUTO, *(row.precision for row in result.rows)):
-            return result
-    known = dict.fromkeys(f"{row.engine} {row.precision}" for r in results for row in r.rows)
-    raise EngineError(f"--precision {precision}: the run has {', '.join(known)}")
 
 
 def wanted(config: PredictConfig, result: StageResult) -> list[BuiltEngine]:
