@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from yoloq.base.machine import is_out_of_memory, keep_freed_memory
 from yoloq.base.say import Voice, fail, say, speaking
 from yoloq.base.variables import as_flags
 
+DEBUG = "--debug"
 STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py there has `run`
     "data": "DataConfig",
     "train": "TrainConfig",
@@ -46,7 +48,7 @@ def main(stage: str = "", arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not stage and (not given or given[0] in ("-h", "--help")):
         return guarded(lambda: print(listing()))
-    return guarded(lambda: run(stage or given.pop(0), given))
+    return guarded(lambda: run(stage or given.pop(0), given), debug=DEBUG in given)
 
 
 def run(stage: str, arguments: Sequence[str]) -> Any:
@@ -81,14 +83,17 @@ def listing() -> str:
     return "\n".join([usage, variables, "", *rows])
 
 
-def guarded(work: Callable[[], Any]) -> int:
+def guarded(work: Callable[[], Any], debug: bool = False) -> int:
     """Do the work; turn errors into one line and an exit code.
 
     What it returns may have the `exit_code` of a run without errors.
+
+    Args:
+        debug: print the stack trace of an error before its line.
     """
     keep_freed_memory()
     try:
-        with _termination_as_interrupt():
+        with _termination_as_interrupt(), _traced(debug):
             result = work()
     except UserError as error:
         fail(f"{error}")
@@ -107,6 +112,16 @@ def guarded(work: Callable[[], Any]) -> int:
         say("interrupted; finished parts are kept, start again to go on")
         return 130
     return int(getattr(result, "exit_code", 0))
+
+
+@contextlib.contextmanager
+def _traced(debug: bool) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        if debug:
+            traceback.print_exc()
+        raise
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ OTHERS = {  # flags of other tools that the pages show
     *("--headless", "--hide-scrollbars", "--window-size", "--screenshot"),
     *("--loadEngine", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
     *("--stronglyTyped", "--strongly-typed", "--system-site-packages"),
-    *("--json", "--quiet"),  # of every command
+    *("--json", "--quiet", "--debug"),  # of every command
 }
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=IDS)

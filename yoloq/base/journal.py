@@ -91,7 +91,7 @@ class Journal:
             if not isinstance(known, dict):
                 raise ValueError("the first line is no subject")
             found = [self._from_json(line) for line in lines]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(
                 f"{self.file}: is no journal of this stage ({error}); remove it"
             ) from None

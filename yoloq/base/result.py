@@ -118,12 +118,27 @@ def read_result(file: Path) -> StageResult | None:
         known = {item.name for item in fields(StageResult)}
         data = {name: value for name, value in data.items() if name in known}
         rows = tuple(_row(row) for row in data.pop("rows"))
+        _check_kinds(data)
         return StageResult(rows=rows, **data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{file}: not a result of this version ({error}); redo the stage") from None
 
 
+def _check_kinds(data: Mapping[str, Any]) -> None:
+    """Raise a ValueError where a part is of another kind, or an artifact lies elsewhere."""
+    for name, value in data.items():
+        kind = str if name in ("stage", "key") else int if name == "schema" else dict
+        if not isinstance(value, kind):
+            raise ValueError(f"`{name}` is a {type(value).__name__}")
+    for name in data.get("artifacts", {}).values():
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"artifact {name!r} is not in its folder")
+
+
 def _row(data: dict[str, Any]) -> Row:
+    texts = (data["name"], data["precision"], data["engine"])
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a row has no name")
     lists = {name: tuple(v) for name, v in data.items() if isinstance(v, list)}
     return Row(**{**data, **lists})
 

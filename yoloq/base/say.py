@@ -26,6 +26,7 @@ class Voice:
 
     json: bool = option(False, "print the result as one JSON object on stdout, all else on stderr")
     quiet: bool = option(False, "print warnings, errors and the result alone")
+    debug: bool = option(False, "print the stack trace of an error as well")
 
 
 _voices = [Voice()]  # the last one speaks

@@ -173,7 +173,8 @@ class Engine:
         native = self.precisions(device)
         if precision not in native:
             raise EngineError(
-                f"--precisions {precision}: {self.name} runs {', '.join(native)} here"
+                f"--precisions {precision}: {self.name} runs {', '.join(native)} here; "
+                "choose from these"
             )
 
     def check_streams(self, count: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
@@ -25,6 +26,7 @@ from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
 CONVOLUTIONS = {"QLinearConv": "int8", "Conv": "fp32", "FusedConv": "fp32"}
+ANEW = f"build it anew: {MAKE} engine ARGS=--force"
 WARMUP = 5  # runs that a profile does not count
 DEQUANTIZED_NODE = "_DQ"  # behind the name of a tensor: the node that dequantizes it
 EVENT = "_kernel_time"  # how a trace marks a node's own time
@@ -65,7 +67,8 @@ class OnnxRuntimePredictor:
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        self.model = ModelInfo.from_json(session.get_modelmeta().custom_metadata_map[METADATA])
+        about = session.get_modelmeta().custom_metadata_map
+        self.model = ModelInfo.from_json(about.get(METADATA, ""))
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return by_one(lambda image: self.session.run(None, {INPUT: image}), images)
@@ -93,7 +96,11 @@ def _open(file: Path | bytes, threads: int, **more: Any) -> OnnxRuntimePredictor
     options.log_severity_level = 3
     for name, value in more.items():
         setattr(options, name, value)
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # of a class of its own for each status
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"ONNX Runtime cannot open it ({reason}); {ANEW}") from None
     return OnnxRuntimePredictor(session)
 
 

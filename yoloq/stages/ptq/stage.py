@@ -116,7 +116,10 @@ def policy_of_file(name: str) -> Policy:
     try:
         return Policy.from_json(json.loads(Path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, RecursionError) as error:
-        raise PolicyError(f"cannot be read ({error})") from None
+        reason = getattr(error, "strerror", "") or error
+        raise PolicyError(
+            f"cannot be read ({reason}); give the `policy` of a ptq.json as a file"
+        ) from None
 
 
 def policy_of_flags(config: PtqConfig, model: LoadedModel) -> Policy:

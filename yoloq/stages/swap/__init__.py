@@ -36,7 +36,7 @@ class SwapConfig(TuneConfig):
         require(self.runs >= 1, "--runs", self.runs, "1 or more")
         require(bool(self.layers), "--layers", "", "one name at least")
         if AUTO in self.layers and len(self.layers) > 1:
-            raise UserError("--layers: auto stands alone, without names beside it")
+            raise UserError("--layers: auto stands alone; leave out the names beside it")
 
     @property
     def by_gain(self) -> bool:
