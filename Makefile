@@ -116,9 +116,9 @@ fuzz-checkpoint: $(READY)
 	@mkdir -p build/fuzz
 	@$(PY) tests/fuzz/fuzz_checkpoint.py $(or $(SECONDS),600) build/fuzz/checkpoint
 
-# not of the tests: it asks a data base of known faults
+# not of the tests: it asks a data base of known faults; what cannot be asked for is a fault too
 audit: $(AUDIT)
-	@$(AUDIT) --requirement constraints.txt --no-deps --disable-pip
+	@$(AUDIT) --requirement constraints.txt --no-deps --disable-pip --strict
 
 $(AUDIT): | $(READY)
 	@$(PYTHON) -m venv $(VENV)/audit
