@@ -18,8 +18,8 @@ from yoloq.base.errors import CheckpointError
 LARGEST_STRIDE = 256  # pixels; P6 models have 64
 SPARE = 2  # times the numbers that the file has: a folded network is built with its batch norms
 ROOM = 1 << 20  # numbers besides
-MOST_CELLS = 1 << 28  # numbers in all maps of the trial; YOLOv5x6 has 30 million
-MOST_PRODUCTS = 1 << 37  # of its convolutions; YOLOv5x6 has 8 thousand million, a second's work
+MOST_CELLS = 1 << 28  # numbers in all maps of the trial; YOLOv5x has 23 million at 128 px
+MOST_PRODUCTS = 1 << 37  # of its convolutions; YOLOv5x has 4 * 10^9 at 128 px
 MOST_REPEATS, MOST_TIMES = 100, 16  # of a block in a row; of a map made larger
 MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
 

@@ -15,7 +15,7 @@ from yoloq.models.unpickle.storages import Storage, bytes_of, filled
 from yoloq.models.unpickle.stub import RefusedError
 
 PICKLE = "data.pkl"
-MOST_DIRECTORY = 8 << 20  # bytes of the table of contents; a checkpoint of 1,000 layers has 0.5 MB
+MOST_DIRECTORY = 8 << 20  # bytes of the table of contents; one of 509 parts has 30,000
 TAIL = (1 << 16) + 128  # bytes at the end that hold where that table is
 ENDS = ((b"PK\x05\x06", "<I", 12), (b"PK\x06\x06", "<Q", 40))  # mark, size of the table, its place
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what torch itself reads
