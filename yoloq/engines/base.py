@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
-from yoloq.engines.options import BuildOptions
+from yoloq.engines.options import DYNAMIC, BuildOptions
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Graph, Source
 from yoloq.quant.policy import Residual, Sharing
@@ -119,6 +119,7 @@ class Engine:
         devices: where it runs: cpu, cuda.
         install: how to get its package, where its name alone does not say.
         compiler: of an engine that a vendor's library compiles.
+        takes: names of the `BuildOptions` that an engine without a compiler understands.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Engine:
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
     compiler: Compiler | None = None
+    takes: tuple[str, ...] = ()
 
     def graph(self, source: Source, precision: str) -> Graph:
         """What `build` takes.
@@ -208,11 +210,15 @@ class Engine:
     @property
     def options(self) -> tuple[str, ...]:
         """Names of the `BuildOptions` that it understands."""
-        return self.compiler.options if self.compiler else ()
+        return self.compiler.options if self.compiler else self.takes
 
     def calibrates(self, precision: str) -> bool:
         """Whether the engine itself calibrates the ranges of a precision."""
         return self.compiler is not None and precision in self.compiler.calibrates
+
+    def own_ranges(self, precision: str) -> bool:
+        """Whether ranges are not those of the calibrated network."""
+        return precision == DYNAMIC or self.calibrates(precision)
 
 
 def engine_files(file: Path) -> list[Path]:

@@ -16,16 +16,21 @@ from yoloq.base.files import replace_when_whole
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
+from yoloq.engines.options import DYNAMIC, PLACED
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
 from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
 from yoloq.graph.bytes_moved import move_bytes
+from yoloq.graph.dynamic import lower_dynamic
 from yoloq.graph.export import INPUT
 from yoloq.graph.integer import lower_integer
 from yoloq.graph.names import beside, convolution_of, module_of
 from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
-CONVOLUTIONS = {"QLinearConv": "int8", "Conv": "fp32", "FusedConv": "fp32"}
+CONVOLUTIONS = {
+    **{"QLinearConv": "int8", "ConvInteger": "int8"},
+    **{"Conv": "fp32", "FusedConv": "fp32"},
+}
 ANEW = f"build it anew: {MAKE} engine ARGS=--force"
 WARMUP = 5  # runs that a profile does not count
 DEQUANTIZED_NODE = "_DQ"  # behind the name of a tensor: the node that dequantizes it
@@ -53,7 +58,9 @@ def build(graph: Graph, folder: Path) -> Path:
 
 def lower(source: Source, precision: str) -> onnx.ModelProto:
     """The ONNX graph of a precision in the form that this engine runs, with its metadata."""
-    exported = source.exported(precision)
+    exported = source.exported("int8" if precision in PLACED else precision)
+    if precision == DYNAMIC:
+        return described(lower_dynamic(exported, source.net("int8")), source.info)
     model = exported.model
     if precision == "int8":
         model = lower_integer(exported, source.net(precision), source.quantized.outputs)
@@ -220,4 +227,5 @@ ENGINE = Engine(
     types=types,
     intermediates=intermediates,
     streams=streams,
+    takes=("dynamic",),
 )

@@ -7,6 +7,8 @@ from yoloq.base.config import option, require
 from yoloq.quant.amax_flag import parse_amax
 
 IMPLICIT = "int8-implicit"  # int8 with ranges that TensorRT 10.x calibrates itself
+DYNAMIC = "int8-dynamic"  # int8 with ranges that are taken from each image
+PLACED = ("int8", DYNAMIC)  # precisions whose convolutions in int8 are those of the policy
 LARGEST = 1 << 20  # GiB; the bytes of more, or of inf, are no number that a library takes
 
 
@@ -46,7 +48,7 @@ class BuildOptions:
         "compute capabilities to build for, such as 75,86,120; none: the GPU here, else all",
         reader=capabilities,
     )
-
+    dynamic: bool = option(False, f"{DYNAMIC} as well: ranges from each image, at run time")
     dla: int = option(-1, "core of a Jetson's DLA to run on, the rest on its GPU; -1: none")
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from torch import nn
 
 from yoloq.base.errors import PolicyError
@@ -111,18 +112,12 @@ class QdqGraph:
 
         A weight whose quantizer is off stays in float.
         """
-        quantizer = conv.weight_quantizer
-        if not is_on(quantizer):
+        if not is_on(conv.weight_quantizer):
             return
-        assert quantizer.scale is not None and quantizer.zero_point is not None
-        weight = conv.weight.detach()
-        integers = quantize(weight, quantizer.scale, quantizer.zero_point, quantizer.spec)
-        scale = quantizer.scale.cpu().numpy()
-        if self.reads_image(node):
-            scale = np.asarray(scale / np.float32(WHITE))  # NumPy makes a scalar of ()
+        integers, scale = self.integer_weight(node, conv)
         name = node.inputs[1].name
         inputs = [
-            gs.Constant(f"{name}_int8", integers.cpu().numpy()),
+            gs.Constant(f"{name}_int8", integers),
             gs.Constant(f"{name}_scale", scale),
             gs.Constant(f"{name}_zero_point", np.zeros(scale.shape, np.int8)),
         ]
@@ -132,6 +127,20 @@ class QdqGraph:
             gs.Node("DequantizeLinear", f"{name}_DQ", attributes, inputs, [output])
         )
         node.inputs[1] = output
+
+    def integer_weight(
+        self, node: gs.Node, conv: QuantConv2d
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """A quantized weight's integers, in its shape, and their scales: () or (channels,)."""
+        quantizer = conv.weight_quantizer
+        assert is_on(quantizer)
+        assert quantizer.scale is not None and quantizer.zero_point is not None
+        weight = conv.weight.detach()
+        integers = quantize(weight, quantizer.scale, quantizer.zero_point, quantizer.spec)
+        scale = quantizer.scale.cpu().numpy()
+        if self.reads_image(node):
+            scale = np.asarray(scale / np.float32(WHITE))  # NumPy makes a scalar of ()
+        return integers.cpu().numpy(), scale
 
     def reads_image(self, node: gs.Node) -> bool:
         """Whether this is the convolution into which the division by 255 was folded."""

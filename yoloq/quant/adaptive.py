@@ -1,8 +1,9 @@
 """Ranges of activations that follow the image, simulated: to see when they would pay.
 
 A calibrated range is the same for every image. Here each image has its own, found while the network
-runs, or one of a few that were calibrated for kinds of image. No engine of a CPU or of TensorRT
-has either for convolutions: it costs a pass over each tensor, or a scale that is no constant.
+runs, or one of a few that were calibrated for kinds of image. Of the engines here only ONNX Runtime
+has the former for convolutions (`graph/dynamic.py`), and none the latter: it costs a pass over each
+tensor, or a scale that is no constant.
 """
 
 import contextlib

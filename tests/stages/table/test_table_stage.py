@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,28 @@ def test_missing_rows(precisions: tuple[str, ...], rows: tuple[str, ...], words:
     found = StageResult("s", "k", {"device": "auto"}, {}, {}, {}, tuple(made))
     texts = missing(row, found)
     assert [text.split(" is missing")[0] for text in texts] == words
+
+
+def test_ranges_at_run_time_are_a_row_with_its_reason(tiny: TinySet, tmp_path: Path) -> None:
+    flags = ("--engine", "onnxruntime", "--of", "ptq", "--runs", "2", "--threads", "1")
+    assert main("table", tiny.flags(tmp_path, *flags, "--dynamic")) == 0
+    folder = tmp_path / "run"
+    found = json.loads((folder / "engine-onnxruntime.json").read_text())
+    rows = {row["precision"]: row for row in found["rows"]}
+    assert list(rows) == ["fp32", "int8", "int8-dynamic"]
+    dynamic = rows["int8-dynamic"]
+    assert dynamic["name"] == "INT8 dynamic" and dynamic["fidelity"] is not None
+    assert dynamic["float_layers"] == rows["int8"]["float_layers"]
+    assert found["notes"]["int8"]["int8-dynamic"]["not_int8"] == []
+    assert "int8-dynamic" in found["notes"]["gate"]
+    times = dynamic["latency_ms"]["p50"] / rows["int8"]["latency_ms"]["p50"]
+    text = (folder / "table.md").read_text()
+    assert f"INT8 dynamic takes {times:.2f} times the time of static INT8" in text
+    assert "each image's own extremes" in text
+
+
+def test_an_engine_without_ranges_at_run_time_says_who_has_them(
+    tiny: TinySet, tmp_path: Path, the_error: Callable[[], str]
+) -> None:
+    assert main("table", tiny.flags(tmp_path, "--engine", "torch", "--dynamic", "--quiet")) == 2
+    assert "--dynamic: the torch engine has no such option; it is of onnxruntime" in the_error()

@@ -37,6 +37,7 @@ from yoloq.base.result import Row
 from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
 from yoloq.engines import packages
+from yoloq.engines.options import DYNAMIC
 from yoloq.engines.predictor import Predictor, by_one
 from yoloq.graph.export import INPUT
 from yoloq.measure.places import level_differences
@@ -117,7 +118,7 @@ class Gate:
         """Hold one engine against the ONNX of its precision.
 
         Args:
-            own: it calibrated its ranges itself, so that it is only warned of.
+            own: its ranges are its own, so that it is only warned of.
             remedy: what mends it; empty: what mends a build.
 
         Returns:
@@ -146,10 +147,8 @@ class Gate:
             text = f"{engine} {key}: {_far(self.files[name], far[0], most)}"
             if not own:
                 raise EngineError(f"{text}: {end}")
-            warn(
-                f"{text}: the ranges that {engine} calibrated are poor, or it computes "
-                "wrongly; try another --calibrator, or --fp16-layers"
-            )
+            mends = "leave it out" if key == DYNAMIC else "try another --calibrator, --fp16-layers"
+            warn(f"{text}: the ranges of its own are poor, or it computes wrongly; {mends}")
         return found
 
 
@@ -198,7 +197,7 @@ def check_all(
         predictors: by key, such as `fp32`, `int8` or `int8-qat`.
         onnx: file names in the run folder by key.
         count: how many of the first val images; 0: no gate.
-        own: keys of engines that calibrated their ranges themselves.
+        own: keys of engines whose ranges are their own.
 
     Returns:
         By key the differences of each level as plain data.

@@ -11,6 +11,7 @@ from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row
 from yoloq.base.say import say, warn
 from yoloq.engines.base import Engine
+from yoloq.engines.options import DYNAMIC, PLACED
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.tensorrt.inspector import LayerInfo, layer_report
 from yoloq.measure.layer_times import LayerTimes, float_precisions, layer_times, tensor_readers
@@ -126,7 +127,7 @@ def expected_int8(engine: Engine, variant: EngineVariant) -> list[str]:
     if engine.calibrates(variant.precision):
         kept = options.fp16_layers
         return [name for name in layers if not any(matches(name, pattern) for pattern in kept)]
-    if variant.precision == "int8":
+    if variant.precision in PLACED:
         return [name for name, plan in layers.items() if plan.quantized]
     return []
 
@@ -163,6 +164,8 @@ def slow_int8(
 ) -> dict[str, dict[str, Any]]:
     """Where int8 is not faster than the engine's fastest float type, and which layers cost it.
 
+    Ranges at run time cost what no placement mends: `make table` says so.
+
     Returns:
         By key of the slow ones what `report.remarks` puts into words: both times, and of `layers`
         the worst with the milliseconds that each loses.
@@ -173,7 +176,8 @@ def slow_int8(
         return {}
     other = min(floats, key=lambda key: times[key])
     int8 = [variant for variant in variants if variant.key in times and variant.key not in floats]
-    slow = [variant for variant in int8 if times[variant.key] >= times[other]]
+    placed = [variant for variant in int8 if variant.precision != DYNAMIC]
+    slow = [variant for variant in placed if times[variant.key] >= times[other]]
     found = {}
     for variant in slow:
         own, base = profiles.of(variant), profiles.of(variant, other)

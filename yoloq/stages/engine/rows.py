@@ -9,6 +9,7 @@ import numpy as np
 from yoloq.base.result import Row
 from yoloq.base.say import say
 from yoloq.engines.base import Engine, engine_files
+from yoloq.engines.options import PLACED
 from yoloq.engines.predictor import Predictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.image_path import ImagePath
@@ -78,7 +79,7 @@ def _without_figures(
     """What is known of each engine before it ran."""
     rows = []
     for variant in variants:
-        key, int8 = variant.key, variant.precision == "int8"
+        key, int8 = variant.key, variant.precision in PLACED
         placement = variant.source.quantized.placement
         row = Row(
             name=variant.title,

@@ -14,7 +14,7 @@ from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
-from yoloq.engines.options import BuildOptions
+from yoloq.engines.options import DYNAMIC, BuildOptions
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Calibration, Exports, Graph, Source
 from yoloq.measure.record import Record
@@ -181,7 +181,7 @@ def checked_engines(
         if why_not:
             warn(f"{engine.name}: {why_not}: what was built is not measured here")
             return predictors, build.publish(files, config.folder), {}
-        own = [key for key, graph in graphs.items() if engine.calibrates(graph.precision)]
+        own = [key for key, graph in graphs.items() if engine.own_ranges(graph.precision)]
         found = gate.check_all(
             inputs, engine.name, predictors, onnx, config.gate, config.cores, own
         )
@@ -224,11 +224,11 @@ def expected_map(
     baseline: StageResult,
     models: Sequence[StageResult],
 ) -> dict[str, float]:
-    """AP50-95 by key of the same model in PyTorch; none of what an engine calibrates itself."""
+    """AP50-95 by key of the same model in PyTorch; none where ranges are others."""
     simulated = iter(made.rows[0].ap for made in models)
     expected = {}
     for variant in variants:
-        if not engine.calibrates(variant.precision):
+        if not engine.own_ranges(variant.precision):
             int8 = variant.precision == "int8"
             expected[variant.key] = next(simulated) if int8 else baseline.rows[0].ap
     return expected
@@ -284,7 +284,7 @@ def chosen_model(inputs: Inputs, ptq: StageResult, of: str) -> StageResult:
 
 
 def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
-    """Those asked for, or all.
+    """Those asked for, or all; `--dynamic` asks for one more.
 
     Raises:
         EngineError: the engine does not run one of them on this device.
@@ -292,7 +292,8 @@ def chosen_precisions(engine: Engine, config: EngineConfig) -> tuple[str, ...]:
     for precision in config.precisions:
         engine.check_precision(precision, config.device)
     native = engine.precisions(config.device)
-    return tuple(name for name in native if not config.precisions or name in config.precisions)
+    chosen = [name for name in native if not config.precisions or name in config.precisions]
+    return (*chosen, DYNAMIC) if config.dynamic else tuple(chosen)
 
 
 def warn_without_vnni(engine: Engine) -> None:

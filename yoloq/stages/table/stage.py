@@ -14,6 +14,7 @@ from yoloq.base.result import StageResult
 from yoloq.base.say import put, say
 from yoloq.engines import get_engine
 from yoloq.engines.base import Engine
+from yoloq.engines.options import DYNAMIC
 from yoloq.measure.layer_times import float_precisions
 from yoloq.report.notes import note
 from yoloq.report.remarks import remarks
@@ -52,6 +53,7 @@ def run(config: TableConfig) -> list[dict[str, Any]]:
     slow = remarks(config.folder, result)
     notes = [
         *missing(get_engine(config.engine, run=False), result),
+        *on_dynamic(result),
         note(config.folder.name, result),
     ]
     write_text(
@@ -89,6 +91,19 @@ def missing(engine: Engine, result: StageResult) -> list[str]:
     if len(float_precisions(engine.precisions(device))) < 2:
         notes.append(f"FP16 is missing: {engine.name} has no 16-bit type on this machine")
     return notes
+
+
+def on_dynamic(result: StageResult) -> list[str]:
+    """Why the row with ranges at run time takes the time that it takes; none without it."""
+    times = {row.precision: row.latency_ms["p50"] for row in result.rows if row.latency_ms}
+    if DYNAMIC not in times or "int8" not in times:
+        return []
+    return [
+        f"{title(DYNAMIC)} takes {times[DYNAMIC] / times['int8']:.2f} times the time of static "
+        "INT8: nothing is calibrated, each image's own extremes are the ranges of its activations. "
+        "So every convolution first reads its whole input to find them, then rounds it, and its "
+        "sums go back to floats, where static INT8 hands integers on"
+    ]
 
 
 def comma_separated(lines: Sequence[dict[str, Any]]) -> str:
