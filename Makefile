@@ -7,6 +7,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 RTX := $(VENV)/tensorrt-rtx/1.7.1.116
 AUDIT := $(VENV)/audit/bin/pip-audit
+LITERT := $(VENV)/litert/2.3.0
 BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
 # a flag with the value of a variable as one word of the shell, whatever is in it; nothing without
@@ -42,7 +43,7 @@ help:
 	@echo "  make data         make the built-in set, or check DATA"
 	@echo "  make baseline     FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "  make ptq          calibrate to int8 on images of the train split"
-	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, tensorrt, tensorrt-rtx, torch)"
+	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, litert, tensorrt, torch ...)"
 	@echo "  make table        FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
 	@echo "  make report       verdict, table and pictures of a run; RUNS='a b' compares runs"
 	@echo "with a finished run"
@@ -104,7 +105,7 @@ gpu-check: $(READY)
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)
 
-test: $(READY) $(BINDINGS) $(RTX)
+test: $(READY) $(BINDINGS) $(RTX) $(LITERT)
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # new random inputs each time; a failure prints the line that repeats it
@@ -132,6 +133,10 @@ $(BINDINGS): | $(READY)
 $(RTX): | $(READY)
 	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ \
 		tensorrt-rtx-cu13-bindings==$(@F) tensorrt-rtx-cu13-libs==$(@F) || true
+
+# LiteRT without what it would bring along; where it cannot be had its tests skip
+$(LITERT): | $(READY)
+	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ ai-edge-litert==$(@F) || true
 
 check: $(READY)
 	@$(PY) -m ruff check .

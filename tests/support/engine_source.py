@@ -1,5 +1,6 @@
 """What every engine on every family is tested with."""
 
+from litert_wheel import found
 from rounding import MANY
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
@@ -13,6 +14,8 @@ IMAGES = MANY
 def runs_here(name: str) -> bool:
     """Whether an engine is installed, and what it builds can be run."""
     row = engine_row(name)
+    if name == "litert":
+        found()
     return row.is_installed and not row.cannot_run("auto")
 
 

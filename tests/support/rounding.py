@@ -41,6 +41,6 @@ def typical(reference: list[NDArray[np.float32]], other: list[NDArray[np.float32
 def again(engine: str) -> float:
     """dB that an engine loses to the simulation.
 
-    ONNX Runtime rounds the outputs of convolutions and of their sigmoids as well.
+    ONNX Runtime and LiteRT round the outputs of convolutions and of their sigmoids as well.
     """
-    return AGAIN if engine == "onnxruntime" else 0.0
+    return AGAIN if engine in ("onnxruntime", "litert") else 0.0

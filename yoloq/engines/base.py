@@ -119,6 +119,7 @@ class Engine:
         devices: where it runs: cpu, cuda.
         install: how to get its package, where its name alone does not say.
         compiler: of an engine that a vendor's library compiles.
+        activation_bits: that it holds activations in where the policy says so.
         takes: names of the `BuildOptions` that an engine without a compiler understands.
     """
 
@@ -141,6 +142,7 @@ class Engine:
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
     compiler: Compiler | None = None
+    activation_bits: tuple[int, ...] = (8,)
     takes: tuple[str, ...] = ()
 
     def graph(self, source: Source, precision: str) -> Graph:

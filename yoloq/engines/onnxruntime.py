@@ -18,13 +18,12 @@ from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
 from yoloq.engines.options import DYNAMIC, PLACED
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
-from yoloq.engines.source import Graph, Source, described, tensors_of, with_outputs
+from yoloq.engines.source import Graph, Source, described, read_from, with_outputs
 from yoloq.graph.bytes_moved import move_bytes
 from yoloq.graph.dynamic import lower_dynamic
 from yoloq.graph.export import INPUT
 from yoloq.graph.integer import lower_integer
 from yoloq.graph.names import beside, convolution_of, module_of
-from yoloq.graph.qdq import DEQUANTIZED
 
 TYPES = {"float": "fp32", "uint8": "int8"}  # as a profile names them
 CONVOLUTIONS = {
@@ -150,14 +149,9 @@ def types(predictor: Predictor, file: Path, layers: Collection[str]) -> dict[str
 
 
 def intermediates(source: Source, precision: str, layers: Sequence[str], threads: int) -> Watch:
-    """Outputs of convolutions, of those in int8 as they are read from integers.
-
-    Asked for what comes before that rounding, it would compute these convolutions in float.
-    """
-    model, tensors = lower(source, precision), tensors_of(source, precision, layers)
-    made = {output for node in model.graph.node for output in node.output}
-    read = {layer: f"{tensor}{DEQUANTIZED}" for layer, tensor in tensors.items()}
-    tensors |= {layer: tensor for layer, tensor in read.items() if tensor in made}
+    """Outputs of convolutions, of those in int8 as they are read from integers."""
+    model = lower(source, precision)
+    tensors = read_from(model, source, precision, layers)
     session = _open(with_outputs(model, tensors.values()).SerializeToString(), threads).session
 
     def watch(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -26,3 +26,18 @@ def onnxruntime() -> Any:
     """The package, told by its own variable to collect nothing."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     return importlib.import_module("onnxruntime")
+
+
+def litert() -> Any:
+    """LiteRT's interpreter."""
+    return importlib.import_module("ai_edge_litert.interpreter")
+
+
+def litert_schema() -> Any:
+    """The classes that a .tflite file is written and read with."""
+    return importlib.import_module("ai_edge_litert.schema_py_generated")
+
+
+def flatbuffers() -> Any:
+    """The format that a .tflite file is in."""
+    return importlib.import_module("flatbuffers")

@@ -15,7 +15,7 @@ from yoloq.base.files import replace_when_whole
 from yoloq.engines.options import BuildOptions
 from yoloq.engines.predictor import METADATA, ModelInfo
 from yoloq.graph.export import FloatGraph, export_float, float_copy
-from yoloq.graph.qdq import QdqGraph
+from yoloq.graph.qdq import DEQUANTIZED, QdqGraph
 from yoloq.models.load import LoadedModel
 from yoloq.quant.policy import Policy
 from yoloq.quant.quantized import QuantizedModel, quantize_model
@@ -156,6 +156,22 @@ def tensors_of(source: Source, precision: str, layers: Sequence[str]) -> dict[st
     """
     nodes = QdqGraph(source.exported(precision), source.net(precision)).convolutions
     return {layer: nodes[layer].outputs[0].name for layer in layers}
+
+
+def read_from(
+    model: onnx.ModelProto, source: Source, precision: str, layers: Sequence[str]
+) -> dict[str, str]:
+    """As `tensors_of`, but of a convolution that writes integers the tensor that is read from them.
+
+    Asked for what comes before that rounding, an engine would compute the convolution in float.
+
+    Args:
+        model: the lowered graph.
+    """
+    made = {output for node in model.graph.node for output in node.output}
+    tensors = tensors_of(source, precision, layers)
+    read = {layer: f"{tensor}{DEQUANTIZED}" for layer, tensor in tensors.items()}
+    return tensors | {layer: tensor for layer, tensor in read.items() if tensor in made}
 
 
 def with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:

@@ -1,7 +1,7 @@
 """Q/DQ put into an exported float graph: pairs where the policy names tensors, int8 weights."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,28 +21,32 @@ from yoloq.quant.quantizer import TensorQuantizer
 DEQUANTIZED = "_dequantized"  # behind the name of a tensor that is read from integers
 
 
-def check_exportable(net: nn.Module) -> None:
+def check_exportable(net: nn.Module, bits: Collection[int] = (8,)) -> None:
     """Find out before anything is built whether engines can run the quantizers of a network.
 
+    Args:
+        bits: that an activation may have; those of int8, which clips to no fewer, and of an ONNX
+            file.
+
     Raises:
-        PolicyError: an activation has not 8 bits, which no engine's int8 clips to, or a weight has
-            more.
+        PolicyError: an activation has others, or a weight has more than 8.
     """
     for name, module in net.named_modules():
         if not isinstance(module, QuantConv2d):
             continue
         activation, weight = module.input_quantizer, module.weight_quantizer
-        if is_on(activation) and activation.spec.bits != 8:
+        if is_on(activation) and activation.spec.bits not in bits:
             raise PolicyError(_simulated(name, "activations", activation.spec.bits))
         if is_on(weight) and weight.spec.bits > 8:
             raise PolicyError(_simulated(name, "weights", weight.spec.bits))
 
 
 def _simulated(name: str, side: str, bits: int) -> str:
-    return (
-        f"{name}: {side} of {bits} bits run only on the torch engine (simulated); give them 8 bits "
-        "in the policy to export"
-    )
+    where = "the torch engine (simulated)"
+    if (side, bits) == ("activations", 16):
+        where = f"the litert engine and on {where}"
+    remedy = "give them 8 bits in the policy to export"
+    return f"{name}: {side} of {bits} bits run only on {where}; {remedy}"
 
 
 @dataclass(frozen=True)

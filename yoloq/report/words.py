@@ -11,6 +11,7 @@ ENGINES = {
     "onnxruntime": "ONNX Runtime",
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT for RTX",
+    "litert": "LiteRT",
     "torch": "PyTorch",
 }
 SIXTEEN = ("bf16", "fp16")

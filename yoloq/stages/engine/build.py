@@ -128,12 +128,14 @@ def exportable(engine: Engine, sources: Mapping[str, Source], precisions: Sequen
     Raises:
         PolicyError: so it is, and the engine is to run them in int8.
     """
+    nets = [source.net("int8") for source in sources.values()]
+    if "int8" in precisions and not engine.simulated:
+        for net in nets:
+            check_exportable(net, engine.activation_bits)
     try:
-        for source in sources.values():
-            check_exportable(source.net("int8"))
+        for net in nets:
+            check_exportable(net)
     except PolicyError as error:
-        if "int8" in precisions and not engine.simulated:
-            raise
         say(f"no int8 ONNX file: {error}")
         return False
     return True

@@ -92,6 +92,7 @@ class Gate:
         onnx: file names by key, as `write_onnx` gave them: `onnx-fp32`, `onnx-int8`, ...
         images: uint8 (N, imgsz, imgsz, 3).
         threads: of ONNX Runtime.
+        simulated: what PyTorch makes of the int8 models that ONNX cannot hold, by such keys.
     """
 
     def __init__(
@@ -101,11 +102,14 @@ class Gate:
         onnx: Mapping[str, str],
         images: NDArray[np.uint8],
         threads: int,
+        simulated: Mapping[str, Predictor] | None = None,
     ) -> None:
         self.head = head
         self.images = images
-        self.files = onnx
+        others = simulated or {}
+        self.files = {**onnx, **dict.fromkeys(others, "its simulation in PyTorch")}
         self.raws = {key: run_onnx(folder / name, images, threads) for key, name in onnx.items()}
+        self.raws |= {key: predictor(images) for key, predictor in others.items()}
         pairs = [key for key in self.raws if key != "onnx-fp32"]
         rounding = [differences(head, self.raws["onnx-fp32"], self.raws[key]) for key in pairs]
         levels = [item for each in rounding for item in each]
@@ -190,6 +194,7 @@ def check_all(
     count: int,
     threads: int,
     own: Collection[str] = (),
+    simulated: Mapping[str, Predictor] | None = None,
 ) -> dict[str, Any]:
     """Let every engine of a run through the gate, and say how far they are off.
 
@@ -198,6 +203,7 @@ def check_all(
         onnx: file names in the run folder by key.
         count: how many of the first val images; 0: no gate.
         own: keys of engines whose ranges are their own.
+        simulated: as of `Gate`.
 
     Returns:
         By key the differences of each level as plain data.
@@ -209,7 +215,7 @@ def check_all(
         warn("--gate 0: no engine is held against its ONNX; leave it out before you ship one")
         return {}
     images = images_of(inputs, count)
-    gate = Gate(inputs.model.head, inputs.config.folder, onnx, images, threads)
+    gate = Gate(inputs.model.head, inputs.config.folder, onnx, images, threads, simulated)
     found = {
         key: gate.check(engine, key, predictor, key in own) for key, predictor in predictors.items()
     }

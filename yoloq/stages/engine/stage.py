@@ -17,6 +17,7 @@ from yoloq.engines.base import Engine
 from yoloq.engines.options import DYNAMIC, BuildOptions
 from yoloq.engines.predictor import Predictor
 from yoloq.engines.source import Calibration, Exports, Graph, Source
+from yoloq.engines.torch import predictor_of
 from yoloq.measure.record import Record
 from yoloq.quant.quantized import load_quantized
 from yoloq.stages.baseline import BaselineConfig
@@ -182,10 +183,21 @@ def checked_engines(
             warn(f"{engine.name}: {why_not}: what was built is not measured here")
             return predictors, build.publish(files, config.folder), {}
         own = [key for key, graph in graphs.items() if engine.own_ranges(graph.precision)]
-        found = gate.check_all(
-            inputs, engine.name, predictors, onnx, config.gate, config.cores, own
-        )
+        held = (onnx, config.gate, config.cores, own, simulations(engine, graphs, onnx))
+        found = gate.check_all(inputs, engine.name, predictors, *held)
         return predictors, build.publish(files, config.folder), found
+
+
+def simulations(
+    engine: Engine, graphs: Mapping[str, Graph], onnx: Mapping[str, str]
+) -> dict[str, Predictor]:
+    """What PyTorch simulates of int8 models that an engine runs and ONNX cannot hold."""
+    sources = {f"onnx-{key}": g.source for key, g in graphs.items() if g.precision == "int8"}
+    return {
+        key: predictor_of(source.quantized, source.info.imgsz, "cpu")
+        for key, source in sources.items()
+        if key not in onnx and not engine.simulated
+    }
 
 
 def or_warn(what: str, report: Callable[..., T], *arguments: Any) -> T | None:

@@ -19,7 +19,7 @@ class PtqConfig(StageConfig):
     weights_per: str = option("channel", "weight scales", tuple(GRANULARITIES))
     group_size: int = option(4, "output channels a group, with --weights-per group")
     weight_bits: int = option(8, "bits of weights; below 8 an engine stores them in int8")
-    activation_bits: int = option(8, "bits of activations; other than 8 is simulated", BITS)
+    activation_bits: int = option(8, "bits of activations; not 8: simulated, or 16 on litert", BITS)
     edge_bits: int = option(8, "bits of the first layer and the head, where those are integers")
     symmetric: bool | str = option("auto", "activation ranges symmetric about 0, as TensorRT wants")
     float_head: bool = option(True, "leave the Detect head in float")

@@ -1,0 +1,87 @@
+"""Shapes and constants that an exported graph computes, where LiteRT wants them written down.
+
+The exporter writes a chunk as arithmetic on shapes, which ONNX's own inference does not follow
+through a division. Node by node, with the shapes in front of it known, each is a plain number.
+"""
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import infer_node_outputs
+
+from yoloq.base.errors import EngineError
+from yoloq.engines.litert.graph_state import GraphState
+from yoloq.graph.export import OPSET
+
+OPSETS = {"": OPSET}
+PAIRS = ("QuantizeLinear", "DequantizeLinear")
+
+
+def settle(state: GraphState, node: gs.Node) -> bool:
+    """Give what a node writes its shape; its values, where all that it reads is constant.
+
+    Returns:
+        Whether it is constant, so that nothing is to be translated.
+
+    Raises:
+        EngineError: a shape depends on the image.
+    """
+    if node.op in PAIRS:
+        return False
+    if node.op == "Shape":
+        shape = np.array(state.shape(node.inputs[0]), np.int64)
+        _constant(node.outputs[0], shape)
+        return True
+    read = [tensor for tensor in node.inputs if not tensor.is_empty()]
+    if all(isinstance(tensor, gs.Constant) for tensor in read):
+        evaluator = ReferenceEvaluator(_proto(node), opsets=OPSETS)
+        values = evaluator.run(None, {tensor.name: tensor.values for tensor in read})
+        for output, found in zip(node.outputs, values, strict=True):
+            _constant(output, np.asarray(found))
+        return True
+    if not all(map(_is_known, node.outputs)):
+        _infer(state, node, read)
+    return False
+
+
+def _constant(tensor: gs.Variable, values: np.ndarray) -> None:
+    """Let everything that reads a tensor read its values."""
+    made = gs.Constant(f"{tensor.name}_value", values)
+    for user in list(tensor.outputs):
+        user.inputs = [made if each is tensor else each for each in user.inputs]
+
+
+def _is_known(tensor: gs.Tensor) -> bool:
+    return tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
+
+
+def _infer(state: GraphState, node: gs.Node, read: list[gs.Tensor]) -> None:
+    types, data = {}, {}
+    for tensor in read:
+        if isinstance(tensor, gs.Constant):
+            data[tensor.name] = onnx.numpy_helper.from_array(tensor.values, tensor.name)
+            kind, shape = data[tensor.name].data_type, tensor.values.shape
+        else:
+            kind, shape = onnx.TensorProto.FLOAT, state.shape(tensor)
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(kind, shape)
+    schema = onnx.defs.get_schema(node.op, OPSET)
+    imports = [onnx.helper.make_opsetid("", OPSET)]
+    found = infer_node_outputs(schema, _proto(node), types, data, opset_imports=imports)
+    for output in node.outputs:
+        sizes = found[output.name].tensor_type.shape.dim
+        output.shape = [size.dim_value for size in sizes]
+        if not all(output.shape):
+            raise EngineError(
+                f"the litert engine wants every size known, and that of {output.name} is not; take "
+                "--engine onnxruntime"
+            )
+
+
+def _proto(node: gs.Node) -> onnx.NodeProto:
+    inputs, outputs = ([t.name for t in side] for side in (node.inputs, node.outputs))
+    attributes = {
+        key: onnx.numpy_helper.from_array(value.values) if isinstance(value, gs.Tensor) else value
+        for key, value in node.attrs.items()
+    }
+    return onnx.helper.make_node(node.op, inputs, outputs, **attributes)
