@@ -137,3 +137,13 @@ def first_convolution(
         [numpy_helper.from_array(values, name) for name, values in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+
+
+def test_a_resize_of_unknown_size_stays() -> None:
+    """The sizes of a network with chunks are names behind the first of them."""
+    quantized = tiny_quantized("yolov8n")
+    net = quantized.model.net
+    model = lower_integer(export_float(net, 64), net, quantized.outputs)
+    images = pictures(2)
+    for found, wanted in zip(run(move_bytes(model), images), run(model, images), strict=True):
+        assert np.array_equal(found, wanted)

@@ -129,9 +129,14 @@ def in_pairs(weight: NDArray[np.int8], lead: Sequence[int]) -> NDArray[np.int8]:
 
 
 def _repeats(resize: gs.Node) -> bool:
-    """Whether each pixel is repeated a whole number of times."""
+    """Whether each pixel is repeated a whole number of times, as far as the sizes are known.
+
+    Behind a chunk, which is exported as arithmetic on shapes, they are names.
+    """
     source, result = resize.inputs[0], resize.outputs[0]
     if not source.inputs or source.inputs[0].op != "DequantizeLinear":
+        return False
+    if not all(isinstance(n, int) for tensor in (source, result) for n in tensor.shape or [""]):
         return False
     (_, channels, *small), (_, same, *large) = source.shape, result.shape
     return (
