@@ -56,7 +56,7 @@ class BuiltEngine:
             named = "" if str(error).startswith(str(self.file)) else f"{self.file}: "
             raise EngineError(f"{named}{error}") from None
         if self.gate is not None:
-            self.gate.check(engine, self.key, found, engine.calibrates(self.precision))
+            self.gate.check(engine, self.key, found, engine.own_ranges(self.precision))
         return found
 
 
