@@ -26,6 +26,14 @@ def test_what_was_packed_comes_back(bits: int, count: int) -> None:
     assert unpack(packed, bits, count).tolist() == values.tolist()
 
 
+def test_numbers_without_a_sign_by_hand() -> None:
+    # 5 = 101, 3 = 011, 6 = 110, lowest bit first: 1 0 1 1 1 0 0 1 | 1
+    packed = pack(np.array([5, 3, 6]), 3)
+    assert packed.tolist() == [0b10011101, 1]
+    assert unpack(packed, 3, 3, signed=False).tolist() == [5, 3, 6]
+    assert unpack(packed, 3, 3).tolist() == [-3, 3, -2]
+
+
 def test_too_few_bytes() -> None:
     with pytest.raises(ValueError, match="1 bytes do not hold 3 values of 4 bits"):
         unpack(np.zeros(1, np.uint8), 4, 3)

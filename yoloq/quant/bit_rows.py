@@ -1,10 +1,14 @@
 """Integers of few bits, side by side in bytes."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+Integers = NDArray[np.integer[Any]]
 
-def pack(integers: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+
+def pack(integers: Integers, bits: int) -> NDArray[np.uint8]:
     """Two's complement at so many bits, the lowest first: two values of 4 bits share a byte.
 
     With 4 bits that is how ONNX stores its INT4. The last byte is filled up with zeros.
@@ -13,8 +17,13 @@ def pack(integers: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     return np.packbits((places & 1).astype(np.uint8), bitorder="little")
 
 
-def unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.int8]:
+def unpack(
+    packed: NDArray[np.uint8], bits: int, count: int, signed: bool = True
+) -> NDArray[np.int16]:
     """The (count,) integers that `pack` wrote.
+
+    Args:
+        signed: the highest bit is the sign; else they are from 0 to 2^bits - 1.
 
     Raises:
         ValueError: there are fewer.
@@ -23,7 +32,7 @@ def unpack(packed: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.int8]
         raise ValueError(f"{len(packed)} bytes do not hold {count} values of {bits} bits")
     places = np.unpackbits(packed, count=bits * count, bitorder="little").reshape(count, bits)
     values = places.astype(np.int16) @ (1 << np.arange(bits, dtype=np.int16))
-    return (values - ((values >> (bits - 1)) << bits)).astype(np.int8)
+    return values - ((values >> (bits - 1)) << bits) if signed else values
 
 
 def size_of(bits: int, count: int) -> int:

@@ -11,10 +11,11 @@ from tiny_quant import as_input, pictures, signal_to_noise, tiny_model
 
 from yoloq.base.errors import CheckpointError
 from yoloq.models.load import LoadedModel, save_model
+from yoloq.quant.bit_rows import pack
 from yoloq.quant.codebook import BookSpec
 from yoloq.quant.codebook.coded import Coded
 from yoloq.quant.codebook.coded_net import code_network
-from yoloq.quant.codebook.codes_file import load_codes, packed, save_codes, unpacked
+from yoloq.quant.codebook.codes_file import load_codes, numbers_of, save_codes
 from yoloq.quant.policy import block_of
 from yoloq.quant.refine import patches
 from yoloq.quant.trace import conv_inputs, trace
@@ -123,15 +124,10 @@ def test_a_file_is_small_and_comes_back_to_the_last_bit(spec: BookSpec, tmp_path
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_numbers_are_packed_without_a_gap(bits: int) -> None:
     numbers = np.arange(33).reshape(3, 11) * 7 % 2**bits
-    stored = packed(numbers, bits)
+    stored = pack(numbers, bits)
     assert stored.dtype == np.uint8 and len(stored) == -(-33 * bits // 8)
     tables = torch.zeros(1, 2**bits, 1)
-    assert torch.equal(unpacked(stored, tables, torch.Size([3, 11])), torch.from_numpy(numbers))
-
-
-def test_packed_numbers_by_hand() -> None:
-    # 5 = 101, 3 = 011, 6 = 110, lowest bit first: 1 0 1 1 1 0 0 1 | 1
-    np.testing.assert_array_equal(packed(np.array([5, 3, 6]), 3), [0b10011101, 1])
+    assert torch.equal(numbers_of(stored, tables, torch.Size([3, 11])), torch.from_numpy(numbers))
 
 
 def cut(file: Path) -> None:

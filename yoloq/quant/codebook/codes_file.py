@@ -21,6 +21,7 @@ from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
 from yoloq.models.family import get_family
 from yoloq.models.load import LoadedModel, fused, new_model
+from yoloq.quant.bit_rows import pack, size_of, unpack
 from yoloq.quant.codebook.coded import Coded
 
 META = ("family", "spec", "names", "fused", "imgsz")
@@ -39,7 +40,7 @@ def save_codes(file: Path, model: LoadedModel, codes: Mapping[str, Coded]) -> No
     for name, code in codes.items():
         del plain[f"{name}.weight"]
         bits = (code.tables.shape[1] - 1).bit_length()
-        arrays[f"numbers/{name}"] = packed(code.numbers.cpu().numpy(), bits)
+        arrays[f"numbers/{name}"] = pack(code.numbers.cpu().numpy(), bits)
         arrays[f"tables/{name}"] = code.tables.cpu().numpy()
     arrays |= {f"plain/{name}": tensor.cpu().numpy() for name, tensor in plain.items()}
     with replace_when_whole(file) as temporary, open(temporary, "wb") as stream:
@@ -76,7 +77,7 @@ def _restored(arrays: Mapping[str, NDArray[Any]]) -> LoadedModel:
     tensors = _under("plain/", arrays)
     for name, tables in _under("tables/", arrays).items():
         weight = f"{name}.weight"
-        numbers = unpacked(arrays[f"numbers/{name}"], tables, shapes[weight])
+        numbers = numbers_of(arrays[f"numbers/{name}"], tables, shapes[weight])
         tensors[weight] = Coded(tables, numbers, shapes[weight]).weight
     model.net.load_state_dict(tensors)
     head = get_family(model.family).head(model.net)
@@ -91,13 +92,7 @@ def _under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]
     }
 
 
-def packed(numbers: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Whole numbers below 2^bits, one behind the other without a gap, lowest bit first."""
-    single = numbers.reshape(-1, 1) >> np.arange(bits) & 1
-    return np.packbits(single.astype(np.uint8), bitorder="little")
-
-
-def unpacked(stored: NDArray[np.uint8], tables: Tensor, shape: torch.Size) -> Tensor:
+def numbers_of(stored: NDArray[np.uint8], tables: Tensor, shape: torch.Size) -> Tensor:
     """Numbers (channels, runs) of the entries of a weight of that shape.
 
     Raises:
@@ -105,8 +100,8 @@ def unpacked(stored: NDArray[np.uint8], tables: Tensor, shape: torch.Size) -> Te
     """
     entries, dim = tables.shape[1:]
     bits, runs = (entries - 1).bit_length(), -(-shape[1:].numel() // dim)
-    if len(stored) != -(-shape[0] * runs * bits // 8):
-        raise ValueError(f"{len(stored)} bytes of numbers for {shape[0] * runs} of {bits} bits")
-    single = np.unpackbits(stored, count=shape[0] * runs * bits, bitorder="little")
-    numbers = single.reshape(-1, bits) @ (1 << np.arange(bits))
-    return torch.from_numpy(numbers).view(shape[0], runs)
+    count = shape[0] * runs
+    if len(stored) != size_of(bits, count):
+        raise ValueError(f"{len(stored)} bytes of numbers for {count} of {bits} bits")
+    numbers = unpack(stored, bits, count, signed=False)
+    return torch.from_numpy(numbers).long().view(shape[0], runs)
