@@ -30,15 +30,17 @@ __all__ = ["build", "calibrate", "evaluate", "export", "load", "load_quantized",
 def load(weights: str | Path) -> "LoadedModel":
     """The fused float model of a checkpoint: YOLOv5's, the ultralytics package's, or yoloq's own.
 
+    A file of `make codebook` is read as well.
+
     Raises:
         UserError: the file cannot be read, holds an int8 model (`load_quantized` reads it), or is
             no detection model that yoloq knows.
     """
     from yoloq.base.errors import CheckpointError
-    from yoloq.models.load import load_model
+    from yoloq.quant.float_weights import load_weights
     from yoloq.quant.quantized import is_quantized
 
-    model = load_model(weights)
+    model = load_weights(weights)
     if is_quantized(model):
         raise CheckpointError(f"{weights}: holds an int8 model; yoloq.load_quantized reads it")
     return model

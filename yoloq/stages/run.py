@@ -24,7 +24,8 @@ from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import GroundTruth
 from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes
 from yoloq.models.heads.decode import Candidates
-from yoloq.models.load import LoadedModel, load_model
+from yoloq.models.load import LoadedModel
+from yoloq.quant.float_weights import load_weights
 from yoloq.quant.trace import Op, trace
 
 C = TypeVar("C", bound=StageConfig)
@@ -151,7 +152,7 @@ def open_inputs(config: StageConfig) -> Inputs:
             run folder cannot be written.
     """
     check_writable(config.folder)
-    model = load_model(config.weights)
+    model = load_weights(config.weights)
     dataset = open_dataset(config)
     imgsz = image_size(config, dataset, model)
     dataset = dataset.ordered_as(model.names, str(config.weights), str(config.data))

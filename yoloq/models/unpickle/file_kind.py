@@ -40,6 +40,8 @@ def check_kind(file: Path) -> None:
     members = _members(file)
     if "constants.pkl" in members:
         raise CheckpointError(f"{file}: a TorchScript export; give the checkpoint it was made from")
+    if PICKLE not in members and file.suffix == ".npz":
+        raise CheckpointError(f"{file}: arrays, no PyTorch checkpoint; give the .pt file")
     if PICKLE not in members:
         raise CheckpointError(f"{file}: a zip archive, but not a PyTorch checkpoint")
 

@@ -2,7 +2,7 @@
 
 from yoloq.base.say import put
 from yoloq.data.dataset import Dataset
-from yoloq.models.load import load_model
+from yoloq.quant.float_weights import load_weights
 from yoloq.stages.data import DataConfig
 from yoloq.stages.end import command
 from yoloq.stages.run import open_dataset
@@ -17,7 +17,7 @@ def run(config: DataConfig) -> list[str]:
     """
     dataset = open_dataset(config)
     if config.weights:
-        names = load_model(config.weights).names
+        names = load_weights(config.weights).names
         dataset = dataset.ordered_as(names, config.weights, config.data)
     lines = [f"{dataset.file}: {len(dataset.names)} classes"]
     for split in dataset.splits:
