@@ -385,8 +385,11 @@ def test_another_configuration_is_refused_with_the_difference(
     error = capsys.readouterr().err
     assert "(--loss was distill, is both; --lr was 0.001, is 0.0005)" in error
     assert "--force to start anew" in error and error.count("\n") == 1
+    left = start / "run" / "qat-correct-state.pt"  # of a correction that was killed
+    left.write_bytes(b"")
     assert run(tiny, start, "--lr", "5e-4", "--force") == 0
     assert "going on" not in capsys.readouterr().err
+    assert not left.exists()
 
 
 def test_a_loss_that_is_no_number_names_step_and_layer(

@@ -44,7 +44,8 @@ def start_state(
     )
     if config.force:
         if state.writes:
-            state.remove()
+            for left in config.folder.glob(f"{setup.stage}*-state.*"):  # of later phases as well
+                left.unlink()
         return state
     finished = existing(setup.inputs, setup.stage)
     state.refuse_other_settings(finished.notes.get("training", finished.key) if finished else "")
