@@ -258,6 +258,13 @@ RULES = (
         typed.single_in_half,
         "make it FP16: weights, scales of Q/DQ, constants and casts",
     ),
+    LintRule(
+        "four-bit-weight",
+        "warning",
+        OPENVINO,
+        typed.four_bit_weights,
+        "run the file with the same weights in int8; keep this one for its size",
+    ),
 )
 
 
