@@ -129,8 +129,8 @@ def test_mistakes_are_one_line(model: LoadedModel, train: tuple[Path, ...], tmp_
         yoloq.calibrate(model, tmp_path / "nothing")
     with pytest.raises(PolicyError, match="calibrator 'best': not one of"):
         yoloq.calibrate(model, train[:1], "best", engine="torch", imgsz=64)
-    with pytest.raises(PolicyError, match="refine 'smooth': 'smooth' is not one of none, gptq"):
-        yoloq.calibrate(model, train[:1], refine="smooth", engine="torch", imgsz=64)
+    with pytest.raises(PolicyError, match="refine 'smoth': 'smoth' is not one of none, equal"):
+        yoloq.calibrate(model, train[:1], refine="smoth", engine="torch", imgsz=64)
     with pytest.raises(EngineError, match="--engine tpu: not one of auto"):
         yoloq.build(model, "tpu", tmp_path)
 

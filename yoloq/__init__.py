@@ -83,12 +83,16 @@ def calibrate(
     Raises:
         UserError: an image list, the calibrator, the policy or a repair cannot be used.
     """
+    from dataclasses import replace
+
     import torch
 
     from yoloq.base.errors import PolicyError
     from yoloq.data.image_files import files_of
     from yoloq.data.loader import sample
     from yoloq.engines.predictor import ModelInfo
+    from yoloq.quant.moved import moves_of
+    from yoloq.quant.moved.float_twin import as_moved, check_movable, moved
     from yoloq.quant.policy import resolve
     from yoloq.quant.ptq import calibrate_model, check_calibrator, collect_from_images
     from yoloq.quant.refine import check_images, read_repairs
@@ -108,6 +112,13 @@ def calibrate(
     files = sample(files_of(images), count or usual.images, usual.seed)
     check_images(repairs, min(len(files), usual.refine_images))
     size, ops = ModelInfo.of(model, imgsz).imgsz, trace(model.net)
+    moves = moves_of(repairs)
+    check_movable(moves, model.net, ops)
+    batches: tuple[torch.Tensor, ...] = ()
+    if repairs:
+        batches = tuple(batches_of(files[: usual.refine_images], size, torch.device("cpu")))
+    factors = moved(model, moves, batches, ops) if moves else {}
+    model = as_moved(model, factors, ops) if factors else model
     policy = policy or policy_of_flags(usual, model)
     placement = resolve(policy, ops)
     groups = sibling_groups(ops)
@@ -117,10 +128,8 @@ def calibrate(
         model, files, size, groups=groups, batch_size=batch, calibrators=readers
     )
     made = calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
-    if repairs:
-        batches = batches_of(files[: usual.refine_images], size, torch.device("cpu"))
-        apply(model, made, batches, repairs, steps=usual.refine_steps, seed=usual.seed)
-    return made
+    apply(model, made, batches, repairs, steps=usual.refine_steps, seed=usual.seed)
+    return replace(made, moved=factors)
 
 
 def evaluate(

@@ -1,7 +1,7 @@
 """A calibrated model: float weights, policy and ranges, in memory and on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class QuantizedModel:
         outputs: range of each convolution's output before the activation, which engines that keep
             whole chains in integers need.
         ops: the trace of the float network (`trace.trace`).
+        moved: factors of the output channels of convolutions whose scales were moved before the
+            calibration, by name; the float network that it rounds is `as_moved` by them.
     """
 
     model: LoadedModel
@@ -33,6 +35,7 @@ class QuantizedModel:
     placement: Placement
     outputs: OutputRanges
     ops: Sequence[Op]
+    moved: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def quantize_model(
@@ -63,6 +66,7 @@ def save_quantized(file: Path, quantized: QuantizedModel, **extra: Any) -> None:
         "policy": quantized.policy.to_json(),
         "ranges": ranges,
         "outputs": quantized.outputs,
+        "moved": dict(quantized.moved),
     }
     save_model(file, quantized.model, quantization=quantization, **extra)
 
@@ -99,4 +103,4 @@ def _restored(
     quantized = quantize_model(model, Policy.from_json(saved["policy"]), ops)
     set_ranges(model.net, {n: torch.tensor(pair) for n, pair in saved["ranges"].items()})
     outputs = {name: (low, high) for name, (low, high) in saved["outputs"].items()}
-    return replace(quantized, outputs=outputs)
+    return replace(quantized, outputs=outputs, moved=saved.get("moved", {}))

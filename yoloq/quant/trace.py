@@ -24,12 +24,14 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Op:
-    """One operator; `inputs` and `output` number the tensors of the pass."""
+    """One operator; `inputs` and `outputs` number the tensors of the pass."""
 
     kind: str  # conv, concat, maxpool, upsample, add, other
     name: str  # module of a conv, or the `Add` of an add; else ""
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    function: str = ""  # torch's name of it: silu, relu, cat
+    channels: tuple[int, ...] = ()  # of the inputs, then of the outputs; 0: none on axis 1
 
 
 KINDS = {
@@ -77,10 +79,14 @@ class _Recorder(TorchDispatchMode):
         kept = [t for t in outputs if isinstance(t, Tensor)]
         if kind == "maxpool":
             kept = kept[:1]
-        self.ops.append(
-            Op(kind, name, tuple(map(self.number, inputs)), tuple(map(self.number, kept)))
-        )
+        function = func._schema.name.removeprefix("aten::").strip("_")
+        read, made = tuple(map(self.number, inputs)), tuple(map(self.number, kept))
+        self.ops.append(Op(kind, name, read, made, function, _channels([*inputs, *kept])))
         return result
+
+
+def _channels(tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple(tensor.shape[1] if tensor.ndim == 4 else 0 for tensor in tensors)
 
 
 SMALL = 64  # pixels of an image that is traced; more where the head's stride is

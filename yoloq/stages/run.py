@@ -26,6 +26,7 @@ from yoloq.measure.evaluate import CONF, IOU, MAX_DET, find_boxes
 from yoloq.models.heads.decode import Candidates
 from yoloq.models.load import LoadedModel
 from yoloq.quant.float_weights import load_weights
+from yoloq.quant.moved.float_twin import Moved, as_moved
 from yoloq.quant.trace import Op, trace
 
 C = TypeVar("C", bound=StageConfig)
@@ -82,7 +83,16 @@ class Inputs:
 
     def on(self, images: tuple[Path, ...]) -> "Inputs":
         """The same on other images."""
-        other = changed(self, images=images)
+        return self._alike(images=images)
+
+    def as_moved(self, factors: Moved) -> "Inputs":
+        """The same, the scales of its float model moved as those of a quantized one were."""
+        if not factors:
+            return self
+        return self._alike(model=as_moved(self.model, factors, self.ops))
+
+    def _alike(self, **changes: Any) -> "Inputs":
+        other = changed(self, **changes)
         if "ops" in self.__dict__:  # a trace costs a forward pass
             other.__dict__["ops"] = self.ops
         return other

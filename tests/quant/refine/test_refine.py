@@ -213,7 +213,12 @@ def test_parts_give_back_what_was_kept_under_the_same_key(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "names"),
-    [("bias,gptq", ("gptq", "bias")), ("block bias", ("block", "bias")), ("gptq", ("gptq",))],
+    [
+        ("bias,gptq", ("gptq", "bias")),
+        ("block bias", ("block", "bias")),
+        ("gptq", ("gptq",)),
+        ("gptq smooth", ("smooth", "gptq")),
+    ],
 )
 def test_names_come_in_the_order_of_application(text: str, names: tuple) -> None:
     assert read_repairs(text) == names
@@ -226,7 +231,8 @@ def test_images_that_cannot_be_read_leave_too_few_for_a_repair() -> None:
 
 
 def test_an_unknown_repair_is_named() -> None:
-    with pytest.raises(ValueError, match="'smoth' is not one of none, gptq, adaround, block, bias"):
+    known = "none, equalize, smooth, gptq, adaround, block, bias"
+    with pytest.raises(ValueError, match=f"'smoth' is not one of {known}"):
         read_repairs("gptq smoth")
 
 

@@ -57,7 +57,8 @@ def test_plain_weights_are_those_of_the_checkpoint_and_refined_ones_are_not(
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--refine", "smooth"), "--refine smooth: 'smooth' is not one of none, gptq"),
+        (("--refine", "smoth"), "--refine smoth: 'smoth' is not one of none, equalize"),
+        (("--refine", "smooth"), "through silu behind model.0.conv"),
         (("--refine", "block", "--images", "4"), "--refine block: needs 8 calibration images"),
         (("--refine", "bias", "--refine-images", "0"), "--refine-images 0: must be 1 or more"),
         (("--activation-bits", "9"), "--activation-bits"),

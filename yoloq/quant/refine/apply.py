@@ -13,7 +13,7 @@ from yoloq.models.layered import LayeredNet
 from yoloq.models.load import LoadedModel
 from yoloq.models.to_input import to_input
 from yoloq.quant.quantized import QuantizedModel
-from yoloq.quant.refine import check_images
+from yoloq.quant.refine import REPAIRS, check_images
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.walk import walk, with_integer_weights
 
@@ -44,15 +44,17 @@ def refine(
         model: the float model, fused.
         quantized: its calibrated copy.
         batches: (N, 3, H, W) floats as the networks take them; all are kept in memory.
-        names: keys of `REPAIRS`, in the order in which they are applied.
+        names: as `read_repairs` gives them; moves are done already and left out.
         steps: of the fits.
         parts: where what is done is kept, and what was done before is taken from.
 
     Raises:
         DataError: too few images are left for a repair, as some cannot be read.
     """
-    names, images = tuple(names), tuple(batches)
+    names, images = tuple(name for name in names if name in REPAIRS), tuple(batches)
     check_images(names, sum(map(len, images)))
+    if not names:
+        return
     net, reference = quantized.model.net, model.net
     assert isinstance(net, LayeredNet) and isinstance(reference, LayeredNet)
     repairs = [importlib.import_module(f"yoloq.quant.refine.{name}").repair for name in names]

@@ -67,6 +67,7 @@ def run(config: DiagnoseConfig) -> StageResult:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     quantized = load_quantized(config.folder / f"{made.stage}.pt", inputs.ops)
+    inputs = inputs.as_moved(quantized.moved)
     resolve_amax(quantized.placement, parse_amax(config.amax))
     subject = open_subject(inputs, quantized, config.images, made.stage == "qat")
     if subject.images < FEW:

@@ -1,17 +1,48 @@
-"""`--refine`: a calibrated network repaired block by block, its progress kept in the run folder."""
+"""`--refine`: scales moved before the calibration, and what is calibrated repaired block by block.
+
+The repairs' progress is kept in the run folder; moves take seconds and are done again.
+"""
 
 import time
 from pathlib import Path
 
+from torch import Tensor
+
 from yoloq.base.machine import torch_device
 from yoloq.base.say import say
+from yoloq.quant.moved import MOVES, moves_of
+from yoloq.quant.moved.float_twin import Moved, moved
 from yoloq.quant.quantized import QuantizedModel
+from yoloq.quant.refine import REPAIRS, check_images
 from yoloq.quant.refine.apply import batches_of, refine
 from yoloq.quant.refine.parts import Parts
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.run import Inputs
 
 PARTS = "refined.npz"
+
+
+def with_moves(inputs: Inputs, config: PtqConfig, images: tuple[Path, ...]) -> tuple[Inputs, Moved]:
+    """The inputs with the scales of their float model moved as `--refine` says, and by what.
+
+    Args:
+        images: calibration images, of which the first `--refine-images` are used.
+
+    Raises:
+        DataError: too few of them are left for a move, as some cannot be read.
+    """
+    names = moves_of(config.refine)
+    if not names:
+        return inputs, {}
+    device = torch_device(config.device)
+    inputs.model.net.to(device)
+    batches: tuple[Tensor, ...] = ()
+    if any(MOVES[name] for name in names):
+        files = images[: config.refine_images]
+        batches = tuple(batches_of(files, inputs.imgsz, device, config.workers))
+    check_images(names, sum(map(len, batches)))
+    factors = moved(inputs.model, names, batches, inputs.ops)
+    return inputs.as_moved(factors), factors
 
 
 def repaired(
@@ -23,7 +54,7 @@ def repaired(
         images: calibration images, of which the first `--refine-images` are used.
         key: of the stage; what an earlier run with the same one had repaired is taken over.
     """
-    if not config.refine:
+    if not set(config.refine) & REPAIRS.keys():
         return 0.0
     began = time.perf_counter()
     parts = Parts(config.folder / PARTS, key)

@@ -18,6 +18,8 @@ from yoloq.models.load import LoadedModel
 from yoloq.quant.amax_by_hand import resolve_amax, set_amax
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrate import DeadChannels
+from yoloq.quant.moved import moves_of
+from yoloq.quant.moved.float_twin import check_movable
 from yoloq.quant.observer import Collected
 from yoloq.quant.placed import placed
 from yoloq.quant.policy import Placement, Policy, conv_layers, default_policy, resolve
@@ -31,7 +33,7 @@ from yoloq.stages.baseline import BaselineConfig
 from yoloq.stages.baseline.stage import run as run_baseline
 from yoloq.stages.end import command
 from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.repaired import PARTS, repaired
+from yoloq.stages.ptq.repaired import PARTS, repaired, with_moves
 from yoloq.stages.row import describe, save_records, simulated_int8
 from yoloq.stages.run import Inputs, as_config, earlier, finished, open_inputs, package_versions
 
@@ -50,6 +52,7 @@ def run(config: PtqConfig) -> StageResult:
     began = time.perf_counter()
     inputs = open_inputs(config)
     policy, placement = read_policy(config, inputs)
+    check_movable(moves_of(config.refine), inputs.model.net, inputs.ops)
     chosen = calibration_images(inputs, config)
     check_images(config.refine, min(len(chosen), config.refine_images))
     baseline = earlier(inputs, "baseline", run_baseline, BaselineConfig)
@@ -60,7 +63,8 @@ def run(config: PtqConfig) -> StageResult:
         return done
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     quantized, dead, seconds = calibrated(inputs, config, policy, placement, chosen)
-    seconds["refine"] = repaired(inputs, config, quantized, chosen, key)
+    moved = inputs.as_moved(quantized.moved)
+    seconds["refine"] = repaired(moved, config, quantized, chosen, key)
     save_quantized(config.folder / "ptq.pt", quantized, source=inputs.model.sha256)
     row, record = simulated_int8(inputs, quantized, "INT8 PTQ")
     say(describe(row))
@@ -173,6 +177,7 @@ def calibrated(
 ) -> tuple[QuantizedModel, list[DeadChannels], dict[str, float]]:
     """The quantized model with its ranges, the dead channels, and the seconds it took."""
     began = time.perf_counter()
+    inputs, moved = with_moves(inputs, config, chosen)
     readers = {plan.calibrator or config.calibrator for plan in placement.layers.values()}
     collected = statistics(inputs, config, sibling_groups(inputs.ops), chosen, readers)
     collecting = time.perf_counter() - began
@@ -185,7 +190,7 @@ def calibrated(
         say(f"{item.layer}: {len(item.channels)} dead output channels (all weights are 0)")
     say(describe_placement(quantized.placement))
     seconds = {"statistics": collecting, "ranges": time.perf_counter() - began - collecting}
-    return quantized, dead, seconds
+    return replace(quantized, moved=moved), dead, seconds
 
 
 def config_of(config: StageConfig, made: StageResult) -> PtqConfig:
@@ -206,12 +211,14 @@ def describe_placement(placement: Placement) -> str:
 
 def calibration_key(inputs: Inputs, config: PtqConfig, chosen: tuple[Path, ...]) -> str:
     """Hash of all that a pass over calibration images depends on."""
+    moves = moves_of(config.refine)
     return input_key(
         weights=inputs.model.sha256,
         data=inputs.dataset.sha256,
         images=list(hashes(chosen)),
         imgsz=inputs.imgsz,
         seed=config.seed,
+        moves=[*moves, config.refine_images] if moves else [],
         device=str(torch_device(config.device)),
         versions=package_versions(),
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError, UserError
 from yoloq.base.files import write_text
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.data.loader import iterate, sample
@@ -104,6 +105,9 @@ def open_setup(config: QatConfig, group: Processes) -> QatSetup | StageResult:
         return done
     calibrated = load_quantized(config.folder / "ptq.pt", inputs.ops)
     check_correctable(config, calibrated.placement)
+    check_norms(config, calibrated)
+    if not config.teacher:  # its blocks are compared with the student's
+        teacher = inputs.as_moved(calibrated.moved).model
     return QatSetup(
         inputs=inputs.without([Path(name) for name in baseline.notes["skipped"]]),
         config=config,
@@ -147,6 +151,19 @@ def load_unfused(config: QatConfig) -> nn.Module | None:
             "give the checkpoint before fusing, or --bn fold"
         )
     return model.net
+
+
+def check_norms(config: QatConfig, calibrated: QuantizedModel) -> None:
+    """Find batch norm that is kept where its channels have other scales by now.
+
+    Raises:
+        PolicyError: so it is.
+    """
+    if config.bn != "fold" and calibrated.moved:
+        raise PolicyError(
+            f"--bn {config.bn}: the calibration moved scales, which batch norm does not know of; "
+            f"give --bn fold, or redo `{MAKE} ptq` without equalize and smooth"
+        )
 
 
 def finish(setup: QatSetup, trained: Trained, began: float) -> StageResult:

@@ -64,6 +64,7 @@ def run(config: SensitivityConfig) -> StageResult:
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     inputs = replace(inputs, images=inputs.images[: config.images or None])
     quantized = swept_model(inputs, config, ptq)
+    inputs = inputs.as_moved(quantized.moved)
     candidates = candidates_of(quantized, config)
     journal = open_journal(inputs, config, quantized)
 
