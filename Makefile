@@ -20,7 +20,7 @@ RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name
 	$(call flag,source,SOURCE)
 STAGES := data train baseline diagnose qat codebook
 
-.PHONY: usual help setup $(STAGES) report ptq engine sensitivity search swap auto table demo predict benchmark lint-onnx \
+.PHONY: usual help setup $(STAGES) report ptq engine sensitivity search nas swap auto table demo predict benchmark lint-onnx \
 	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit
 .DEFAULT_GOAL := usual
 
@@ -57,6 +57,8 @@ help:
 	@echo "  make swap         a faster activation in the place of SiLU, taught by the original"
 	@echo "  make lint-onnx    check where the file ONNX has Q/DQ against the rules of TARGET"
 	@echo "  make gpu-check    all that only an NVIDIA GPU can tell, in one file to send"
+	@echo "before you train"
+	@echo "  make nas          width, depth, activation and bits by accuracy and time in int8"
 	@echo "for a small file"
 	@echo "  make codebook     weights by codebook, 4 bits each; nothing gets faster"
 	@echo "for developers"
@@ -86,7 +88,7 @@ $(READY): pyproject.toml constraints.txt
 $(STAGES): $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(ARGS)
 
-ptq engine sensitivity search swap auto table: $(READY)
+ptq engine sensitivity search nas swap auto table: $(READY)
 	@$(PY) scripts/$@.py $(FLAGS) $(call flag,engine,ENGINE) $(ARGS)
 
 # RUNS="a b c" compares runs; a shell word each

@@ -26,6 +26,7 @@ STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py 
     "qat": "QatConfig",
     "swap": "SwapConfig",
     "codebook": "CodebookConfig",
+    "nas": "NasConfig",
     "engine": "EngineConfig",
     "table": "TableConfig",
     "report": "ReportConfig",

@@ -37,11 +37,12 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"chromium ": "needs a browser; tests/report looks at the page in one",
     r".*docs/examples/app\.py": "tests/docs/test_examples.py runs it",
     r"make ptq .*search-policy": "on so few pictures a search may find nothing in int8 to use",
+    r"make train .*nas-": "on so few pictures which networks are on the front is left to chance",
 }
 ORDER = (  # a command that reads what another writes comes behind it; what is not here is last
     *(r"make demo", r"make data", r"make baseline"),
     r"make ptq (?!.*(policy\.json|swap\.pt))",
-    r"make engine (?!.*(swap\.pt|both))",
+    r"make engine (?!.*(swap\.pt|both|codebook))",
     *(
         r"make sensitivity (?!.*force)",
         r"make sensitivity",
@@ -52,6 +53,7 @@ ORDER = (  # a command that reads what another writes comes behind it; what is n
     ),
     *(r"make table", r"make report", r"make predict", r"make benchmark", r"make lint-onnx"),
     *(r"make swap", r"make (ptq|engine) .*swap\.pt", r"make auto", r"make (ptq|qat) .*policy"),
+    *(r"make codebook", r"make engine .*codebook"),
 )
 AMOUNTS = {  # flag -> value, of the stages that have it
     **{"imgsz": "64", "limit": "2", "images": "4", "batch-size": "2", "workers": "0"},
@@ -64,6 +66,7 @@ OTHERWISE = {  # stage -> flag -> value; empty: as it stands
     "sensitivity": {"runs": "0"},  # no engine is built for its times
     "search": {"engine": "onnxruntime"},  # which builds fastest
     "swap": {"engine": "onnxruntime"},
+    "nas": {"engine": "onnxruntime", "widths": "0.125", "depths": "0.33"},
     "benchmark": {"engine": "onnxruntime"},
     "auto": {"engine": "torch"},  # no search over real engines
 }

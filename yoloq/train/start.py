@@ -18,12 +18,12 @@ def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) ->
         CheckpointError: the checkpoint cannot be used.
     """
     if weights in SCRATCH:
-        return _fresh(family, get_family(family).spec(size, len(names)), names)
+        return fresh(family, get_family(family).spec(size, len(names)), names)
     loaded = load_model(weights, fuse=False)
     if len(loaded.names) == len(names):
         return replace(loaded, names=names)
     with_classes = get_family(loaded.family).with_classes
-    model = _fresh(loaded.family, with_classes(loaded.spec, len(names)), names)
+    model = fresh(loaded.family, with_classes(loaded.spec, len(names)), names)
     wanted = model.net.state_dict()
     given = loaded.net.state_dict()
     fitting = {
@@ -35,7 +35,7 @@ def start_model(weights: str, family: str, size: str, names: tuple[str, ...]) ->
     return model
 
 
-def _fresh(family: str, spec: Mapping[str, Any], names: tuple[str, ...]) -> LoadedModel:
+def fresh(family: str, spec: Mapping[str, Any], names: tuple[str, ...]) -> LoadedModel:
     """Random weights, with the start values of a fresh head."""
     model = new_model(family, spec, names)
     get_family(family).prior(model.net)

@@ -13,7 +13,7 @@ from yoloq.base.machine import has_fast_bfloat16, torch_device
 from yoloq.base.result import Row, StageResult
 from yoloq.base.say import say, warn
 from yoloq.data.dataset import Dataset
-from yoloq.data.loader import check_imgsz
+from yoloq.data.loader import check_imgsz, sample
 from yoloq.engines.predictor import ModelInfo
 from yoloq.engines.torch import TorchPredictor
 from yoloq.models.load import load_model, save_model
@@ -79,8 +79,12 @@ def next_step(config: TrainConfig, found: StageResult) -> str:
 
 def train(inputs: Inputs, config: TrainConfig) -> list[Epoch]:
     """Train the inputs' model, write `train.pt`; returns the table of epochs."""
+    return train_on(read_pictures(inputs.dataset, inputs.imgsz), inputs, config)
+
+
+def train_on(pictures: Pictures, inputs: Inputs, config: TrainConfig) -> list[Epoch]:
+    """The same on pictures that are there already."""
     device = torch_device(config.device)
-    pictures = read_pictures(inputs.dataset, inputs.imgsz)
     state = start_state(config, inputs, device)
     plan = make_plan(config, len(pictures), device)
     history = fit(
@@ -116,9 +120,10 @@ def measure(inputs: Inputs, weights: Path) -> Row:
     return Row("FP32", "fp32", "torch", **accuracy(inputs, found, found), size_bytes=size)
 
 
-def read_pictures(dataset: Dataset, imgsz: int) -> Pictures:
-    """The train split; images that cannot be read are left out and named."""
+def read_pictures(dataset: Dataset, imgsz: int, most: int = 0, seed: int = 0) -> Pictures:
+    """The train split, or so many drawn from it; images that cannot be read are left out."""
     files = dataset.images("train")
+    files = sample(files, most, seed) if most else files
     truth, report = dataset.truth("train", files)
     for line in report.lines():
         warn(f"{line}")
