@@ -41,6 +41,7 @@ from yoloq.train.start import fresh
 FAMILY = "yolov5"
 CHECKPOINTS = "nas"  # folder of all trained candidates, in the run folder
 CALIBRATION, REPAIR = 32, 16  # images
+CALIBRATOR = "mse"  # a network of few epochs finds few boxes, by whose influence others choose
 WHOLE = 8  # bits of weights that an engine runs
 WARMUP = 5  # runs that are not counted
 
@@ -141,6 +142,7 @@ class Workbench:
             PtqConfig,
             engine=self.engine.name,
             images=CALIBRATION,
+            calibrator=CALIBRATOR,
             refine=PtqConfig().refine if bits < WHOLE else (),
             refine_images=REPAIR,
             weight_bits=bits,
