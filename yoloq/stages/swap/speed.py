@@ -35,6 +35,7 @@ def make_source(inputs: Inputs, config: SwapConfig, engine: Engine) -> Source:
         workers=config.workers,
         seed=config.seed,
         named=str(config.weights),
+        calibrators=(ptq.calibrator,),
     )
     inputs.model.net.cpu()
     made = calibrate_model(inputs.model, policy, collected, ptq.calibrator, inputs.ops, placement)
