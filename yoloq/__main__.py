@@ -2,15 +2,17 @@
 
 import contextlib
 import importlib
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from yoloq.base.config import parse_both, summary
+from yoloq.base.config import RunConfig, parse_both, summary
 from yoloq.base.errors import UserError
 from yoloq.base.machine import is_out_of_memory, keep_freed_memory
+from yoloq.base.run_lock import held
 from yoloq.base.say import Voice, fail, say, speaking
 from yoloq.base.variables import as_flags
 
@@ -63,11 +65,21 @@ def run(stage: str, arguments: Sequence[str]) -> Any:
         raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
     program = f"yoloq {name.replace('_', '-')}"
     config, voice = parse_both(options_of(name), Voice, [*as_flags(arguments)], program)
-    with speaking(voice):
+    with speaking(voice), alone(config, program):
         module = importlib.import_module(f"yoloq.stages.{name}.stage")
         found = module.run(config)
         importlib.import_module("yoloq.stages.end").conclude(module, config, found)
     return found
+
+
+def alone(config: Any, program: str) -> contextlib.AbstractContextManager[None]:
+    """Keeps others out of the run folder where the stage asks for that.
+
+    Of the processes that `torchrun` starts the first one does it for all.
+    """
+    first = os.environ.get("RANK", "0") == "0"
+    wanted = isinstance(config, RunConfig) and config.alone and first
+    return held(config.folder, program) if wanted else contextlib.nullcontext()
 
 
 def options_of(name: str) -> type[Any]:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,8 @@ def test_each_page_of_a_stage_has_its_flags() -> None:
     lacking = []
     for page in (DOCS / "stages").glob("*.md"):
         kinds = [options_of(page.stem.replace("-", "_")), also.get(page.stem)]
-        names = {name for kind in kinds if kind for name in kind.__annotations__}
+        own = [(kind, {item.name for item in fields(kind)}) for kind in kinds if kind]
+        names = {name for kind, flags in own for name in flags & kind.__annotations__.keys()}
         text = page.read_text()
         for flag in (name.replace("_", "-") for name in sorted(names)):
             if not re.search(rf"--(no-)?{flag}\b", text):

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from yoloq.base.errors import UserError
 from yoloq.base.own_files import DATA, WEIGHTS
@@ -67,6 +67,8 @@ class RunConfig:
     project: str = option("runs", "folder of the run folders")
     name: str = option("", "run folder; empty: <weights>-<data>")
 
+    alone: ClassVar[bool] = False  # whether no other stage may work in the folder meanwhile
+
     def __post_init__(self) -> None:
         inside = ".." not in Path(self.name).parts and not Path(self.name).is_absolute()
         require(inside, "--name", self.name, "a folder inside --project")
@@ -96,6 +98,8 @@ class StageConfig(RunConfig):
     limit: int = option(0, "evaluate on the first N images of val; 0: all")
     single_cls: bool = option(False, "take all labels and all boxes found for one class")
     force: bool = option(False, "redo a finished stage")
+
+    alone: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

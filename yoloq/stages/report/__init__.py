@@ -1,6 +1,7 @@
 """`make report`: what was measured, why one engine is to be shipped, and pictures of it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from yoloq.base.config import StageConfig, option
 
@@ -13,3 +14,5 @@ class ReportConfig(StageConfig):
         (), "run folders, or names in --project; several are compared; none: the one of --name"
     )
     open: bool = option(False, "show the page in a browser")
+
+    alone: ClassVar[bool] = False  # it reads what is there by now
