@@ -15,8 +15,10 @@ from yoloq.base.files import (
     check_writable,
     hashes,
     is_lfs_pointer,
+    remove_left,
     replace_when_whole,
     sha256,
+    temporary_folder,
     write_text,
 )
 
@@ -69,6 +71,42 @@ def test_a_full_disk_is_named_where_torch_does_not(
     with pytest.raises(RunError, match=r"a\.pt: cannot be written \(the disk is full\)"):
         write()
     assert not list(tmp_path.iterdir())
+
+
+def test_what_fails_without_a_disk_is_left_as_it_is(tmp_path: Path) -> None:
+    """Neither torch nor the disk knows of an error: it is a defect."""
+    with pytest.raises(RuntimeError, match="shapes differ"), replace_when_whole(tmp_path / "a"):
+        raise RuntimeError("shapes differ")
+
+
+def test_a_temporary_folder_goes_with_its_block(tmp_path: Path) -> None:
+    def fail() -> None:
+        with temporary_folder(tmp_path / "new", "search") as folder:
+            (folder / "file").touch()
+            assert folder.parent == tmp_path / "new" and folder.name.startswith(".search-")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not list((tmp_path / "new").iterdir())
+    (tmp_path / "file").touch()
+    made = temporary_folder(tmp_path / "file", "search")
+    with pytest.raises(RunError, match="cannot be written"), made:
+        pass
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
+    kept = ["ptq.pt", ".lock", ".gitignore", f"a-{'0' * 32}.pt", f".new-{'1' * 32}.json"]
+    left = [f".ptq-{'a' * 32}.pt", f".search-{'0' * 32}"]
+    for name in kept + left[:1]:
+        (tmp_path / name).touch()
+    (tmp_path / left[1] / "inside").mkdir(parents=True)
+    then = time.time() - 100
+    for name in [*left, *kept[:-1]]:
+        os.utime(tmp_path / name, (then, then))
+    remove_left(tmp_path, before=then + 1)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+    remove_left(tmp_path / "none", before=then)
 
 
 def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:

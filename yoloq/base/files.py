@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import shutil
 import time
 import uuid
@@ -18,6 +19,8 @@ LFS = b"version https://git-lfs"  # how Git LFS's stand-in for a file begins
 LFS_ADVICE = "is a Git LFS pointer and not the file itself; run `git lfs pull`"
 SETTLED = 2 * 10**9  # nanoseconds; file systems count in steps of up to 2 s
 FULL = 1 << 20  # bytes; a disk with less than this left is taken as full
+IOSTREAM = "iostream error"  # all that C++ says of a write that failed; OpenVINO passes it on
+HIDDEN = re.compile(r"\..+-[0-9a-f]{32}(\..*)?")  # names that `_hidden` gives, with a suffix
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def replace_when_whole(file: Path) -> Iterator[Path]:
         RunError: it cannot be written; says why.
     """
     # not mkstemp: the file should get the permissions that any new file gets
-    temporary = file.with_name(f".{file.stem}-{uuid.uuid4().hex}{file.suffix}")
+    temporary = file.with_name(f"{_hidden(file.stem)}{file.suffix}")
     try:
         with writing(file):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -41,21 +44,73 @@ def replace_when_whole(file: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def temporary_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Give an empty folder inside `folder` that goes with the block, whatever is in it by then.
+
+    Raises:
+        RunError: it cannot be made; says why.
+    """
+    made = folder / _hidden(name)
+    try:
+        with writing(made):
+            made.mkdir(parents=True)
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _hidden(name: str) -> str:
+    """A new name for what is there for a time only."""
+    return f".{name}-{uuid.uuid4().hex}"
+
+
+def remove_left(folder: Path, before: float) -> None:
+    """Remove the temporary files and folders in a folder whose makers were killed.
+
+    Args:
+        before: in seconds since 1970; what was written later is another command's.
+    """
+    for path in folder.glob(".*"):
+        if HIDDEN.fullmatch(path.name) and _written(path) < before:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:  # its maker is done with it
+        return float("inf")
+
+
+@contextlib.contextmanager
 def writing(file: Path) -> Iterator[None]:
     """Say which file could not be written, and why.
 
     Raises:
-        RunError: for any OSError, and where torch or OpenVINO fail while the disk is full: they
-            do not say that it is.
+        RunError: for any OSError, and where torch or OpenVINO fail over one: they do not say so.
     """
     try:
         yield
     except OSError as error:
         raise _unwritable(file, error.strerror or str(error)) from None
-    except RuntimeError:
-        if shutil.disk_usage(file.parent).free < FULL:
-            raise _unwritable(file, "the disk is full") from None
+    except RuntimeError as error:
+        if reason := _write_error(file, error):
+            raise _unwritable(file, reason) from None
         raise
+
+
+def _write_error(file: Path, error: RuntimeError) -> str:
+    """Why a library could not write, where it tells no more than that it failed; else empty."""
+    under = error.__context__  # torch's: what the stream that it was given has raised
+    if isinstance(under, OSError) and under.strerror:
+        return under.strerror
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(file.parent).free < FULL:
+            return "the disk is full"
+    return "the disk or a quota may be full" if IOSTREAM in str(error) else ""
 
 
 def _unwritable(file: Path, reason: str) -> RunError:

@@ -3,12 +3,13 @@
 import contextlib
 import os
 import platform
+import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
 from yoloq.base.errors import RunError
-from yoloq.base.files import check_writable, writing
+from yoloq.base.files import check_writable, remove_left, writing
 
 try:
     import fcntl
@@ -24,7 +25,8 @@ def held(folder: Path, work: str) -> Iterator[None]:
     """Keep other processes out of a run folder while the block runs.
 
     The system takes the lock from a process that ends, however it ends: what a killed one leaves
-    is a file that holds nothing. A folder that is still empty goes again. There is no lock on
+    is a file that holds nothing, and temporary files, which go first. A folder that is still empty
+    goes again. There is no lock on
     Windows, nor where a file system has none.
 
     Args:
@@ -34,11 +36,16 @@ def held(folder: Path, work: str) -> Iterator[None]:
         RunError: another process works in it; says which. Or it cannot be written.
     """
     check_writable(folder)
+    began = time.time()
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     file = folder / LOCK
     try:
-        with _opened(file, f"process {os.getpid()} on {platform.node()} ({work})") as stream:
+        with _opened(file) as stream:
             try:
+                with writing(file):
+                    stream.truncate(0)
+                    stream.write(f"process {os.getpid()} on {platform.node()} ({work})".encode())
+                remove_left(folder, before=began)
                 yield
             finally:
                 if _is_at(stream, file):
@@ -49,8 +56,8 @@ def held(folder: Path, work: str) -> Iterator[None]:
                 path.rmdir()
 
 
-def _opened(file: Path, holder: str) -> FileIO:
-    """The lock's file, opened, locked and signed."""
+def _opened(file: Path) -> FileIO:
+    """The lock's file, opened and locked."""
     with writing(file):
         for _ in range(TRIES):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -58,8 +65,6 @@ def _opened(file: Path, holder: str) -> FileIO:
                 stream = FileIO(file, "a+")
                 _lock(stream, file.parent)
                 if _is_at(stream, file):
-                    stream.truncate(0)
-                    stream.write(holder.encode())
                     return stream
                 stream.close()
     raise RunError(f"{file.parent}: others start and end in it all the time; try again")

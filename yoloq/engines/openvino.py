@@ -2,7 +2,6 @@
 
 import functools
 import re
-import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from yoloq.base.errors import EngineError
-from yoloq.base.files import replace_when_whole, writing
+from yoloq.base.files import replace_when_whole, temporary_folder, writing
 from yoloq.base.machine import is_x86_without_amx
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
@@ -68,8 +67,8 @@ def build(graph: Graph, folder: Path) -> Path:
         model.set_rt_info("uint8" if wants_unsigned() else "int8", ACTIVATIONS)
     file = folder / f"openvino-{precision}.xml"
     with replace_when_whole(file) as description, replace_when_whole(_weights(file)) as weights:
-        with tempfile.TemporaryDirectory(dir=folder) as whole:
-            pair = Path(whole) / file.name
+        with temporary_folder(folder, file.stem) as whole:
+            pair = whole / file.name
             with writing(file):
                 openvino.save_model(model, pair, compress_to_fp16=precision in ("bf16", "fp16"))
             pair.replace(description)

@@ -1,13 +1,13 @@
 """Where an engine's time goes: its profile, summed up by the layers of the network."""
 
 import re
-import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
+from yoloq.base.files import temporary_folder
 from yoloq.engines.base import Engine, NodeTime
 from yoloq.engines.predictor import any_image
 from yoloq.engines.source import Source
@@ -184,10 +184,10 @@ def times_in_turn(
     assert engine.profile is not None
     rounds: dict[str, list[LayerTimes]] = {name: [] for name in subjects}
     each = -(-runs // ROUNDS)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+    with temporary_folder(folder, "layers") as temporary:
         files = {}
         for name, (source, precision) in subjects.items():
-            own = Path(temporary) / name  # an engine names its file after the precision
+            own = temporary / name  # an engine names its file after the precision
             own.mkdir()
             files[name] = engine.make(source, precision, own)
         for name, (source, precision) in [*subjects.items()] * ROUNDS:

@@ -58,8 +58,8 @@ def save_model(path: str | Path, model: LoadedModel, **extra: Any) -> None:
     """
     meta = describe(replace(model, extra={**model.extra, **extra}))
     content = {"yoloq": FORMAT, "meta": meta, "state_dict": model.net.state_dict()}
-    with replace_when_whole(Path(path)) as temporary:
-        torch.save(content, temporary)
+    with replace_when_whole(Path(path)) as temporary, open(temporary, "wb") as stream:
+        torch.save(content, stream)
 
 
 def describe(model: LoadedModel) -> str:

@@ -99,13 +99,13 @@ def read_amax(file: Path) -> dict[str, Tensor]:
 
 def write_amax(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors whole, as .safetensors or, with any other suffix, for `torch.load`."""
-    with replace_when_whole(file) as temporary:
+    with replace_when_whole(file) as temporary, open(temporary, "wb") as stream:
         if file.suffix == ".safetensors":
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
-            save_file(dict(tensors), temporary)
+            stream.write(save(dict(tensors)))
         else:
-            torch.save(dict(tensors), temporary)
+            torch.save(dict(tensors), stream)
 
 
 def _read(file: Path) -> dict[str, Tensor]:

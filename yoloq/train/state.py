@@ -50,8 +50,8 @@ class RunState:
             "history": self.history,
             "extra": self.extra,
         }
-        with replace_when_whole(self.file) as temporary:
-            torch.save(content, temporary)
+        with replace_when_whole(self.file) as temporary, open(temporary, "wb") as stream:
+            torch.save(content, stream)
         write_text(self.file.with_suffix(".csv"), table(self.rows()))
 
     def remove(self) -> None:

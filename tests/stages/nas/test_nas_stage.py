@@ -135,7 +135,8 @@ def test_a_killed_search_goes_on_and_ends_alike(
         patched.setattr(Workbench, "_clock", stopped)
         assert nas(tiny, tmp_path) == 130
     assert not (tmp_path / "run" / "nas.json").exists()
-    (tmp_path / "run" / ".nas-left").mkdir()
+    left = tmp_path / "run" / f".nas-{'0' * 32}"
+    left.mkdir()
     runs, train_on = [], train.train_on
 
     def watch(*rest: Any) -> Any:
@@ -150,7 +151,7 @@ def test_a_killed_search_goes_on_and_ends_alike(
         for project in (tmp_path, chosen)
     )
     assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
-    assert not (tmp_path / "run" / ".nas-left").exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def test_a_killed_search_goes_on_behind_its_last_trial(
     (run / "search.json").unlink()
     lines = (run / "search-bits.jsonl").read_text().splitlines(keepends=True)
     (run / "search-bits.jsonl").write_text("".join(lines[:-1]))
-    (run / ".search-left").mkdir()
+    left = run / f".search-{'0' * 32}"
+    left.mkdir()
     measured = []
     real = bit_trials.BitTrials._measured
 
@@ -155,7 +156,7 @@ def test_a_killed_search_goes_on_behind_its_last_trial(
     assert measured == [journal(searched)[-1]["name"]]
     assert journal(tmp_path) == journal(searched)
     assert read(tmp_path)["notes"] == read(searched)["notes"]
-    assert not (run / ".search-left").exists()
+    assert not left.exists()
 
 
 def test_a_finished_search_is_reused(

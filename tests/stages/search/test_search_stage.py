@@ -117,7 +117,8 @@ def test_a_killed_search_goes_on_behind_its_last_engine(
     (run / "search.json").unlink()
     lines = (run / "search.jsonl").read_text().splitlines(keepends=True)
     (run / "search.jsonl").write_text("".join(lines[:-2]))
-    (run / ".search-left").mkdir()
+    left = run / f".search-{'0' * 32}"
+    left.mkdir()
     built = []
     real = trials.Trials._test
 
@@ -129,7 +130,7 @@ def test_a_killed_search_goes_on_behind_its_last_engine(
     assert search(tiny, tmp_path, "--max-drop", "1", "--measure", "fidelity") == 0
     assert len(built) == 2
     assert journal(tmp_path)[: len(lines) - 2] == [json.loads(line) for line in lines[:-2]]
-    assert not (run / ".search-left").exists()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Engines: build every precision of one, hold each against the baseline, time them in turn."""
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from yoloq.base.errors import RunError, UserError
+from yoloq.base.files import temporary_folder
 from yoloq.base.machine import has_vnni, isa_flags
 from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row, StageResult
@@ -176,8 +176,8 @@ def checked_engines(
     """
     config = inputs.config
     assert isinstance(config, EngineConfig)
-    with tempfile.TemporaryDirectory(dir=config.folder) as apart:
-        how = (Path(apart), config.device, config.cores, why_not)
+    with temporary_folder(config.folder, "engines") as apart:
+        how = (apart, config.device, config.cores, why_not)
         predictors, files = build.build(engine, graphs, *how)
         if why_not:
             warn(f"{engine.name}: {why_not}: what was built is not measured here")

@@ -1,15 +1,12 @@
 """Architecture choice: short trainings, int8 engines timed in turn, a front, its checkpoints."""
 
-import shutil
-import tempfile
 import time
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import EngineError
-from yoloq.base.files import write_text
+from yoloq.base.files import temporary_folder, write_text
 from yoloq.base.journal import Journal
 from yoloq.base.machine import affinity
 from yoloq.base.result import StageResult
@@ -54,12 +51,10 @@ def run(config: NasConfig) -> StageResult:
         tell(done)
         return done
     report_labels(small)
-    for left in config.folder.glob(".nas-*"):  # of a search that was killed
-        shutil.rmtree(left)
     journal = open_journal(inputs, small, config, engine)
-    with tempfile.TemporaryDirectory(dir=config.folder, prefix=".nas-") as kept:
+    with temporary_folder(config.folder, "nas") as kept:
         threads = config.threads or len(affinity())
-        bench = Workbench(inputs, small, config, engine, journal, Path(kept), threads)
+        bench = Workbench(inputs, small, config, engine, journal, kept, threads)
         outcomes = searched(bench)
         result = concluded(bench, outcomes, key, began)
     result.write(config.folder / "nas.json")

@@ -1,6 +1,5 @@
 """What a candidate goes through: short training, calibration, accuracy, an engine, its time."""
 
-import tempfile
 import time
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from yoloq.base.files import temporary_folder
 from yoloq.base.journal import Journal
 from yoloq.base.machine import torch_device
 from yoloq.base.say import say
@@ -180,8 +180,8 @@ class Workbench:
         """Time a network's int8 engine; weights of fewer bits are int8 to it."""
         if self.journal.find(Clocked, architecture.name):
             return
-        with tempfile.TemporaryDirectory(dir=self.config.folder, prefix=".nas-") as folder:
-            this = self._loaded(model, quantized, Path(folder))
+        with temporary_folder(self.config.folder, "nas") as folder:
+            this = self._loaded(model, quantized, folder)
             both = {"this": this, "reference": self.reference}
             size = self.inputs.imgsz
             shape = (1, size, size, 3)

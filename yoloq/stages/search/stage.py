@@ -1,14 +1,12 @@
 """Search: predict, measure the most promising engines, and answer the question that was asked."""
 
-import shutil
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import EngineError
-from yoloq.base.files import write_text
+from yoloq.base.files import temporary_folder, write_text
 from yoloq.base.result import StageResult
 from yoloq.engines import get_engine
 from yoloq.measure.layer_times import float_precisions
@@ -34,10 +32,8 @@ from yoloq.stages.search.space import Space
 from yoloq.stages.search.trial_lines import LINES, Tested
 from yoloq.stages.search.trials import Trials, search
 from yoloq.stages.search.verdict import draw, rendered, span, verdict
-from yoloq.stages.sensitivity.run_sweep import ACTIVATIONS
 
 JOURNAL = "search.jsonl"
-FOLDERS = (".search-*", ACTIVATIONS)  # of a search that was killed
 
 
 def run(config: SearchConfig) -> StageResult:
@@ -62,13 +58,11 @@ def run(config: SearchConfig) -> StageResult:
     if done is not None:
         tell(done)
         return done
-    for left in (folder for pattern in FOLDERS for folder in config.folder.glob(pattern)):
-        shutil.rmtree(left)
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     inputs = inputs.on(inputs.images[: config.images or None])
     shop = open_workshop(inputs, config, engine, JOURNAL, LINES, config.calibrators)
-    with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as kept:
-        trials = measured(shop, Path(kept))
+    with temporary_folder(config.folder, "search") as kept:
+        trials = measured(shop, kept)
     result = concluded(inputs, config, trials, key, began)
     result.write(config.folder / "search.json")
     tell(result)

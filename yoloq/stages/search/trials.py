@@ -1,6 +1,5 @@
 """Trials: engines built, run on the images and timed in turn with the float one; and which next."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from yoloq.base.files import temporary_folder
 from yoloq.base.say import say
 from yoloq.engines.base import engine_files
 from yoloq.engines.predictor import Predictor
@@ -105,8 +105,8 @@ class Trials:
         predicted: tuple[float | None, float | None],
     ) -> Tested:
         inputs, config = self.shop.inputs, self.shop.config
-        with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as folder:
-            file = self.shop.engine.make(source, precision, Path(folder))
+        with temporary_folder(config.folder, "search") as folder:
+            file = self.shop.engine.make(source, precision, folder)
             predictor = self._load(file, precision)
             size = sum(part.stat().st_size for part in engine_files(file))
             score = scorer(inputs)(find(inputs, predictor, title=f"detect, {name}"))

@@ -59,8 +59,8 @@ class Frontier:
             self.used += size
             return state
         file = self.folder / f"{index}.pt"
-        with writing(file):
-            torch.save(state, file)
+        with writing(file), open(file, "wb") as stream:
+            torch.save(state, stream)
         return file
 
     def _load(self, stored: Stored) -> State:

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
+from yoloq.base.files import temporary_folder
 from yoloq.base.journal import Journal
 from yoloq.base.say import progress
 from yoloq.geometry.boxes import Letterbox
@@ -105,8 +105,8 @@ class Passes:
                 advance(len(batch))
 
         position = first.block if self.cached and first else 0
-        with TemporaryDirectory(prefix=".activations-", dir=self.folder) as folder:
-            frontier = self.variants.frontier(images(), position, self.memory, Path(folder))
+        with temporary_folder(self.folder, "activations") as folder:
+            frontier = self.variants.frontier(images(), position, self.memory, folder)
             yield frontier, geometries
 
 

@@ -1,7 +1,6 @@
 """The parts of a sensitivity sweep: its journal, the engine's times, the passes, the search."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from yoloq.stages.sensitivity.sweep import Maps, SwitchedNets
 from yoloq.stages.sensitivity.sweep_lines import LINES, Timed
 
 JOURNAL = "sensitivity.jsonl"
-ACTIVATIONS = ".activations-*"  # folders of stored activations
 GB = 10**9
 
 
@@ -41,8 +39,6 @@ def open_journal(inputs: Inputs, config: SensitivityConfig, quantized: Quantized
     Raises:
         RunError: it is of other weights, data, policy or options; names them.
     """
-    for left in config.folder.glob(ACTIVATIONS):  # of a sweep that was killed
-        shutil.rmtree(left)
     ranges = {name: pair.tolist() for name, pair in get_ranges(quantized.model.net).items()}
     policy = json.dumps([quantized.policy.to_json(), ranges], sort_keys=True)
     subject = {

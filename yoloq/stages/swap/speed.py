@@ -1,10 +1,9 @@
 """What the swap is worth: FP32 and INT8 engines of both networks, measured and timed in turn."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from yoloq.base.files import temporary_folder
 from yoloq.base.machine import torch_device
 from yoloq.base.result import Row
 from yoloq.engines.base import Engine
@@ -57,8 +56,8 @@ def engine_rows(before: Inputs, after: Inputs, config: SwapConfig, engine: Engin
         ]
     settings = as_config(config, EngineConfig, engine=engine.name)
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
-    with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        made = build.build(engine, graphs, Path(folder), config.device, settings.cores)
+    with temporary_folder(config.folder, "engines") as folder:
+        made = build.build(engine, graphs, folder, config.device, settings.cores)
         found, _ = rows.at_batch(before, settings, engine, variants, *made)
     pairs = zip(found, variants, strict=True)
     return [replace(row, precision=each.precision) for row, each in pairs]

@@ -1,12 +1,11 @@
 """Trials: choices calibrated, repaired and run on val as PTQ will do it; and which next."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
+from yoloq.base.files import temporary_folder
 from yoloq.base.machine import torch_device
 from yoloq.base.say import say
 from yoloq.engines.predictor import any_image
@@ -138,8 +137,8 @@ class BitTrials:
             return None
         shop, config = self.shop, self.shop.config
         quantized.model.net.cpu()
-        with tempfile.TemporaryDirectory(dir=config.folder, prefix=".search-") as folder:
-            file = shop.engine.make(shop.source(quantized), "int8", Path(folder))
+        with temporary_folder(config.folder, "search") as folder:
+            file = shop.engine.make(shop.source(quantized), "int8", folder)
             engine = shop.engine.load(file, "int8", config.device, shop.threads)
             image = any_image(shop.inputs.imgsz)
             runs, threads = config.runs, shop.threads

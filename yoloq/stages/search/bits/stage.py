@@ -1,6 +1,5 @@
 """Search for bits: plan by an integer program, check on real figures, keep the best."""
 
-import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -65,8 +64,6 @@ def run(config: SearchConfig) -> StageResult:
     if done is not None:
         tell(done)
         return done
-    for left in config.folder.glob(".search-*"):  # of a search that was killed
-        shutil.rmtree(left)
     inputs = inputs.without([Path(name) for name in baseline.notes["skipped"]])
     inputs = inputs.on(inputs.images[: config.images or None])
     shop = open_workshop(inputs, config, engine, JOURNAL, LINES, config.calibrators[:1])
