@@ -1,20 +1,23 @@
 """`yoloq <stage>`: which stages there are, how one is run, and what its end is called."""
 
-import contextlib
-import importlib
-import os
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+try:
+    import contextlib
+    import importlib
+    import os
+    import signal
+    import sys
+    import traceback
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
-from yoloq.base.config import RunConfig, parse_both, summary
-from yoloq.base.errors import UserError
-from yoloq.base.machine import is_out_of_memory, keep_freed_memory
-from yoloq.base.run_lock import held
-from yoloq.base.say import Voice, fail, say, speaking
-from yoloq.base.variables import as_flags
+    from yoloq.base.config import RunConfig, parse_both, summary
+    from yoloq.base.errors import UserError
+    from yoloq.base.machine import is_out_of_memory, keep_freed_memory
+    from yoloq.base.run_lock import held
+    from yoloq.base.say import Voice, fail, say, speaking
+    from yoloq.base.variables import as_flags
+except KeyboardInterrupt:  # nothing has begun: no trace
+    raise SystemExit(130) from None
 
 DEBUG = "--debug"
 STAGES = {  # name -> its options, in yoloq/stages/<name>/__init__.py; stage.py there has `run`
