@@ -21,7 +21,7 @@ RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name
 STAGES := data train baseline diagnose qat codebook
 
 .PHONY: usual help setup $(STAGES) report ptq engine sensitivity search nas swap auto table demo predict benchmark lint-onnx \
-	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit
+	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit reliability
 .DEFAULT_GOAL := usual
 
 usual:
@@ -65,6 +65,7 @@ help:
 	@echo "  make train        train the built-in checkpoint anew"
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
 	@echo "  make fuzz-checkpoint  hostile bytes against the reader of checkpoints; SECONDS=600"
+	@echo "  make reliability  kills each stage at 25 random points and starts it again"
 	@echo "  make audit        known faults of the pinned packages; needs the network"
 	@echo "  make test check docs bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"
@@ -118,6 +119,10 @@ fuzz-inputs: $(READY)
 fuzz-checkpoint: $(READY)
 	@mkdir -p build/fuzz
 	@$(PY) tests/fuzz/fuzz_checkpoint.py $(or $(SECONDS),600) build/fuzz/checkpoint
+
+# one thread: a forked process lacks the others
+reliability: $(READY)
+	@OMP_NUM_THREADS=1 $(PY) tests/support/reliability.py --out benchmarks/results/reliability.json $(ARGS)
 
 # not of the tests: it asks a data base of known faults; what cannot be asked for is a fault too
 audit: $(AUDIT)
