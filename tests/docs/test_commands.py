@@ -36,7 +36,7 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"make (test|check|docs|bench|clean|help)( |$)": "CI runs it, or a developer by hand",
     r"chromium ": "needs a browser; tests/report looks at the page in one",
     r".*docs/examples/app\.py": "tests/docs/test_examples.py runs it",
-    r"make ptq .*search-policy": "on so few pictures a search may find nothing in int8 to use",
+    r"make (ptq|qat) .*search-policy": "on so few pictures a search may put nothing in int8",
     r"make train .*nas-": "on so few pictures which networks are on the front is left to chance",
 }
 ORDER = (  # a command that reads what another writes comes behind it; what is not here is last

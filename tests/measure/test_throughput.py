@@ -7,6 +7,7 @@ import pytest
 from fake_predictor import FakePredictor, write_images
 
 from yoloq.base.errors import DataError
+from yoloq.measure import latency
 from yoloq.measure.image_path import ImagePath
 from yoloq.measure.throughput import ROUNDS, measure_throughput
 
@@ -24,7 +25,10 @@ class Slow(FakePredictor):
         return super().__call__(images)
 
 
-def test_rounds_take_turns_and_the_files_begin_again(tmp_path: Path) -> None:
+def test_rounds_take_turns_and_the_files_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "REST", 0.0)
     order: list[str] = []
     paths = {name: ImagePath([Slow(name, order, 0)]) for name in "ab"}
     found = measure_throughput(paths, write_images(tmp_path, [0, 255, 0]), runs=10, threads=3)

@@ -88,6 +88,7 @@ def measure(
     threads: int = 0,
     title: str = "",
     watched: Collection[str] = (),
+    turn: int = TURN,
 ) -> dict[str, Latency]:
     """Time calls in turn: some of each, then the next of each, and so on.
 
@@ -104,6 +105,7 @@ def measure(
         threads: threads a call may use; 0: as many as this process has cores.
         title: of a progress bar on stderr; empty: none.
         watched: names of the calls that return the seconds they took on a GPU.
+        turn: timed calls before the next has its turn.
 
     Raises:
         ValueError: no timed round was asked for.
@@ -117,8 +119,8 @@ def measure(
             for call in calls.values():
                 call()
             advance(1)
-        for first in range(0, runs, TURN):
-            count = min(TURN, runs - first)
+        for first in range(0, runs, turn):
+            count = min(turn, runs - first)
             for name, call in calls.items():
                 if len(calls) > 1:
                     _settle(call)

@@ -58,7 +58,7 @@ def measure_throughput(
     for name, path in paths.items():
         path.all(files[: 2 * streams[name]])  # to warm up
     calls = {name: partial(path.all, files) for name, path in paths.items()}
-    found = measure(calls, ROUNDS, 0, count, threads, title)
+    found = measure(calls, ROUNDS, 0, count, threads, title, turn=1)
     return {
         name: Throughput(each.fps, streams[name], count, ROUNDS, each.threads)
         for name, each in found.items()

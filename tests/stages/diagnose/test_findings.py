@@ -227,6 +227,11 @@ GOOD = Figures(
         ({"calibration": CalibrationFigures(4, 0.8, 1.0)}, findings.FEW, "--images 512"),
         ({"ranges": {"a": RangeFit(("a",), 2.0, 4.0, 27.0, 9.0, 1.0, "max", 3.9)}}, None, ""),
         (
+            {"ranges": {"a": RangeFit(("a",), 2.0, 4.0, 20.0, 9.0, 1.0, "max", 3.9, meant=True)}},
+            None,
+            "",
+        ),
+        (
             {"ranges": {"a": RangeFit(("a",), 2.0, 4.0, 20.0, 9.0, 1.0, "max", 3.9)}},
             findings.NARROW,
             "it fits the calibration images",

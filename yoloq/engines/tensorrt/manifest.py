@@ -142,8 +142,9 @@ def read_engine(library: Library, file: Path) -> tuple[Manifest, bytes]:
         wanted = data.pop("plan_bytes")
         manifest = Manifest(**data)
         ModelInfo.from_json(manifest.model)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise EngineError(f"{file}: is of another version ({error}); {rebuild}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, EngineError) as error:
+        reason = str(error).partition(";")[0]
+        raise EngineError(f"{file}: is of another version ({reason}); {rebuild}") from None
     if len(plan) != wanted:
         raise EngineError(f"{file}: is cut off ({len(plan)} of {wanted} bytes); {rebuild}")
     return manifest, plan

@@ -11,6 +11,7 @@ from yoloq.quant.amax_by_hand import sharing
 from yoloq.quant.calibrators import CALIBRATORS, Range
 from yoloq.quant.modules import QuantConv2d, is_on
 from yoloq.quant.policy import Placement
+from yoloq.quant.ptq import BY_INFLUENCE
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.statistics import Statistics
 from yoloq.stages.diagnose.local import LocalError
@@ -22,6 +23,7 @@ from yoloq.stages.diagnose.tensors import (
     weight_figures,
 )
 
+ALIKE = 0.01  # of a range: as much as two may differ that are the same but for rounding
 BEST = "mse"  # the calibrator that minimises the squared error, and so maximises the SNR
 
 
@@ -36,7 +38,8 @@ class RangeFit:
     least squared error on the images measured on, whose bound is `best`. The rest is known where
     3 dB or more is lost: `lost_calibration` is the same on the calibration images (None without
     statistics of them); of all calibrators, `calibrator` gives the highest SNR on the images
-    measured on, with `suggested` from the calibration images.
+    measured on, with `suggested` from the calibration images. `meant`: it is the range that a
+    calibrator by influence gives, which clips what moves no box.
     """
 
     layers: tuple[str, ...]
@@ -47,6 +50,7 @@ class RangeFit:
     lost_calibration: float | None = None
     calibrator: str = ""
     suggested: float | None = None
+    meant: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,13 @@ def _fit(
         lost_calibration=lost(calibrated, offers[BEST]) if known else None,
         calibrator=offer,
         suggested=_amax(offers[offer]),
+        meant=known and any(_alike(offers[name], now) for name in BY_INFLUENCE),
     )
+
+
+def _alike(one: Range, other: Range) -> bool:
+    apart = max(abs(a - b) for a, b in zip(one, other, strict=True))
+    return apart <= ALIKE * (other[1] - other[0])
 
 
 def _widest(ranges: Iterable[Range]) -> Range:

@@ -113,8 +113,8 @@ def ranges(figures: Figures) -> list[Finding]:
 
 
 def is_off(fit: RangeFit) -> bool:
-    """Whether a range costs a tensor a bit or more, and leaves it coarse."""
-    return fit.lost >= RANGE_LOSS and fit.snr < RANGE_SNR
+    """Whether a range costs a tensor a bit or more, and leaves it coarse, and is not meant to."""
+    return not fit.meant and fit.lost >= RANGE_LOSS and fit.snr < RANGE_SNR
 
 
 def _many(kind: str, worst: list[str], figures: Figures) -> Finding:
@@ -179,7 +179,7 @@ def activation_outliers(figures: Figures) -> list[Finding]:
 def coarse_layers(figures: Figures) -> list[Finding]:
     """Layers whose own error, on a float input, is too large although their range is right."""
     found = []
-    off = (fit.layers for fit in figures.ranges.values() if is_off(fit))
+    off = (fit.layers for fit in figures.ranges.values() if is_off(fit) or fit.meant)
     explained = {layer for layers in off for layer in layers}
     for name, error in figures.local.items():
         if error.both < LOW_SNR and name not in explained:
