@@ -4,6 +4,7 @@ A command is taken as it stands on its page. The files that it names lie in the 
 weights and set under every name. Only the amounts of work are cut down, by flags behind its own.
 """
 
+import json
 import os
 import re
 import shlex
@@ -33,10 +34,11 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"make ptq .*--activation-bits 16": "only LiteRT runs it",
     r"curl |unzip |mkdir ": "downloads gigabytes",
     r"(\.venv/bin/)?pip |make setup|python3 -m venv": "sets up an environment, with downloads",
-    r"make (test|check|docs|bench|clean|help)( |$)": "CI runs it, or a developer by hand",
+    r"make (test|check|docs|bench|reliability|clean|help)( |$)": "CI runs it, or a developer by hand",
     r"chromium ": "needs a browser; tests/report looks at the page in one",
     r".*docs/examples/app\.py": "tests/docs/test_examples.py runs it",
     r"make (ptq|qat) .*search-policy": "on so few pictures a search may put nothing in int8",
+    r"make ptq .*runs/.*/policy\.json": "a diagnosis may find nothing that a policy mends",
     r"make train .*nas-": "on so few pictures which networks are on the front is left to chance",
 }
 ORDER = (  # a command that reads what another writes comes behind it; what is not here is last
@@ -110,7 +112,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("yolov5s", "yolov5n", "best", "last", "w"):
         (here / f"{name}.pt").symlink_to(ROOT / "weights" / "yolov5n.pt")
     (here / "runs" / "shared").mkdir(parents=True)
-    (here / "mixed.json").symlink_to(here / "runs" / "shared" / "policy.json")
+    side = {"bits": 8, "granularity": "tensor", "symmetric": True}
+    rules = [{"pattern": "*", "weight": side | {"bits": 6, "narrow": True}, "activation": side}]
+    (here / "mixed.json").write_text(json.dumps({"rules": rules}))
     (here / "model.onnx").symlink_to(here / "runs" / "shared" / "model-int8.onnx")
     for name in RUNS:
         (here / "runs" / name).symlink_to("shared")
