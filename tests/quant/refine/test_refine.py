@@ -241,3 +241,17 @@ def test_the_scale_of_a_grid_is_that_of_its_range() -> None:
     scale, zero = scale_and_zero_point(made.low, made.high, FOUR)
     np.testing.assert_allclose(scale, [0.25, 2.0])
     assert not zero.any()
+
+
+def test_places_are_drawn_by_their_weights_again_and_again() -> None:
+    weights = torch.tensor([[0.0, 3.0], [1.0, 0.0]])
+    found = patches.drawn(weights, 4000, torch.Generator().manual_seed(0))
+    assert set(found.tolist()) == {1, 2}
+    assert (found == 1).double().mean() == pytest.approx(0.75, abs=0.03)
+
+
+def test_more_places_than_torch_multinomial_takes_can_be_drawn() -> None:
+    weights = torch.zeros(2**24 + 1)
+    weights[-1] = 1.0
+    found = patches.drawn(weights, 3, torch.Generator().manual_seed(0))
+    assert found.tolist() == [2**24] * 3

@@ -86,16 +86,23 @@ def _sampled(
     if not len(read):
         return [_nothing(conv, run) for _, run in parts_of(conv)]
     ours, theirs = _patches(conv, read), _patches(conv, reference)
-    count = min(PATCHES // 2, weights.numel())
-    chances = weights.flatten().double().cpu()
-    places = torch.multinomial(chances, count, replacement=True, generator=block.random)
-    places = places.to(ours.device)
+    places = drawn(weights, min(PATCHES // 2, weights.numel()), block.random).to(ours.device)
     ours, theirs = ours[..., places], theirs[..., places]
     found = []
     for group, run in parts_of(conv):
         x, y = ours[group, run], theirs[group, run]
         found.append(Moments(x @ x.T, (y - x) @ x.T))
     return found
+
+
+def drawn(weights: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """Places (count,) drawn by their weights, any of them again and again.
+
+    torch.multinomial stops at 2^24 places, which four images of 8,192 pixels have.
+    """
+    sums = weights.flatten().double().cpu().cumsum(0)
+    at = torch.rand(count, generator=random, dtype=torch.float64) * sums[-1]
+    return torch.searchsorted(sums, at, right=True).clamp_(max=len(sums) - 1)
 
 
 def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
