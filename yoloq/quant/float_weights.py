@@ -6,6 +6,7 @@ from pathlib import Path
 from yoloq.base.errors import CheckpointError
 from yoloq.base.own_files import MAKE
 from yoloq.models.load import LoadedModel, load_model
+from yoloq.models.unpickle.zip_file import check_directory
 from yoloq.quant.codebook.codes_file import load_codes
 
 CODES, PACKED = "meta.npy", "index.npy"  # a member that is in no other file
@@ -32,7 +33,9 @@ def load_weights(path: str | Path) -> LoadedModel:
 def _members(file: Path) -> set[str]:
     """Names in an npz file; of any other there is none that counts here."""
     try:
+        with open(file, "rb") as stream:
+            check_directory(stream, file.stat().st_size)
         with zipfile.ZipFile(file) as archive:
             return set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, zipfile.BadZipFile, CheckpointError):  # what the reader of checkpoints names
         return set()
