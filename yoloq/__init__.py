@@ -85,51 +85,20 @@ def calibrate(
     """
     from dataclasses import replace
 
-    import torch
-
-    from yoloq.base.errors import PolicyError
     from yoloq.data.image_files import files_of
-    from yoloq.data.loader import sample
-    from yoloq.engines.predictor import ModelInfo
-    from yoloq.quant.moved import moves_of
-    from yoloq.quant.moved.float_twin import as_moved, check_movable, moved
-    from yoloq.quant.policy import resolve
-    from yoloq.quant.ptq import calibrate_model, check_calibrator, collect_from_images
-    from yoloq.quant.refine import check_images, read_repairs
-    from yoloq.quant.refine.apply import batches_of
-    from yoloq.quant.refine.apply import refine as apply
-    from yoloq.quant.trace import sibling_groups, trace
+    from yoloq.quant.ptq import check_calibrator
     from yoloq.stages.ptq import PtqConfig
-    from yoloq.stages.ptq.stage import policy_of_flags
+    from yoloq.stages.ptq.front_door import quantized_in_memory, repairs_of
 
     usual = PtqConfig(engine=engine)
-    calibrator = calibrator or usual.calibrator
-    check_calibrator(calibrator)
-    try:
-        repairs = read_repairs(refine) if refine else usual.refine
-    except ValueError as error:
-        raise PolicyError(f"refine {refine!r}: {error}") from None
-    files = sample(files_of(images), count or usual.images, usual.seed)
-    check_images(repairs, min(len(files), usual.refine_images))
-    size, ops = ModelInfo.of(model, imgsz).imgsz, trace(model.net)
-    moves = moves_of(repairs)
-    check_movable(moves, model.net, ops)
-    batches: tuple[torch.Tensor, ...] = ()
-    if repairs:
-        batches = tuple(batches_of(files[: usual.refine_images], size, torch.device("cpu")))
-    factors = moved(model, moves, batches, ops) if moves else {}
-    model = as_moved(model, factors, ops) if factors else model
-    policy = policy or policy_of_flags(usual, model)
-    placement = resolve(policy, ops)
-    groups = sibling_groups(ops)
-    readers = {plan.calibrator or calibrator for plan in placement.layers.values()}
-    batch = usual.batch_size
-    collected = collect_from_images(
-        model, files, size, groups=groups, batch_size=batch, calibrators=readers
+    check_calibrator(calibrator or usual.calibrator)
+    usual = replace(
+        usual,
+        calibrator=calibrator or usual.calibrator,
+        refine=repairs_of(refine, usual.refine),
+        images=count or usual.images,
     )
-    made = calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
-    apply(model, made, batches, repairs, steps=usual.refine_steps, seed=usual.seed)
-    return replace(made, moved=factors)
+    return quantized_in_memory(model, files_of(images), policy, usual, imgsz)
 
 
 def evaluate(

@@ -22,15 +22,13 @@ from yoloq.measure.latency import measure_predictors
 from yoloq.measure.synflow import synflow
 from yoloq.models.load import LoadedModel, load_model, save_model
 from yoloq.quant.packed_file import packed_size
-from yoloq.quant.ptq import calibrate_model, collect_from_images
 from yoloq.quant.quantized import QuantizedModel
-from yoloq.quant.trace import sibling_groups
 from yoloq.stages.nas import NasConfig
 from yoloq.stages.nas.nas_lines import Clocked, Judged, Trained
 from yoloq.stages.nas.network_space import Architecture, Candidate
 from yoloq.stages.ptq import PtqConfig
+from yoloq.stages.ptq.apart import calibrated_apart
 from yoloq.stages.ptq.repaired import repair
-from yoloq.stages.ptq.stage import calibration_images, read_policy
 from yoloq.stages.row import find
 from yoloq.stages.run import Inputs, as_config
 from yoloq.stages.train import TrainConfig
@@ -148,20 +146,7 @@ class Workbench:
             weight_bits=bits,
         )
         inputs = replace(self.small, model=model)
-        policy, placement = read_policy(ptq, inputs)
-        files = calibration_images(inputs, ptq)
-        model.net.to(torch_device(ptq.device))
-        collected = collect_from_images(
-            model,
-            files,
-            inputs.imgsz,
-            groups=sibling_groups(inputs.ops),
-            batch_size=ptq.batch_size,
-            workers=ptq.workers,
-            seed=ptq.seed,
-        )
-        calibrator, ops = ptq.calibrator, inputs.ops
-        made = calibrate_model(model, policy, collected, calibrator, ops, placement)[0]
+        made, files = calibrated_apart(inputs, ptq)
         if ptq.refine:
             repair(inputs, ptq, made, files)
         return made

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from yoloq.base.files import temporary_folder
-from yoloq.base.machine import torch_device
 from yoloq.base.result import Row
 from yoloq.engines.base import Engine
 from yoloq.engines.source import Source
-from yoloq.quant.ptq import calibrate_model, collect_from_images
-from yoloq.quant.trace import sibling_groups
 from yoloq.stages.engine import EngineConfig, build, rows
 from yoloq.stages.engine.build import EngineVariant
 from yoloq.stages.ptq import PtqConfig
-from yoloq.stages.ptq.stage import calibration_images, read_policy
+from yoloq.stages.ptq.apart import calibrated_apart
 from yoloq.stages.run import Inputs, as_config
 from yoloq.stages.swap import SwapConfig
 
@@ -23,22 +20,8 @@ PRECISIONS = ("fp32", "int8")
 def make_source(inputs: Inputs, config: SwapConfig, engine: Engine) -> Source:
     """What an engine is built from: the inputs' model and its int8 with the default placement."""
     ptq = as_config(config, PtqConfig, engine=engine.name)
-    policy, placement = read_policy(ptq, inputs)
-    inputs.model.net.to(torch_device(config.device))
-    collected = collect_from_images(
-        inputs.model,
-        calibration_images(inputs, ptq),
-        inputs.imgsz,
-        groups=sibling_groups(inputs.ops),
-        batch_size=config.batch_size,
-        workers=config.workers,
-        seed=config.seed,
-        named=str(config.weights),
-        calibrators=(ptq.calibrator,),
-    )
-    inputs.model.net.cpu()
-    made = calibrate_model(inputs.model, policy, collected, ptq.calibrator, inputs.ops, placement)
-    return Source(inputs.info, inputs.model, made[0], device=config.device, caches=config.folder)
+    made, _ = calibrated_apart(inputs, ptq)
+    return Source(inputs.info, inputs.model, made, device=config.device, caches=config.folder)
 
 
 def engine_rows(before: Inputs, after: Inputs, config: SwapConfig, engine: Engine) -> list[Row]:
