@@ -223,6 +223,16 @@ class Engine:
         return precision == DYNAMIC or self.calibrates(precision)
 
 
+def check_cpu(name: str, device: str) -> None:
+    """Find a device that an engine of the CPU alone does not run on.
+
+    Raises:
+        EngineError: another than the CPU was asked for.
+    """
+    if device not in ("auto", "cpu"):
+        raise EngineError(f"--device {device}: the {name} engine runs on the CPU; use cpu")
+
+
 def engine_files(file: Path) -> list[Path]:
     """An engine file and the weights beside it (OpenVINO's .bin) where there are any."""
     beside = file.with_suffix(".bin")

@@ -15,7 +15,7 @@ from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
-from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch
+from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch, check_cpu
 from yoloq.engines.options import DYNAMIC, PLACED
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image, by_one
 from yoloq.engines.source import Graph, Source, described, read_from, with_outputs
@@ -42,8 +42,7 @@ def precisions(device: str) -> tuple[str, ...]:
     Raises:
         EngineError: another device than the CPU was asked for.
     """
-    if device not in ("auto", "cpu"):
-        raise EngineError(f"--device {device}: the onnxruntime engine runs on the CPU; use cpu")
+    check_cpu("onnxruntime", device)
     return ("fp32", "int8")
 
 
@@ -58,9 +57,9 @@ def build(graph: Graph, folder: Path) -> Path:
 def lower(source: Source, precision: str) -> onnx.ModelProto:
     """The ONNX graph of a precision in the form that this engine runs, with its metadata."""
     exported = source.exported("int8" if precision in PLACED else precision)
-    if precision == DYNAMIC:
-        return described(lower_dynamic(exported, source.net("int8")), source.info)
     model = exported.model
+    if precision == DYNAMIC:
+        model = lower_dynamic(exported, source.net("int8"))
     if precision == "int8":
         model = lower_integer(exported, source.net(precision), source.quantized.outputs)
     return described(move_bytes(model), source.info)

@@ -16,7 +16,7 @@ from yoloq.base.files import replace_when_whole, temporary_folder, writing
 from yoloq.base.machine import is_x86_without_amx
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
-from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch
+from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch, check_cpu
 from yoloq.engines.predictor import METADATA, ModelInfo, Predictor, any_image
 from yoloq.engines.source import Graph, Source, tensors_of, with_outputs
 from yoloq.graph.lower import lower_minimal
@@ -52,8 +52,7 @@ def precisions(device: str) -> tuple[str, ...]:
     Raises:
         EngineError: another device than the CPU was asked for.
     """
-    if device not in ("auto", "cpu"):
-        raise EngineError(f"--device {device}: the openvino engine runs on the CPU; use cpu")
+    check_cpu("openvino", device)
     half = sixteen_bit()
     return ("fp32", half, "int8") if half else ("fp32", "int8")
 

@@ -31,8 +31,8 @@ def move_bytes(model: onnx.ModelProto) -> onnx.ModelProto:
         model: with integers between convolutions; reads uint8 images (N, H, W, 3).
     """
     graph = import_graph(onnx.shape_inference.infer_shapes(model))
-    conv = next(node for node in graph.nodes if node.op == "Conv")
-    dequantize = _reader_of_bytes(conv)
+    conv = next((node for node in graph.nodes if node.op == "Conv"), None)
+    dequantize = None if conv is None else _reader_of_bytes(conv)
     if dequantize is not None and _can_pair(conv, dequantize, graph.inputs[0]):
         _read_pairs(graph, conv, dequantize)
     else:

@@ -15,10 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
 from yoloq.engines import PIP, packages
-from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, Watch
+from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, Watch, check_cpu
 from yoloq.engines.litert.conversion import to_tflite
 from yoloq.engines.litert.interpreter import LiteRTPredictor, load, streams
 from yoloq.engines.predictor import METADATA, Predictor
@@ -44,8 +43,7 @@ def precisions(device: str) -> tuple[str, ...]:
     Raises:
         EngineError: another device than the CPU was asked for.
     """
-    if device not in ("auto", "cpu"):
-        raise EngineError(f"--device {device}: the litert engine runs on the CPU; use cpu")
+    check_cpu("litert", device)
     return ("fp32", "int8")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from yoloq.base.errors import EngineError
 from yoloq.engines.litert.graph_state import GraphState, Value
 from yoloq.engines.litert.tflite_file import Steps
 
@@ -187,7 +188,11 @@ def average_pool(state: GraphState, node: gs.Node) -> None:
     name, padding = node.outputs[0].name, window.padding(state.file.shape(x.number)[1:3])
     if padding != VALID and node.attrs.get("count_include_pad", 0):
         x, padding = with_pads(state, name, x, window), VALID
-    assert padding is not None, f"{name}: pads of one side that a mean leaves out"
+    if padding is None:
+        raise EngineError(
+            f"the litert engine has no mean that leaves out pads of one side ({node.name}); train "
+            "the network with other layers there, or take --engine onnxruntime"
+        )
     _pool(state, node, "AVERAGE_POOL_2D", x, window, padding)
 
 
