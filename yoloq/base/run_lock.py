@@ -26,8 +26,7 @@ def held(folder: Path, work: str) -> Iterator[None]:
 
     The system takes the lock from a process that ends, however it ends: what a killed one leaves
     is a file that holds nothing, and temporary files, which go first. A folder that is still empty
-    goes again. There is no lock on
-    Windows, nor where a file system has none.
+    goes again. There is no lock on Windows, nor where a file system has none.
 
     Args:
         work: what is done in it, for the one who is kept out.

@@ -72,7 +72,7 @@ def run(config: EngineConfig) -> StageResult:
     graphs = {each.key: engine.graph(each.source, each.precision) for each in variants}
     files = onnx | build.lint_graphs(engine, variants, graphs, config.folder)
     predictors, built, gated = checked_engines(inputs, engine, graphs, onnx, why_not)
-    files |= save_images(inputs, stage, gate.images_of(inputs, config.gate)) if gated else {}
+    files |= save_images(inputs, stage, config.gate) if gated else {}
     del graphs  # as large as the models
     few = or_warn("packed weights", write_few_bits, inputs, sources, onnx, config.cores)
     few = few or FewBits()

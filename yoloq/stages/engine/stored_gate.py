@@ -18,7 +18,7 @@ from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.engines.base import Engine
 from yoloq.engines.predictor import Predictor
-from yoloq.stages.engine.gate import Gate
+from yoloq.stages.engine.gate import Gate, images_of
 from yoloq.stages.run import Inputs
 
 KEPT = 4  # images; at 640 pixels five megabytes
@@ -26,16 +26,12 @@ ARTIFACT = "gate"  # key of their file
 ONNX = "onnx-"  # before the keys of the references
 
 
-def save_images(inputs: Inputs, stage: str, images: Any) -> dict[str, str]:
-    """Keep the first images that engines were gated on, uint8 (N, imgsz, imgsz, 3); key and name.
-
-    There is none where nothing was gated.
-    """
-    if not len(images):
-        return {}
+def save_images(inputs: Inputs, stage: str, count: int) -> dict[str, str]:
+    """Keep some of the first images, of which `count` were gated on; key and name of the file."""
+    images = images_of(inputs, min(count, KEPT))
     name = f"{stage}-gate.npz"
     with replace_when_whole(inputs.config.folder / name) as made, open(made, "wb") as stream:
-        np.savez_compressed(stream, images=images[:KEPT])
+        np.savez_compressed(stream, images=images)
     return {ARTIFACT: name}
 
 
