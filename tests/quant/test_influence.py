@@ -74,3 +74,20 @@ def test_boxes_of_a_head_with_distributions() -> None:
     values = found(head, [raw])
     assert values.shape == (1, 5)
     np.testing.assert_allclose(values[0], [-0.5, -0.5, 0.5, 0.5, 1.0], atol=1e-3)
+
+
+def test_of_a_large_map_the_places_with_most_of_it_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = OneLevel([0.0, 0.0, 0.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0, -1.0, 3.0])
+    image = torch.linspace(0.8, 1.2, 16).view(1, 1, 4, 4)  # the gradient falls as scores rise
+    edges = {"conv": (0.8, 1.2)}
+    every = influence(net, HEAD, edges, [image], bins=16)["conv"]
+    assert (every > 0).all()
+    monkeypatch.setattr("yoloq.quant.influence.COUNTED", 3)
+    assert np.flatnonzero(influence(net, HEAD, edges, [image], bins=16)["conv"]).tolist() == [
+        0,
+        1,
+        2,
+    ]
+    monkeypatch.setattr("yoloq.quant.influence.SHARE", 0.5)
+    half = influence(net, HEAD, edges, [image], bins=16)["conv"]
+    np.testing.assert_array_equal(half, np.where(np.arange(16) < 8, every, 0))

@@ -18,10 +18,15 @@ from torch import Tensor, nn
 from yoloq.models.heads import Head
 
 CONF = 0.25  # of the boxes that count
+COUNTED, SHARE = 1024, 0.125  # places of a map that count at least, and their share of a large one
 
 
 class _Weighted:
-    """Histogram of a tensor's values, each counted by its squared gradient."""
+    """Histogram of a tensor's values, each counted by its squared gradient.
+
+    Of large maps the places with most of it count: nearly all is where objects are, and to bin the
+    rest takes longer than the passes.
+    """
 
     def __init__(self, low: float, high: float, bins: int) -> None:
         self.low, self.bins = low, bins
@@ -34,8 +39,13 @@ class _Weighted:
             x.register_hook(lambda gradient: self._add(x.detach(), gradient.detach()))
 
     def _add(self, x: Tensor, gradient: Tensor) -> None:
-        places = ((x - self.low) / self.width).long().clamp_(0, self.bins - 1)
-        weights = gradient.double().square()
+        weights = gradient.square().flatten(2)
+        count = weights.shape[2]
+        most = min(count, max(COUNTED, int(SHARE * count)))
+        at = weights.sum(1, keepdim=True).topk(most).indices
+        at = at.expand(-1, x.shape[1], -1)
+        values, weights = x.flatten(2).gather(2, at), weights.gather(2, at).double()
+        places = ((values - self.low) / self.width).long().clamp_(0, self.bins - 1)
         found = torch.bincount(places.flatten().cpu(), weights.flatten().cpu(), self.bins)
         self.counts += found.numpy()
 
