@@ -175,6 +175,7 @@ def build(
     from yoloq.base.config import require
     from yoloq.base.errors import EngineError
     from yoloq.base.machine import affinity
+    from yoloq.base.own_files import MAKE
     from yoloq.engines import get_engine
     from yoloq.engines.source import Source
     from yoloq.measure.detector import Detector
@@ -189,7 +190,7 @@ def build(
     if precision == "int8" != usual:
         raise EngineError("--precisions int8: this model is float; yoloq.calibrate it first")
     if row.calibrates(precision):
-        raise EngineError(f"--precisions {precision}: needs images; make engine calibrates it")
+        raise EngineError(f"--precisions {precision}: needs images; {MAKE} engine calibrates it")
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = row.make(source, precision, Path(folder))
     return Detector(*row.load_streams(file, precision, device, cores, streams))

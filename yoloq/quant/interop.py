@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer, replace_when_whole
+from yoloq.base.own_files import MAKE
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.spec import PerTensor
@@ -43,7 +44,7 @@ def to_state_dict(net: nn.Module, style: str = "pytorch-quantization") -> dict[s
         if not quantizer.spec.symmetric:
             raise PolicyError(
                 f"{name}: an asymmetric range has no amax; calibrate "
-                "as for TensorRT: make ptq ENGINE=tensorrt"
+                f"as for TensorRT: {MAKE} ptq ENGINE=tensorrt"
             )
         if quantizer.amax is None:
             raise RuntimeError(f"{name} is not calibrated (amax is None)")

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.own_files import MAKE
 from yoloq.models.load import describe, rebuilt
 from yoloq.quant.affine import quantize, scale_and_zero_point
 from yoloq.quant.bit_rows import pack, size_of, unpack
@@ -175,7 +176,7 @@ def load_packed(file: Path) -> QuantizedModel:
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"{file}: holds no packed model ({reason}); make it with `make engine`"
+            f"{file}: holds no packed model ({reason}); make it with `{MAKE} engine`"
         ) from None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from yoloq.base.errors import CheckpointError, PolicyError
+from yoloq.base.own_files import MAKE
 from yoloq.models.load import LoadedModel, load_model, save_model
 from yoloq.quant.calibrate import get_ranges, set_ranges
 from yoloq.quant.policy import Placement, Policy, apply, resolve
@@ -87,13 +88,13 @@ def load_quantized(file: Path, ops: Sequence[Op] | None = None) -> QuantizedMode
     """
     model = load_model(file)
     if not is_quantized(model):
-        raise CheckpointError(f"{file}: holds no quantized model; make it with `make ptq`")
+        raise CheckpointError(f"{file}: holds no quantized model; make it with `{MAKE} ptq`")
     extra = {key: value for key, value in model.extra.items() if key != "quantization"}
     try:
         return _restored(replace(model, extra=extra), model.extra["quantization"], ops)
     except (AttributeError, KeyError, TypeError, ValueError, PolicyError) as error:
         raise CheckpointError(
-            f"{file}: its policy or ranges are damaged ({error}); make it again with `make ptq`"
+            f"{file}: its policy or ranges are damaged ({error}); make it again with `{MAKE} ptq`"
         ) from None
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
+from yoloq.base.own_files import MAKE
 from yoloq.models.family import get_family
 from yoloq.models.load import LoadedModel, fused, new_model
 from yoloq.quant.bit_rows import pack, size_of, unpack
@@ -59,12 +60,12 @@ def load_codes(file: Path) -> LoadedModel:
         model = _restored(arrays)
     except OSError as error:
         reason = error.strerror or error
-        raise CheckpointError(f"{file}: {reason}; make it with `make codebook`") from None
+        raise CheckpointError(f"{file}: {reason}; make it with `{MAKE} codebook`") from None
     except DAMAGES as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise CheckpointError(
             f"{file}: holds no coded model, or is damaged ({reason}); "
-            "make it again with `make codebook`"
+            f"make it again with `{MAKE} codebook`"
         ) from None
     return replace(model, sha256=sha256(file))
 

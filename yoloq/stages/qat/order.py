@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from yoloq.base.errors import RunError, UserError
+from yoloq.base.own_files import MAKE
 from yoloq.quant.policy import Placement, block_of, matches
 from yoloq.stages.qat import QatConfig
 from yoloq.stages.run import Inputs, existing
@@ -63,7 +64,7 @@ def read_ranking(inputs: Inputs) -> tuple[str, ...]:
     if found is None:
         raise RunError(
             f"--schedule {BY_SENSITIVITY}: {inputs.config.folder} has no sensitivity.json of these "
-            "weights and data; make it with `make sensitivity`"
+            f"weights and data; make it with `{MAKE} sensitivity`"
         )
     return tuple(layer["name"] for layer in sorted(found.notes["layers"], key=_sensitivity))
 

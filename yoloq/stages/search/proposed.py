@@ -3,6 +3,7 @@
 import json
 
 from yoloq.base.files import write_text
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.quant.policy import Policy
@@ -26,5 +27,5 @@ def write_policy(config: SearchConfig, policy: Policy | None) -> dict[str, str]:
     if policy is None:
         return {}
     write_text(file, json.dumps(policy.to_json(), indent=1) + "\n")
-    say(f"its policy: make ptq ARGS='--policy {file}'")
+    say(f"its policy: {MAKE} ptq ARGS='--policy {file}'")
     return {"policy": POLICY}

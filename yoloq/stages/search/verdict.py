@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from yoloq.base.own_files import MAKE
 from yoloq.measure.bootstrap import HIGH, LOW
 from yoloq.measure.pareto import Spot, pareto
 from yoloq.report.plots import draw_front
@@ -36,7 +37,7 @@ def verdict(config: SearchConfig, spots: Sequence[Spot], found: Spot | None, mea
             best = min((spot for spot in spots if spot.int8), key=lambda spot: spot.loss)
             return (
                 f"{asked}: nothing here; the best int8 loses {best.loss:+.4f} ({best.name}); "
-                "next: make qat"
+                f"next: {MAKE} qat"
             )
         fastest = min(spots, key=lambda spot: spot.ms)
         return f"{asked}: nothing here; the fastest takes {fastest.ms:.2f} ms ({fastest.name})"
