@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,13 @@ def test_describe(tmp_path: Path) -> None:
         "val: 2 images, 1 of them without objects; 1 boxes of 1 classes; 1 labels skipped"
     )
     assert "1 columns" in second
+
+
+def test_train_need_not_have_labels(tmp_path: Path) -> None:
+    dataset = _set(tmp_path, {"a": None, "b": None})
+    [line] = describe(replace(dataset, splits={"train": dataset.images("val")}), "train")
+    assert line.startswith("train: 2 images, no label of them found; only ")
+    assert "--loss task" in line
 
 
 # --- COCO json

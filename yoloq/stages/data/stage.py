@@ -1,5 +1,6 @@
 """What a data set holds and what is wrong with its labels."""
 
+from yoloq.base.own_files import MAKE
 from yoloq.base.say import put
 from yoloq.data.dataset import Dataset
 from yoloq.quant.float_weights import load_weights
@@ -34,8 +35,11 @@ def next_step(config: DataConfig, found: list[str]) -> str:
 
 
 def describe(dataset: Dataset, split: str) -> list[str]:
-    """One line of counts of a split, and its label problems."""
+    """One line of counts of a split, and its label problems; those of train need not be there."""
     truth, report = dataset.truth(split, dataset.images(split))
+    if split == "train" and not report.boxes and not report.problems:
+        use = f"only {MAKE} qat ARGS='--loss task' reads them"
+        return [f"{split}: {report.images} images, no label of them found; {use}"]
     used = len(set(truth.classes.tolist()))
     counts = (
         f"{split}: {report.images} images, {report.background} of them without objects; "
