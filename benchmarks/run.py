@@ -23,6 +23,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "diagnosis": "the worst layers, and whether planted faults are named",
     "calibration": "seconds of calibrating against a plain forward pass",
     "evaluation": "seconds of evaluating against the engine's own calls",
+    "box_error": "calibrators and repairs by how far boxes are off",
     "adaptive": "ranges that follow the image, on dark, blurred and noisy images",
     "qat_step": "a step of QAT against a step of FP32 training",
     "qat_gain": "PTQ against QAT in easy and hard settings",
@@ -31,6 +32,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "peers": "NNCF, ModelOpt and ONNX Runtime's own quantization",
     "lint_peers": "what the linter finds for TensorRT in the peers' exports",
     "growth": "time and peak memory of every stage against images and model size",
+    "sizes": "int8 against 16 bits and FP32 for yolov5n, s and m",
     "demo_time": "wall-clock of make demo",
 }
 
