@@ -13,6 +13,7 @@ from yoloq.quant.quantized import QuantizedModel
 from yoloq.quant.quantizer import TensorQuantizer
 from yoloq.quant.refine import REPAIRS, gptq, patches, read_repairs
 from yoloq.quant.refine.apply import refine
+from yoloq.quant.refine.bias import shrunk_mean
 from yoloq.quant.refine.gptq import _in_order
 from yoloq.quant.refine.parts import Parts
 from yoloq.quant.refine.patches import Moments, fitted, grouped, parts_of
@@ -83,13 +84,31 @@ def test_what_a_repair_changed_counts_for_the_blocks_behind() -> None:
     assert not torch.equal(read, before)
 
 
-def test_bias_takes_off_the_mean_error_of_each_channel() -> None:
-    block = block_of(tiny_quantized(weight=FOUR), "model.4")
-    importlib.import_module("yoloq.quant.refine.bias").repair(block, STEPS)
-    for layer in block.layers:
+def test_bias_takes_off_the_sure_part_of_each_channels_mean_error() -> None:
+    block = block_of(tiny_quantized(weight=FOUR, float_first=0), "model.1")
+    (layer,) = block.layers
+
+    def mean_error() -> torch.Tensor:
         pairs = zip(block.calls(layer), block.weights.of(layer), strict=True)
-        errors = [((c.made - c.target) * w[:, None]).mean((2, 3)) for c, w in pairs]
-        assert float(torch.cat(errors).mean(0).abs().max()) < 1e-6
+        return torch.cat([((c.made - c.target) * w[:, None]).mean((2, 3)) for c, w in pairs]).mean(
+            0
+        )
+
+    before, bias = mean_error(), block.conv(layer).bias.clone()
+    importlib.import_module("yoloq.quant.refine.bias").repair(block, STEPS)
+    moved = bias - block.conv(layer).bias
+    torch.testing.assert_close(mean_error(), before - moved, atol=1e-6, rtol=0)
+    assert (moved * (before - moved) >= 0).all()  # never beyond the mean, nor away from it
+    assert 0.5 * before.norm() < moved.norm() < before.norm()
+
+
+def test_a_mean_error_is_shrunk_by_what_chance_makes_of_it() -> None:
+    errors = torch.tensor([[1.0, 0.3, 2.0], [1.0, -0.1, 4.0]])
+    found = shrunk_mean(errors, torch.ones(2))  # standard errors 0, 0.2 and 1
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.0, 3 - 1 / 3]))
+    half = shrunk_mean(errors / 2, torch.full((2,), 0.5))
+    torch.testing.assert_close(half, found)
+    torch.testing.assert_close(shrunk_mean(errors[:1], torch.ones(1)), errors[0])
 
 
 @pytest.mark.parametrize("name", REPAIRS)
