@@ -62,15 +62,15 @@ def test_files_and_rows(whole: Path, tiny: TinySet) -> None:
     found = read(whole)
     rows = {row["name"]: row for row in found["rows"]}
     assert list(rows) == [
-        *("Original", "Swapped", "Trained", "FP32 original", "INT8 original"),
-        *("FP32 swapped", "INT8 swapped"),
+        *("Original", "Swapped", "Fitted", "Trained"),
+        *("FP32 original", "INT8 original", "FP32 swapped", "INT8 swapped"),
     ]
     original = json.loads((whole / "run" / "baseline.json").read_text())["rows"][0]
     for name in ("Original", "FP32 original"):
         assert rows[name]["map50_95"] == original["map50_95"]
         assert (rows[name]["delta"], rows[name]["fidelity"]) == (0, 1)
     assert rows["Trained"]["fidelity"] == rows["FP32 swapped"]["fidelity"]
-    assert [row["latency_ms"] is None for row in found["rows"]] == [True] * 3 + 2 * [False, True]
+    assert [row["latency_ms"] is None for row in found["rows"]] == [True] * 4 + 2 * [False, True]
     assert set(found["notes"]["time_ratio"]) == {"fp32", "int8"}
     assert found["notes"]["time_ratio"]["int8"] is None, "a simulated int8 claims no speed"
     layers = found["notes"]["layers"]
@@ -86,15 +86,15 @@ def test_the_best_epoch_is_kept_and_is_what_was_measured(whole: Path) -> None:
     assert len(fidelities) == 4
     best = found["notes"]["best"]
     assert best == {"epoch": int(np.argmax(fidelities)), "value": max(fidelities)}
-    trained, swapped = found["rows"][2], found["rows"][1]
+    fitted, trained = found["rows"][2:4]
     assert trained["fidelity"] == max(fidelities)
-    assert swapped["fidelity"] == fidelities[0]
+    assert fitted["fidelity"] == fidelities[0]
 
 
 def test_training_that_does_not_help_returns_the_untrained_network(
     tiny: TinySet, tmp_path: Path, capsys
 ) -> None:
-    assert run(tiny, tmp_path, "--lr", "0.5", "--epochs", "1", "--clip", "1e9") == 0
+    assert run(tiny, tmp_path, "--lr", "0.5", "--epochs", "1", "--clip", "1e9", "--fit", "0") == 0
     assert read(tmp_path)["notes"]["best"]["epoch"] == 0
     assert "no epoch was better than the untrained network" in capsys.readouterr().err
     original = load_model(tiny.weights).net.state_dict()
@@ -113,7 +113,7 @@ def test_every_other_stage_takes_the_checkpoint(whole: Path, tiny: TinySet, tmp_
     flags = tiny.flags(tmp_path, "--weights", str(whole / "run" / "swap.pt"))
     assert main("engine", [*flags, "--engine", "onnxruntime", "--runs", "2"]) == 0
     rows = json.loads((tmp_path / "run" / "engine-onnxruntime.json").read_text())["rows"]
-    assert rows[0]["map50_95"] == pytest.approx(read(whole)["rows"][2]["map50_95"], abs=1e-3)
+    assert rows[0]["map50_95"] == pytest.approx(read(whole)["rows"][3]["map50_95"], abs=1e-3)
 
 
 def interrupt_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:

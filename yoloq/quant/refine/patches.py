@@ -4,10 +4,11 @@ A convolution is a product of its weights with patches, so its squared error is 
 in the weights, whose matrix is a sum over patches: a few megabytes, however many images there are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from yoloq.quant.modules import QuantConv2d
@@ -46,51 +47,65 @@ class Moments:
         return float(2 * (added * (weight @ self.cross)).sum() - (added @ self.own * added).sum())
 
 
-def grouped(conv: QuantConv2d) -> Tensor:
+def grouped(conv: nn.Conv2d) -> Tensor:
     """A copy of the weights as (groups, channels a group, K)."""
     return conv.weight.detach().flatten(1).unflatten(0, (conv.groups, -1)).double()
 
 
-def parts_of(conv: QuantConv2d) -> list[tuple[int, slice]]:
+def parts_of(conv: nn.Conv2d) -> list[tuple[int, slice]]:
     """A convolution's groups of channels, and runs of columns that are fitted together."""
     size = conv.weight[0].numel()
     runs = [slice(start, min(start + MOST, size)) for start in range(0, size, MOST)]
     return [(group, run) for group in range(conv.groups) for run in runs]
 
 
-def moments_of(block: Block, name: str, conv: QuantConv2d) -> list[tuple[Moments, Moments]]:
-    """Of each part: one for every other image, one for those between."""
+def moments_of(
+    block: Block, name: str, conv: nn.Conv2d, with_bias: bool = False
+) -> list[tuple[Moments, Moments]]:
+    """Of each part: one for every other image, one for those between.
+
+    With the bias a patch has a one behind its columns.
+    """
     parts = parts_of(conv)
-    found = [(nothing := _nothing(conv, run), nothing) for _, run in parts]
+    found = [(nothing := _nothing(conv, run, with_bias), nothing) for _, run in parts]
     for call, weights in zip(block.calls(name), block.weights.of(name), strict=True):
         with torch.no_grad():
-            read = conv.input_quantizer(call.read)
+            read = conv.input_quantizer(call.read) if isinstance(conv, QuantConv2d) else call.read
             halves = [
-                _sampled(block, conv, call.reference[half::2], read[half::2], weights[half::2])
+                _sampled(
+                    block, conv, with_bias, *(x[half::2] for x in (call.reference, read, weights))
+                )
                 for half in (0, 1)
             ]
         found = [(a + x, b + y) for (a, b), x, y in zip(found, *halves, strict=True)]
     return found
 
 
-def _nothing(conv: QuantConv2d, run: slice) -> Moments:
-    size = run.stop - run.start
+def _nothing(conv: nn.Conv2d, run: slice, with_bias: bool) -> Moments:
+    size = run.stop - run.start + with_bias
     zero = torch.zeros(size, size, device=conv.weight.device)
     return Moments(zero, zero)
 
 
 def _sampled(
-    block: Block, conv: QuantConv2d, reference: Tensor, read: Tensor, weights: Tensor
+    block: Block,
+    conv: nn.Conv2d,
+    with_bias: bool,
+    reference: Tensor,
+    read: Tensor,
+    weights: Tensor,
 ) -> list[Moments]:
     """Moments of some images' patches at places drawn by their weights, of each part."""
     if not len(read):
-        return [_nothing(conv, run) for _, run in parts_of(conv)]
+        return [_nothing(conv, run, with_bias) for _, run in parts_of(conv)]
     ours, theirs = _patches(conv, read), _patches(conv, reference)
     places = drawn(weights, min(PATCHES // 2, weights.numel()), block.random).to(ours.device)
     ours, theirs = ours[..., places], theirs[..., places]
     found = []
     for group, run in parts_of(conv):
-        x, y = ours[group, run], theirs[group, run]
+        x, y = (patches[group, run] for patches in (ours, theirs))
+        if with_bias:
+            x, y = (functional.pad(part, (0, 0, 0, 1), value=1.0) for part in (x, y))
         found.append(Moments(x @ x.T, (y - x) @ x.T))
     return found
 
@@ -105,7 +120,7 @@ def drawn(weights: Tensor, count: int, random: torch.Generator) -> Tensor:
     return torch.searchsorted(sums, at, right=True).clamp_(max=len(sums) - 1)
 
 
-def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
+def _patches(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """What each output place reads, (groups, channels a group * kernel, N * places)."""
     height, width = conv.kernel_size
     columns = functional.unfold(
@@ -116,13 +131,15 @@ def _patches(conv: QuantConv2d, x: Tensor) -> Tensor:
     return by_group.permute(1, 2, 0, 3).flatten(2)
 
 
-def _padded(conv: QuantConv2d, x: Tensor) -> Tensor:
+def _padded(conv: nn.Conv2d, x: Tensor) -> Tensor:
     pads = conv._reversed_padding_repeated_twice
     mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
     return functional.pad(x, list(pads), mode=mode)
 
 
-def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
+def fitted(
+    weight: Tensor, first: Moments, second: Moments, ridges: Sequence[float] = RIDGES
+) -> Tensor:
     """Weights (channels, K) that make up for errors of what they read, as far as that is sure.
 
     Least squares with a ridge, of which half of the images choose the one that serves the other
@@ -130,11 +147,12 @@ def fitted(weight: Tensor, first: Moments, second: Moments) -> Tensor:
 
     Args:
         first, second: of two halves of the images; each judges what the other fits.
+        ridges: of the mean of the diagonal.
     """
     gains = {
         ridge: second.gain(weight, first.fit(weight, ridge))
         + first.gain(weight, second.fit(weight, ridge))
-        for ridge in RIDGES
+        for ridge in ridges
     }
     best = max(gains, key=lambda ridge: gains[ridge])
     if gains[best] <= 0:

@@ -18,12 +18,14 @@ from yoloq.stages.swap import SwapConfig
 class SwapSetup(Tuned):
     """Everything that training starts from.
 
-    `swapped` is the untrained model with the other activations, `layers` are where they stand, and
-    `blocks` what `--layers auto` measured. `result_key` is that of the stage's result.
+    `swapped` is the model with the other activations, `start` that with weights fitted to them,
+    which is trained. `layers` are where they stand, and `blocks` what `--layers auto` measured.
+    `result_key` is that of the stage's result.
     """
 
     config: SwapConfig
     swapped: LoadedModel
+    start: LoadedModel
     layers: tuple[str, ...]
     blocks: list[dict[str, Any]]
     result_key: str
@@ -34,10 +36,10 @@ class SwapSetup(Tuned):
 
     @cached_property
     def student(self) -> nn.Module:  # type: ignore[override]
-        net = copy.deepcopy(self.swapped.net).requires_grad_(True).to(self.device)
+        net = copy.deepcopy(self.start.net).requires_grad_(True).to(self.device)
         net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # 1.25 times as fast
         return net
 
     @property
     def untrained(self) -> nn.Module:
-        return self.swapped.net
+        return self.start.net

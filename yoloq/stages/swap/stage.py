@@ -1,5 +1,6 @@
 """Another activation in the place of SiLU: swap, distil from the original, measure and time."""
 
+import copy
 import time
 from dataclasses import asdict, replace
 from functools import partial
@@ -12,6 +13,7 @@ from yoloq.base.files import write_text
 from yoloq.base.machine import torch_device
 from yoloq.base.result import MACHINE, Row, StageResult, input_key
 from yoloq.base.say import say
+from yoloq.data.loader import sample
 from yoloq.engines import get_engine
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
@@ -32,6 +34,7 @@ from yoloq.stages.swap import SwapConfig
 from yoloq.stages.swap.gain import CHOICE, choose_by_gain
 from yoloq.stages.swap.named import chosen_layers
 from yoloq.stages.swap.origin import SwapSetup
+from yoloq.stages.swap.refit import fit_weights
 from yoloq.stages.swap.speed import PRECISIONS, engine_rows, ratio
 from yoloq.train.loop import fit
 from yoloq.train.parallel import Processes
@@ -79,6 +82,11 @@ def open_setup(config: SwapConfig, group: Processes) -> SwapSetup | StageResult:
     chosen = {block.name for block in blocks if block.chosen}
     layers = tuple(name for name in layers if not blocks or block_of(name) in chosen)
     say(f"swap: {config.activation} for SiLU in {len(layers)} of {total(inputs)} layers")
+    made = swapped(inputs.model, layers, config.activation)
+    start = replace(made, net=copy.deepcopy(made.net))
+    if config.fit:
+        files = sample(train_files(inputs, config, SwapSetup.use), config.fit, config.seed)
+        fit_weights(inputs.model, start, files, inputs.imgsz, config.seed)
     return SwapSetup(
         inputs=inputs,
         config=config,
@@ -87,7 +95,8 @@ def open_setup(config: SwapConfig, group: Processes) -> SwapSetup | StageResult:
         # a training may go on where another machine took the times
         key=input_key(subject=key.partition(MACHINE)[0], layers=layers),
         hashes={"weights": inputs.model.sha256[:12], "data": inputs.dataset.sha256[:12]},
-        swapped=swapped(inputs.model, layers, config.activation),
+        swapped=made,
+        start=start,
         layers=layers,
         blocks=[asdict(block) for block in blocks],
         result_key=key,
@@ -165,11 +174,14 @@ def save(setup: SwapSetup, net: nn.Module) -> None:
 
 
 def float_rows(setup: SwapSetup, after: Inputs) -> list[Row]:
-    """The original, the swapped and the trained network in PyTorch."""
+    """The original, the swapped, the fitted and the trained network in PyTorch."""
     inputs, device = setup.inputs, torch_device(setup.config.device)
     baseline = Detections.load(setup.config.folder / BASELINE)
     rows = [Row("Original", "fp32", "torch", **accuracy(inputs, baseline, baseline))]
-    for name, net in {"Swapped": setup.swapped.net, "Trained": after.model.net}.items():
+    nets = {"Swapped": setup.swapped.net, "Fitted": setup.start.net, "Trained": after.model.net}
+    if not setup.config.fit:
+        del nets["Fitted"]
+    for name, net in nets.items():
         predictor = TorchPredictor(net, inputs.info, device, "fp32")
         found = find(inputs, predictor, title=f"detect, {name.lower()}")
         rows.append(Row(name, "fp32", "torch", **accuracy(inputs, found, baseline)))
@@ -191,6 +203,6 @@ def best_net(setup: SwapSetup, state: RunState) -> nn.Module:
     """The network of the best epoch, on the CPU; epoch 0 is the untrained one."""
     kept = state.extra["best"]["net"]
     if kept is None:
-        return setup.swapped.net.cpu()
+        return setup.start.net.cpu()
     state.average.net.load_state_dict(kept)
     return state.average.net.cpu()
