@@ -118,7 +118,7 @@ def guarded(work: Callable[[], Any], debug: bool = False) -> int:
         named = f"{error.filename}: {error.strerror}" if error.filename else error
         fail(f"{named}; check the path and its permissions")
         return 2
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:  # engines have classes of their own
         if not is_out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or "the machine has no more"

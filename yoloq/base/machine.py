@@ -32,6 +32,10 @@ ISA_FLAGS = (  # as Linux names them
 CPUINFO = Path("/proc/cpuinfo")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST = 2**31 - 1
+NO_MEMORY = (  # as torch, C++, Python's threads, ONNX Runtime, OpenCV and oneDNN say it
+    *("DefaultCPUAllocator: ", "bad_alloc", "bad allocation", "can't start new thread"),
+    *("Failed to allocate memory", "Insufficient memory", "could not create a primitive"),
+)
 
 
 def torch_device(name: str) -> "torch.device":
@@ -187,8 +191,19 @@ def keep_freed_memory() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that the machine or the GPU has no more memory."""
+    """Whether an error says that the machine or the GPU has no more memory.
+
+    Of a CPU's torch raises a RuntimeError like any other, and engines raise what they have.
+    """
     torch = sys.modules.get("torch")  # an error of torch's says that it is imported
-    return isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return (
+        isinstance(error, MemoryError)
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+        or any(text in str(error) for text in NO_MEMORY)
     )
+
+
+def raise_memory(error: Exception) -> None:
+    """Raise an error again that says that memory is short: then nothing is damaged."""
+    if is_out_of_memory(error):
+        raise error

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
+from yoloq.base.machine import is_out_of_memory
 from yoloq.geometry.boxes import Image
 
 SUFFIXES = frozenset(
@@ -38,6 +39,9 @@ def read_image(file: Path) -> Image | None:
     The same pixels as `cv2.imread`, hence as YOLOv5: turned upright by EXIF, grey and palette
     images as three channels, transparency dropped, 16 bits reduced to 8. Reading the bytes first
     allows any file name on Windows. OpenCV's own warnings, which name no file, are switched off.
+
+    Raises:
+        MemoryError: there is too little for its pixels.
     """
     import cv2
 
@@ -47,7 +51,11 @@ def read_image(file: Path) -> Image | None:
         if data.size > SMALL and _pixels(file) > MOST_PIXELS:
             return None
         image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error):
+    except OSError:
+        return None
+    except cv2.error as error:
+        if is_out_of_memory(error):  # an image that is left out is another result
+            raise MemoryError(f"to decode {file}") from None
         return None
     if image is None or image.dtype != np.uint8:
         return None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.machine import raise_memory
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Engine, NodeTime, Watch, check_cpu
@@ -104,6 +105,7 @@ def _open(file: Path | bytes, threads: int, **more: Any) -> OnnxRuntimePredictor
     try:
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of a class of its own for each status
+        raise_memory(error)
         reason = " ".join(str(error).split())[:300]
         raise EngineError(f"ONNX Runtime cannot open it ({reason}); {ANEW}") from None
     return OnnxRuntimePredictor(session)

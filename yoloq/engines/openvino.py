@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from yoloq.base.errors import EngineError
 from yoloq.base.files import replace_when_whole, temporary_folder, writing
-from yoloq.base.machine import is_x86_without_amx
+from yoloq.base.machine import is_x86_without_amx, raise_memory
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.base import GRAPH_PACKAGES, Defaults, Engine, NodeTime, Watch, check_cpu
@@ -184,6 +184,7 @@ def _open(file: Path, precision: str, threads: int, **more: Any) -> OpenVINOPred
         model = core().read_model(file)
         about = str(model.get_rt_info(METADATA).value) if model.has_rt_info(METADATA) else ""
     except RuntimeError as error:
+        raise_memory(error)
         reason = " ".join(str(error).split())[:300]
         raise EngineError(
             f"{file}: OpenVINO cannot open it ({reason}); build it anew: {MAKE} engine ARGS=--force"

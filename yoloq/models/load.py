@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
+from yoloq.base.machine import raise_memory
 from yoloq.models import FAMILIES, bounds, checkpoint, links, pickled, tree, unpickle
 from yoloq.models.family import Family, families, get_family
 from yoloq.models.fuse import fuse_batch_norm
@@ -94,6 +95,7 @@ def load_model(path: str | Path, fuse: bool = True) -> LoadedModel:
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
     except Exception as error:  # a damaged description can raise anything
+        raise_memory(error)
         reason = f"{type(error).__name__}: {tree.one_line(error)}"
         raise CheckpointError(
             f"{file}: its model cannot be rebuilt ({reason}); "

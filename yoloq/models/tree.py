@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.machine import raise_memory
 from yoloq.models.leaves import CONTAINERS, LEAVES, State
 from yoloq.models.pickled import COUNTERS, class_of
 from yoloq.models.unpickle import Stub
@@ -117,6 +118,7 @@ def build(node: Node, blocks: Blocks, name: str) -> nn.Module:
         try:
             return LEAVES[kind][0](**attributes)
         except (TypeError, ValueError, RuntimeError) as error:
+            raise_memory(error)
             raise CheckpointError(
                 f"{name!r}, a {kind}, cannot be built ({one_line(error)}); {AS_SAVED}"
             ) from None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.machine import raise_memory
 from yoloq.base.own_files import MAKE
 from yoloq.base.say import warn
 from yoloq.models.bounds import check_stride, usual_work
@@ -58,6 +59,7 @@ def _run(net: LayeredNet, image: Tensor) -> list[Tensor]:
     except CheckpointError:
         raise
     except Exception as error:  # torch's modules raise what they like
+        raise_memory(error)
         names = {id(module): name for name, module in net.named_modules()}
         running = (frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__))
         *_, inner = (module for module in running if names.get(id(module)) is not None)

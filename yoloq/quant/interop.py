@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer, replace_when_whole
+from yoloq.base.machine import raise_memory
 from yoloq.base.own_files import MAKE
 from yoloq.quant.modules import QuantConv2d
 from yoloq.quant.quantizer import TensorQuantizer
@@ -94,6 +95,7 @@ def read_amax(file: Path) -> dict[str, Tensor]:
     try:
         return _read(file)
     except Exception as error:  # torch and safetensors raise many kinds
+        raise_memory(error)
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise CheckpointError(f"{file}: cannot be read as tensors ({reason})") from None
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from yoloq.base.errors import RunError
 from yoloq.base.files import replace_when_whole, write_text
+from yoloq.base.machine import raise_memory
 from yoloq.train.ema import WeightAverage
 
 Epoch = dict[str, float]
@@ -109,6 +110,7 @@ class RunState:
             content = torch.load(self.file, weights_only=True, map_location="cpu")
             return {name: content[name] for name in KEYS}
         except Exception as error:  # torch raises many kinds for a damaged file
+            raise_memory(error)
             raise RunError(f"{self.file}: is damaged; remove it to start anew") from error
 
 

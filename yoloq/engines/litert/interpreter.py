@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
+from yoloq.base.machine import raise_memory
 from yoloq.base.own_files import MAKE
 from yoloq.engines import packages
 from yoloq.engines.predictor import METADATA, ModelInfo, by_one
@@ -72,6 +73,7 @@ def _open(file: Path, content: bytes, threads: int) -> LiteRTPredictor:
     try:
         return LiteRTPredictor(content, threads)
     except (ValueError, RuntimeError) as error:  # its way to refuse a file
+        raise_memory(error)
         reason = str(error).strip().partition("\n")[0]
         again = f"build it: {MAKE} engine ENGINE=litert ARGS=--force"
         raise EngineError(f"{file}: is no .tflite file of yoloq ({reason}); {again}") from None

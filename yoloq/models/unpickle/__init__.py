@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yoloq.base.errors import CheckpointError
+from yoloq.base.machine import raise_memory
 from yoloq.models.unpickle.allowance import Allowance
 from yoloq.models.unpickle.calls import resolve
 from yoloq.models.unpickle.file_kind import PROTOCOL, check_kind
@@ -55,6 +56,7 @@ def read(file: Path) -> Any:
             "made to do harm; fetch it again from those who trained it"
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
+        raise_memory(error)
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(
             f"{file}: truncated or damaged ({type(error).__name__}: {reason}); fetch it again"
