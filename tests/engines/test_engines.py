@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,6 +162,16 @@ def test_results_outlive_the_next_call(predictors: dict[str, Predictor]) -> None
         kept = [raw.copy() for raw in first]
         predictor(IMAGES[1:2])
         assert all(map(np.array_equal, first, kept))
+
+
+def test_eight_threads_that_share_one_get_what_one_gets(predictors: dict[str, Predictor]) -> None:
+    order = [index % 4 for index in range(64)]
+    for precision, predictor in predictors.items():
+        alone = [predictor(IMAGES[index : index + 1]) for index in range(4)]
+        with ThreadPoolExecutor(8) as threads:
+            shared = list(threads.map(lambda i, run=predictor: run(IMAGES[i : i + 1]), order))
+        for index, found in zip(order, shared, strict=True):
+            assert all(map(np.array_equal, found, alone[index])), precision
 
 
 def test_several_images_at_once_have_the_boxes_of_each_alone(

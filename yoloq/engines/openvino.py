@@ -2,6 +2,7 @@
 
 import functools
 import re
+import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ class OpenVINOPredictor:
         self.model = model
         self.float_type = float_type
         self._written: list[NDArray[np.float32]] = []
+        self._turn = threading.Lock()
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         maps = [np.empty((len(images), *shape[1:]), np.float32) for shape in self.shapes]
@@ -148,10 +150,11 @@ class OpenVINOPredictor:
         To copy them from its own memory took 0.7 of 12 ms at 640 pixels on one core.
         """
         tensor = packages.openvino().Tensor
-        for number, output in enumerate(outputs):
-            self.request.set_output_tensor(number, tensor(output, shared_memory=True))
-        self._written = outputs  # the request knows only where they are
-        self.request.infer(image, share_inputs=True, share_outputs=True)
+        with self._turn:
+            for number, output in enumerate(outputs):
+                self.request.set_output_tensor(number, tensor(output, shared_memory=True))
+            self._written = outputs  # the request knows only where they are
+            self.request.infer(image, share_inputs=True, share_outputs=True)
 
 
 def load(file: Path, precision: str, device: str, threads: int) -> OpenVINOPredictor:

@@ -73,7 +73,8 @@ class Predictor(Protocol):
     """A loaded engine.
 
     Called with uint8 (N, imgsz, imgsz, 3) RGB images it returns the raw maps, a list of float32
-    (N, C, H / stride, W / stride). `float_type` is the type of what is not int8.
+    (N, C, H / stride, W / stride). `float_type` is the type of what is not int8. Several threads
+    may call it: where it does one thing at a time they wait for each other.
     """
 
     model: ModelInfo

@@ -1,5 +1,6 @@
 """A .tflite file that yoloq wrote, run by LiteRT's interpreter."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,17 @@ class LiteRTPredictor:
         [self.image] = (item["index"] for item in self.interpreter.get_input_details())
         self.outputs = [item["index"] for item in self.interpreter.get_output_details()]
         self.model = model_info(content)
+        self._turn = threading.Lock()
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         return by_one(self.run, images)
 
     def run(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The outputs of one image, as copies."""
-        self.interpreter.set_tensor(self.image, image)
-        self.interpreter.invoke()
-        return [self.interpreter.get_tensor(index) for index in self.outputs]
+        with self._turn:
+            self.interpreter.set_tensor(self.image, image)
+            self.interpreter.invoke()
+            return [self.interpreter.get_tensor(index) for index in self.outputs]
 
 
 def model_info(content: bytes) -> ModelInfo:

@@ -1,5 +1,6 @@
 """Running a TensorRT engine: torch tensors as buffers, a CUDA graph for each number of images."""
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,7 @@ class TensorRtPredictor:
         if self._engine is None:
             raise library.refusal("load the engine", library.rebuild)
         self._slots: dict[int, Slot] = {}
+        self._turn = threading.Lock()
 
     @property
     def _trt(self) -> ModuleType:
@@ -111,7 +113,8 @@ class TensorRtPredictor:
 
     def __call__(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         starts = range(0, len(images), self.largest)
-        parts = [self._run(images[start : start + self.largest]) for start in starts]
+        with self._turn:
+            parts = [self._run(images[start : start + self.largest]) for start in starts]
         levels = zip(*parts, strict=True)
         return [np.concatenate(level).transpose(0, 3, 1, 2) for level in levels]
 
