@@ -71,18 +71,19 @@ def remove_left(folder: Path, before: float) -> None:
         before: in seconds since 1970; what was written later is another command's.
     """
     for path in folder.glob(".*"):
-        if HIDDEN.fullmatch(path.name) and _written(path) < before:
+        if is_left(path, before):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
 
 
-def _written(path: Path) -> float:
+def is_left(path: Path, before: float) -> bool:
+    """Whether something has a temporary name, and was written before a time."""
     try:
-        return path.lstat().st_mtime
+        return bool(HIDDEN.fullmatch(path.name)) and path.lstat().st_mtime < before
     except FileNotFoundError:  # its maker is done with it
-        return float("inf")
+        return False
 
 
 @contextlib.contextmanager

@@ -10,11 +10,7 @@ from pathlib import Path
 
 from yoloq.base.errors import RunError
 from yoloq.base.files import check_writable, remove_left, writing
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from yoloq.base.flock import lock
 
 LOCK = ".lock"  # in the run folder; says who holds it
 TRIES = 10  # a file is opened so often where others remove it in the same moment
@@ -71,8 +67,7 @@ def _opened(file: Path) -> FileIO:
 
 def _lock(stream: FileIO, folder: Path) -> None:
     try:
-        if fcntl:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(stream.fileno())
     except BlockingIOError:
         stream.seek(0)
         holder = stream.read().decode(errors="replace") or "another process"
@@ -80,8 +75,6 @@ def _lock(stream: FileIO, folder: Path) -> None:
         raise RunError(
             f"{folder}: {holder} works in it; wait for its end or choose another --name"
         ) from None
-    except OSError:  # a file system without locks
-        pass
 
 
 def _is_at(stream: FileIO, file: Path) -> bool:

@@ -1,6 +1,7 @@
 """`make predict`: pictures, labels and documents of any engine of a run."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -180,6 +181,15 @@ def test_ctrl_c_keeps_what_was_seen(
     made = project / "run" / "predict" / f"{photos.name}-onnxruntime-fp32"
     assert len(read(made, "coco.json")["images"]) == 1
     assert "stopped after 1 images; what was seen is kept" in capsys.readouterr().err
+
+
+def test_what_a_killed_prediction_left_goes(project: Path, photos: Path) -> None:
+    folder = project / "run" / "predict"
+    left = folder / f".predict-{'0' * 32}"
+    (left / "a-onnxruntime-int8" / "labels").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    assert run(project, photos / "a.png") == 0
+    assert not list(folder.glob(".*"))
 
 
 def test_any_precision_of_any_engine_is_found(project: Path, photos: Path) -> None:

@@ -1,8 +1,12 @@
 """Boxes as files that other programs read: YOLO's txt, a COCO document."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
 
 from yoloq.models.heads.decode import Candidates
 
@@ -25,37 +29,63 @@ def yolo_lines(found: Candidates, height: int, width: int, scores: bool = False)
     return "".join(lines)
 
 
-@dataclass
-class CocoDocument:
+class CocoFile:
     """Images and their boxes, as COCO's annotation files have them; scores are an extra field.
 
-    Ids count from 1, as in COCO: class c of the model is category c + 1.
+    Ids count from 1, as in COCO: class c of the model is category c + 1. All goes to the disk at
+    once, for a camera has no end.
+
+    Args:
+        stream: of the file.
+        aside: of another one, in which the list of images grows beside that of boxes.
     """
 
-    names: Sequence[str]
-    images: list[dict[str, Any]] = field(default_factory=list)
-    annotations: list[dict[str, Any]] = field(default_factory=list)
+    def __init__(self, names: Sequence[str], stream: TextIO, aside: TextIO) -> None:
+        self.names, self.stream, self.aside = names, stream, aside
+        self.images = self.boxes = 0
+        stream.write('{"annotations": [')
 
     def add(self, file: str, height: int, width: int, found: Candidates) -> None:
         """One more image with its boxes; corners are in its pixels."""
-        image = len(self.images) + 1
-        self.images.append({"id": image, "file_name": file, "height": height, "width": width})
+        self.images += 1
+        image = {"id": self.images, "file_name": file, "height": height, "width": width}
+        self.aside.write(_item(self.images, image))
         for box, score, number in zip(found.boxes, found.scores, found.classes, strict=True):
+            self.boxes += 1
             x1, y1, x2, y2 = (round(value, 2) for value in box.tolist())
             sides = (round(x2 - x1, 2), round(y2 - y1, 2))
-            self.annotations.append(
-                {
-                    "id": len(self.annotations) + 1,
-                    "image_id": image,
-                    "category_id": int(number) + 1,
-                    "bbox": [x1, y1, *sides],
-                    "area": round(sides[0] * sides[1], 2),
-                    "iscrowd": 0,
-                    "score": round(float(score), 5),
-                }
-            )
+            annotation = {
+                "id": self.boxes,
+                "image_id": self.images,
+                "category_id": int(number) + 1,
+                "bbox": [x1, y1, *sides],
+                "area": round(sides[0] * sides[1], 2),
+                "iscrowd": 0,
+                "score": round(float(score), 5),
+            }
+            self.stream.write(_item(self.boxes, annotation))
 
-    def to_json(self) -> dict[str, Any]:
-        """The whole document."""
+    def end(self) -> None:
+        """Write what comes behind the boxes."""
         kinds = [{"id": index + 1, "name": name} for index, name in enumerate(self.names)]
-        return {"images": self.images, "annotations": self.annotations, "categories": kinds}
+        self.stream.write('\n], "images": [')
+        self.aside.seek(0)
+        shutil.copyfileobj(self.aside, self.stream)
+        self.stream.write(f'\n], "categories": {json.dumps(kinds)}}}\n')
+
+
+def _item(number: int, value: Mapping[str, Any]) -> str:
+    """One of a list, on a line of its own."""
+    return f"{',' if number > 1 else ''}\n{json.dumps(value)}"
+
+
+@contextlib.contextmanager
+def coco_file(file: Path, names: Sequence[str]) -> Iterator[CocoFile]:
+    """Write a COCO file; it is whole when the block has ended well."""
+    with (
+        open(file, "w", encoding="utf-8") as stream,
+        tempfile.TemporaryFile("w+", encoding="utf-8", dir=file.parent) as aside,
+    ):
+        made = CocoFile(names, stream, aside)
+        yield made
+        made.end()

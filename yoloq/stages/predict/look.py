@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from yoloq.report.drawn_boxes import beside, draw_boxes
 from yoloq.stages.built import BuiltEngine
 from yoloq.stages.predict import PredictConfig
 from yoloq.stages.predict.album import Album, Film, PictureFiles
-from yoloq.stages.predict.forms import CocoDocument, yolo_lines
+from yoloq.stages.predict.forms import CocoFile, coco_file, yolo_lines
 from yoloq.stages.predict.frames import Frame, Frames
 
 PICTURES, LABELS = "images", "labels"
@@ -54,7 +54,7 @@ class Looked:
     imgsz: int
     streams: int
     unit: str
-    documents: Sequence[CocoDocument]
+    documents: Sequence[CocoFile]
     count: int = 0
     seconds: float = 0.0
     missing: int = 0
@@ -111,17 +111,12 @@ def look(
     Args:
         engines, paths: one, or two to compare, the reference first.
     """
-    model = paths[0].predictors[0].model
-    unit = "frames" if frames.fps else "images"
-    titles = [each.title for each in engines]
-    documents = [CocoDocument(model.names) for _ in engines]
-    streams = max(len(path.predictors) for path in paths)
-    looked = Looked(model.names, titles, model.imgsz, streams, unit, documents)
-    album = open_album(frames, folder, looked)
-    folders = [folder / part(LABELS, each, engines) for each in engines]
-    threads = paths[0].callers
+    threads, folders = paths[0].callers, [folder / part(LABELS, each, engines) for each in engines]
     began = time.perf_counter()
-    with contextlib.ExitStack() as stack, progress("predict", frames.total, unit) as advance:
+    with contextlib.ExitStack() as stack:
+        looked = stack.enter_context(opened(frames, engines, paths, folder))
+        advance = stack.enter_context(progress("predict", frames.total, looked.unit))
+        album = open_album(frames, folder, looked)
         stack.callback(album.close)
         finders = [stack.enter_context(path.shared()) for path in paths]
 
@@ -139,16 +134,30 @@ def look(
                     album.add(seen.prepared)
                     looked.add(seen)
         except KeyboardInterrupt:
-            say(f"stopped after {looked.count} {unit}; what was seen is kept")
+            say(f"stopped after {looked.count} {looked.unit}; what was seen is kept")
         else:
             looked.missing = max(0, (frames.total or 0) - looked.count - len(looked.broken))
     looked.seconds = time.perf_counter() - began
     return looked
 
 
+@contextlib.contextmanager
+def opened(
+    frames: Frames, engines: Sequence[BuiltEngine], paths: Sequence[ImagePath], folder: Path
+) -> Iterator[Looked]:
+    """What is counted, and the files that grow with it, in a new folder."""
+    folder.mkdir()
+    model = paths[0].predictors[0].model
+    titles, unit = [each.title for each in engines], "frames" if frames.fps else "images"
+    streams = max(len(path.predictors) for path in paths)
+    files = {name: f"{name}.json" for name in (part("coco", each, engines) for each in engines)}
+    with contextlib.ExitStack() as stack:
+        coco = [stack.enter_context(coco_file(folder / f, model.names)) for f in files.values()]
+        yield Looked(model.names, titles, model.imgsz, streams, unit, coco, artifacts=files)
+
+
 def open_album(frames: Frames, folder: Path, looked: Looked) -> Album:
     """An mp4 of a video's frames, a picture for each image file."""
-    folder.mkdir()
     if not frames.fps:
         return PictureFiles(folder / PICTURES)
     looked.artifacts["film"] = f"{frames.name}.mp4"

@@ -1,9 +1,8 @@
 """Prediction: boxes of every picture of a source, drawn and in files, and how fast that went."""
 
-import json
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from yoloq.base.errors import DataError, RunError
 from yoloq.base.files import check_writable
 from yoloq.base.machine import environment
+from yoloq.base.owned_folder import owned_folder
 from yoloq.base.result import StageResult, hashes, input_key
 from yoloq.base.say import put, say, warn
 from yoloq.engines import engine_packages
@@ -20,7 +20,7 @@ from yoloq.stages.built import BuiltEngine, choose, engines_of, result_with, res
 from yoloq.stages.end import on_run
 from yoloq.stages.predict import PredictConfig
 from yoloq.stages.predict.frames import Frames, open_frames
-from yoloq.stages.predict.look import Looked, look, part
+from yoloq.stages.predict.look import Looked, look
 
 FOLDER, RESULT = "predict", "predict.json"
 REFERENCE = "fp32"  # what --compare draws beside
@@ -36,6 +36,7 @@ def run(config: PredictConfig) -> StageResult:
     Raises:
         UserError: the run has no such engine, or the source holds nothing that can be read.
     """
+    began = time.time()
     check_writable(config.folder)
     results = results_of(config, config.engine)
     with open_frames(config.source, config.limit) as frames:
@@ -45,8 +46,8 @@ def run(config: PredictConfig) -> StageResult:
         title = "-".join([frames.name, engines[0].engine.name, *keys(engines)])
         where = config.folder / FOLDER / title
         where.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=where.parent, prefix=".") as temporary:
-            made = Path(temporary) / where.name
+        with owned_folder(where.parent, "predict", began) as temporary:
+            made = temporary / where.name
             looked = look(config, frames, engines, paths, made)
             check_seen(config, frames, looked)
             found = conclusion(config, result, engines, looked, where, made)
@@ -117,12 +118,7 @@ def conclusion(
     where: Path,
     made: Path,
 ) -> StageResult:
-    """Write the documents and the result into the folder that is made."""
-    artifacts = looked.artifacts
-    for built_engine, document in zip(engines, looked.documents, strict=True):
-        name = part("coco", built_engine, engines) + ".json"
-        (made / name).write_text(json.dumps(document.to_json()) + "\n", encoding="utf-8")
-        artifacts |= {name.removesuffix(".json"): name}
+    """Write the result into the folder that is made."""
     result = StageResult(
         stage="predict",
         key=input_key(engine=built.key, source=config.source, engines=keys(engines)),
@@ -131,8 +127,8 @@ def conclusion(
         weights=built.weights,
         data={"path": config.source, "sha256": "", "images": looked.count, "imgsz": looked.imgsz},
         rows=(),
-        artifacts=artifacts,
-        hashes=hashes(made, artifacts),
+        artifacts=looked.artifacts,
+        hashes=hashes(made, looked.artifacts),
         seconds={"total": looked.seconds},
         notes={
             "folder": str(where),
