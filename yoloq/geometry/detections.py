@@ -34,7 +34,9 @@ class Detections:
     @staticmethod
     def load(file: Path) -> "Detections":
         """Read what `save` wrote."""
-        with np.load(file, allow_pickle=False) as data:
+        from yoloq.base.npz import opened
+
+        with opened(file) as data:
             return Detections(
                 images=int(data["images"]),
                 image=data["image"],

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.files import replace_when_whole
+from yoloq.base.npz import opened
 from yoloq.geometry.detections import Detections
 
 KEPT = 0.1  # least score: below what people are shown, to tell a box that is gone from a weak one
@@ -52,10 +52,10 @@ class Records:
     def load(file: Path) -> "Records | None":
         """What `save` wrote; None where it is missing or damaged."""
         try:
-            with np.load(file, allow_pickle=False) as data:
+            with opened(file) as data:
                 rows = {key: _read(data, key) for key in data["rows"].tolist()}
                 return Records(tuple(data["files"].tolist()), tuple(data["names"].tolist()), rows)
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        except (OSError, ValueError, KeyError):
             return None
 
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError, PolicyError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.npz import opened
 from yoloq.base.own_files import MAKE
 from yoloq.models.load import describe, rebuilt
 from yoloq.quant.affine import quantize, scale_and_zero_point
@@ -44,6 +44,11 @@ TYPES = {
     "floats": np.float32,
     "ranges": np.float32,
 }
+MOST_TEXT = 64 << 20  # bytes of the index; that of a YOLO11n has 60,000
+DAMAGES = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
+    *(RuntimeError, zlib.error),
+)
 SIDE = "_quantizer"  # `x.weight_quantizer` is that of `x.weight`
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -165,15 +170,16 @@ def load_packed(file: Path) -> QuantizedModel:
         CheckpointError: the file is another one, or damaged.
     """
     try:
-        with np.load(file, allow_pickle=False) as data:
+        with opened(file) as data:
             arrays = {name: data[name] for name in (*TYPES, "index")}
-        index = json.loads(zlib.decompress(arrays["index"].tobytes()))
+        text = zlib.decompressobj().decompress(arrays["index"].tobytes(), MOST_TEXT)
+        index = json.loads(text)
         if index["yoloq"] != VERSION:
             raise ValueError(f"is of version {index['yoloq']}, not {VERSION}")
         return _unpacked(index, arrays)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+    except DAMAGES as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{file}: holds no packed model ({reason}); make it with `{MAKE} engine`"

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from yoloq.base.files import replace_when_whole
+from yoloq.base.npz import opened
 from yoloq.quant.observer import Collected
 from yoloq.quant.statistics import Statistics
 
@@ -28,12 +28,12 @@ def load_statistics(file: Path, key: str) -> Collected | None:
     """What `save_statistics` wrote under this key; None where that is missing or damaged."""
     try:
         return _load(file, key)
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+    except (OSError, ValueError, KeyError):
         return None  # it is only a cache: collect again
 
 
 def _load(file: Path, key: str) -> Collected | None:
-    with np.load(file, allow_pickle=False) as data:
+    with opened(file) as data:
         if str(data["key"]) != key:
             return None
         names = [name.split("/")[1] for name in data.files if name.endswith("/counts")]

@@ -1,6 +1,5 @@
 """torch's zip files: a pickle, and a part for each storage. Nothing is unpacked to a disk."""
 
-import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import IO, Any
 
 import torch
 
+from yoloq.base.archive import MOST_DIRECTORY, directory_size
 from yoloq.base.errors import CheckpointError
 from yoloq.models.unpickle.allowance import TIMES, Allowance
 from yoloq.models.unpickle.opcodes import Bounded, Resolve, Unpickler
@@ -15,9 +15,6 @@ from yoloq.models.unpickle.storages import Storage, bytes_of, filled
 from yoloq.models.unpickle.stub import RefusedError
 
 PICKLE = "data.pkl"
-MOST_DIRECTORY = 8 << 20  # bytes of the table of contents; one of 509 parts has 30,000
-TAIL = (1 << 16) + 128  # bytes at the end that hold where that table is
-ENDS = ((b"PK\x05\x06", "<I", 12), (b"PK\x06\x06", "<Q", 40))  # mark, size of the table, its place
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what torch itself reads
 ORDERS = {b"little": "little", b"big": "big"}
 
@@ -27,19 +24,11 @@ def check_directory(stream: IO[bytes], size: int) -> None:
 
     The text names no file.
     """
-    stream.seek(max(0, size - TAIL))
-    tail = stream.read()
-    for mark, form, place in ENDS:
-        at = tail.rfind(mark)
-        if at < 0 or at + place + struct.calcsize(form) > len(tail):
-            continue
-        (directory,) = struct.unpack_from(form, tail, at + place)
-        if form == "<I" and directory == 0xFFFFFFFF:
-            continue  # the other one says it
-        if directory > MOST_DIRECTORY:
-            raise CheckpointError(
-                f"its table of contents has {directory} bytes: it is no checkpoint; fetch it again"
-            )
+    directory = directory_size(stream, size)
+    if directory > MOST_DIRECTORY:
+        raise CheckpointError(
+            f"its table of contents has {directory} bytes: it is no checkpoint; fetch it again"
+        )
 
 
 def check_parts(archive: zipfile.ZipFile, size: int) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from yoloq.base.errors import CheckpointError
 from yoloq.base.files import replace_when_whole, sha256
+from yoloq.base.npz import opened
 from yoloq.base.own_files import MAKE
 from yoloq.models.family import get_family
 from yoloq.models.load import LoadedModel, fused, new_model
@@ -26,7 +26,7 @@ from yoloq.quant.bit_rows import pack, size_of, unpack
 from yoloq.quant.codebook.coded import Coded
 
 META = ("family", "spec", "names", "fused", "imgsz")
-DAMAGES = (EOFError, ValueError, KeyError, TypeError, IndexError, RuntimeError, BadZipFile)
+DAMAGES = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RuntimeError)
 
 
 def save_codes(file: Path, model: LoadedModel, codes: Mapping[str, Coded]) -> None:
@@ -55,7 +55,7 @@ def load_codes(file: Path) -> LoadedModel:
         CheckpointError: the file is missing, another one, or damaged.
     """
     try:
-        with np.load(file, allow_pickle=False) as data:
+        with opened(file) as data:
             arrays = {name: data[name] for name in data.files}
         model = _restored(arrays)
     except OSError as error:

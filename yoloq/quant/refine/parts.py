@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from yoloq.base.files import replace_when_whole
+from yoloq.base.npz import opened
 from yoloq.quant.refine.walk import Block
 
 SIDES = ("weight", "bias")
@@ -26,10 +26,10 @@ class Parts:
         self.file, self.key = file, key
         self.arrays: dict[str, NDArray[Any]] = {}
         try:
-            with np.load(file, allow_pickle=False) as data:
+            with opened(file) as data:
                 if str(data["key"]) == key:
                     self.arrays = {name: data[name] for name in data.files if name != "key"}
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+        except (OSError, ValueError, KeyError):
             pass  # there is nothing to go on from
 
     def restore(self, block: Block) -> bool:

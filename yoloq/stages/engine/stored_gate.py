@@ -7,13 +7,13 @@ One and the same int8 file computes rightly on one CPU and wrongly on another: s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from yoloq.base.errors import RunError
 from yoloq.base.files import replace_when_whole
+from yoloq.base.npz import opened
 from yoloq.base.result import StageResult
 from yoloq.base.say import say
 from yoloq.engines.base import Engine
@@ -56,7 +56,7 @@ class StoredGate:
         """That of an engine's result; None where nothing was kept."""
         names = result.artifacts
         references = {key: name for key, name in names.items() if key.startswith(ONNX)}
-        if ARTIFACT not in names or not references:
+        if ARTIFACT not in names or f"{ONNX}fp32" not in references:
             return None
         return StoredGate(folder, names[ARTIFACT], references, remedy)
 
@@ -72,18 +72,22 @@ class StoredGate:
             RunError: the images cannot be read.
         """
         predictor = predictors[0]
-        gate = Gate(predictor.model.head, self.folder, self.onnx, self._read(), 1)
+        images = self._read(predictor.model.imgsz)
+        gate = Gate(predictor.model.head, self.folder, self.onnx, images, 1)
         found = gate.check(engine.name, key, predictor, own, self.remedy)
         if not found:  # ONNX has not its activations of 16 bits
             return
         boxes = sum(item.boxes for item in found)
         say(f"{engine.name} {key}: gated again on this machine, {boxes} boxes: it computes rightly")
 
-    def _read(self) -> Any:
+    def _read(self, imgsz: int) -> NDArray[np.uint8]:
         file = self.folder / self.images
         try:
-            with np.load(file, allow_pickle=False) as data:
-                return data["images"]
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+            with opened(file) as data:
+                images = data["images"]
+            if images.dtype != np.uint8 or images.shape[1:] != (imgsz, imgsz, 3):
+                raise ValueError(f"images of {images.dtype} {images.shape}")
+            return images
+        except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise RunError(f"{file}: cannot be read ({reason}); {self.remedy}") from None
