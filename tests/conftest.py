@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_set import TinySet, make_tiny_set
 
+from yoloq.__main__ import main
 from yoloq.base.machine import affinity, has_gpu
 
 # Random inputs: few and always the same ones in the suite, many and new ones on request.
@@ -82,6 +83,15 @@ def one_thread() -> Iterator[None]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
     """A data set of a few 64 px images with two classes, and a random checkpoint for it."""
     return make_tiny_set(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def ready(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with a run on the tiny set that has ONNX Runtime's engines; to be copied."""
+    project = tmp_path_factory.mktemp("ready")
+    flags = ("--engine", "onnxruntime", "--runs", "1", "--threads", "1")
+    assert main("engine", tiny.flags(project, *flags)) == 0
+    return project
 
 
 @pytest.fixture

@@ -34,15 +34,6 @@ REMEDIES = (
 )
 
 
-@pytest.fixture(scope="module")
-def ready(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one run that went through all stages."""
-    project = tmp_path_factory.mktemp("ready")
-    flags = ("--engine", "onnxruntime", "--runs", "1", "--threads", "1")
-    assert main("engine", tiny.flags(project, *flags)) == 0
-    return project
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 

@@ -13,9 +13,8 @@ import numpy as np
 import onnx
 import pytest
 from lint_draws import concat_read, drawn
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from tiny_quant import USUAL, as_input
-from tiny_set import TinySet
 
 import yoloq
 from yoloq.__main__ import main
@@ -91,14 +90,6 @@ def test_the_gate_stops_a_file_that_this_cpu_computes_wrongly(
     wrong = row.load(row.make(source, "int8", tmp_path), "int8", "cpu", 1)
     with pytest.raises(EngineError, match=r"are not those of model-int8.onnx .*computes wrongly"):
         gate.check("openvino", "int8", wrong)
-
-
-@pytest.fixture(scope="module")
-def ready(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = tmp_path_factory.mktemp("ready")
-    flags = ("--engine", "onnxruntime", "--runs", "1", "--threads", "1")
-    assert main("engine", tiny.flags(project, *flags)) == 0
-    return project
 
 
 @pytest.fixture
@@ -184,3 +175,103 @@ def test_without_images_a_warning_is_all(run: Path, capsys: pytest.CaptureFixtur
     assert predict(run) == 0
     said = capsys.readouterr().err
     assert "gated on another machine" in said and "gated again" not in said
+
+
+def graph(*nodes: onnx.NodeProto, outputs: int = 3) -> onnx.ModelProto:
+    """A graph that takes the image of the tiny set."""
+    image = helper.make_tensor_value_info("images", TensorProto.UINT8, [1, 64, 64, 3])
+    made = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, None) for i in range(outputs)]
+    return helper.make_model(
+        helper.make_graph(list(nodes), "g", [image], made),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+
+
+def thrice(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+    """A graph whose three outputs are one value, `x`."""
+    return graph(*nodes, *(helper.make_node("Identity", ["x"], [f"y{i}"]) for i in range(3)))
+
+
+def external(location: str) -> onnx.ModelProto:
+    """A constant that lies elsewhere."""
+    model, tensor = thrice(), numpy_helper.from_array(np.zeros(1, np.float32), "x")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    tensor.external_data.add(key="length", value="4")
+    model.graph.initializer.append(tensor)
+    return model
+
+
+def terabytes() -> onnx.ModelProto:
+    model = thrice(helper.make_node("ConstantOfShape", ["n"], ["x"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1 << 40]), "n"))
+    return model
+
+
+def as_float(to: str) -> onnx.NodeProto:
+    """The image itself, as an output."""
+    return helper.make_node("Cast", ["images"], [to], to=TensorProto.FLOAT)
+
+
+CIRCLE = [helper.make_node("Neg", [a], [b]) for a, b in ("zx", "xz")]
+HOSTILE: dict[str, bytes] = {
+    "no graph": b"hello",
+    "external data above": external("../secret.bin").SerializeToString(),
+    "external data elsewhere": external("/etc/hostname").SerializeToString(),
+    "circle": thrice(*CIRCLE).SerializeToString(),
+    "terabytes": terabytes().SerializeToString(),
+    "an unknown step": thrice(
+        helper.make_node("Shell", ["images"], ["x"], domain="os")
+    ).SerializeToString(),
+    "fewer outputs": graph(as_float("y0"), outputs=1).SerializeToString(),
+    "other shapes": thrice(as_float("x")).SerializeToString(),
+}
+
+
+@pytest.mark.parametrize("key", ["fp32", "int8"])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_reference_that_does_harm_is_one_line(
+    case: str, key: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"model-{key}.onnx"
+    (run.parent / "secret.bin").write_bytes(bytes(4))
+    (run / name).write_bytes(HOSTILE[case])
+    digest = hashlib.sha256((run / name).read_bytes()).hexdigest()
+    change(run, hashes=lambda old: old | {name: digest})
+    before = sorted(run.rglob("*"))
+    capsys.readouterr()
+    assert predict(run) == 2
+    [error] = [x for x in capsys.readouterr().err.splitlines() if not x.startswith("warning: ")]
+    assert error.startswith("error: ") and ".onnx: " in error and "--force" in error
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        pytest.param(np.zeros((4, 32, 32, 3), np.uint8), id="small"),
+        pytest.param(np.zeros((4, 64, 64, 3), np.float32), id="floats"),
+        pytest.param(np.zeros(3, np.uint8), id="no images"),
+        pytest.param(np.array([{}], object), id="objects"),
+    ],
+)
+def test_kept_images_that_do_not_fit_are_one_line(
+    images: np.ndarray, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{ENGINE}-gate.npz"
+    np.savez(run / name, images=images)
+    digest = hashlib.sha256((run / name).read_bytes()).hexdigest()
+    change(run, hashes=lambda old: old | {name: digest})
+    assert predict(run) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"error: {run / name}: cannot be read (") and "--force" in error
+
+
+def test_without_the_float_reference_there_is_no_gate(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run, artifacts=lambda old: {k: v for k, v in old.items() if k != "onnx-fp32"})
+    assert predict(run) == 0
+    assert "gated again" not in capsys.readouterr().err

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.errors import EngineError
+from yoloq.base.own_files import MAKE
 from yoloq.base.result import Row
 from yoloq.base.say import say, warn
 from yoloq.data.loader import iterate
@@ -51,6 +52,7 @@ TOLERANCE = {  # times the network's own measure, and what is added to it, of Io
     OWN: (4.0, 0.05),  # held against the float ONNX: its ranges are its own; a warning
 }
 FEW = 10  # boxes; a level with fewer says nothing
+ANEW = f"build it anew: {MAKE} engine ARGS=--force"
 OFF = 0.01  # AP; beyond the interval, a user wants to know
 
 Raws = list[NDArray[np.float32]]
@@ -110,11 +112,20 @@ class Gate:
         self.files = {**onnx, **dict.fromkeys(others, "its simulation in PyTorch")}
         self.raws = {key: run_onnx(folder / name, images, threads) for key, name in onnx.items()}
         self.raws |= {key: predictor(images) for key, predictor in others.items()}
+        self._check_alike(folder)
         pairs = [key for key in self.raws if key != "onnx-fp32"]
         rounding = [differences(head, self.raws["onnx-fp32"], self.raws[key]) for key in pairs]
         levels = [item for each in rounding for item in each]
         self.moved = max((item.moved for item in levels), default=0.0)
         self.scores = max((item.scores for item in levels), default=0.0)
+
+    def _check_alike(self, folder: Path) -> None:
+        """Raise an EngineError where a reference is of another network than the rest."""
+        shapes = {key: [raw.shape for raw in raws] for key, raws in self.raws.items()}
+        first = shapes["onnx-fp32"]
+        for key, found in shapes.items():
+            if len(found) != len(self.head.strides) or found != first:
+                raise EngineError(f"{folder / self.files[key]}: is of another network; {ANEW}")
 
     def check(
         self, engine: str, key: str, predictor: Predictor, own: bool = False, remedy: str = ""
@@ -176,14 +187,22 @@ def _far(file: str, item: Difference, most: tuple[float, float]) -> str:
 
 
 def run_onnx(file: Path, images: NDArray[np.uint8], threads: int) -> Raws:
-    """Raw maps of an ONNX file in ONNX Runtime on the CPU, its Q/DQ computed in float."""
+    """Raw maps of an ONNX file in ONNX Runtime on the CPU, its Q/DQ computed in float.
+
+    Raises:
+        EngineError: it is damaged, or is a graph of something else.
+    """
     onnxruntime = packages.onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    return by_one(lambda image: session.run(None, {INPUT: image}), images)
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return by_one(lambda image: session.run(None, {INPUT: image}), images)
+    except Exception as error:  # of a class of its own for each status
+        reason = " ".join(str(error).split())[:300]
+        raise EngineError(f"{file}: ONNX Runtime cannot run it ({reason}); {ANEW}") from None
 
 
 def check_all(
