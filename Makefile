@@ -65,7 +65,7 @@ help:
 	@echo "  make train        train the built-in checkpoint anew"
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
 	@echo "  make fuzz-checkpoint  hostile bytes against the reader of checkpoints; SECONDS=600"
-	@echo "  make reliability  kills each stage at 25 random points and starts it again"
+	@echo "  make reliability  each stage killed at random points, and the same work 20,000 times; hours"
 	@echo "  make audit        known faults of the pinned packages; needs the network"
 	@echo "  make test check docs bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"

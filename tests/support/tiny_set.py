@@ -22,9 +22,17 @@ class TinySet:
 
     def flags(self, project: Path, *more: str) -> list[str]:
         """Command line of a stage on this set, in this process and on the CPU."""
-        where = ["--weights", str(self.weights), "--data", str(self.data)]
-        run = ["--project", str(project), "--name", "run", "--workers", "0", "--device", "cpu"]
-        return [*where, *run, *more]
+        where = ["--weights", str(self.weights), "--data", str(self.data), "--workers", "0"]
+        return self.run_flags(project, *where, *more)
+
+    def run_flags(self, project: Path, *more: str) -> list[str]:
+        """The same of a stage that takes all else from the run folder."""
+        return ["--project", str(project), "--name", "run", "--device", "cpu", *more]
+
+    @property
+    def pictures(self) -> Path:
+        """Folder of the images of val."""
+        return self.data.parent / "images" / "val"
 
 
 def make_tiny_set(folder: Path, images: int = 6) -> TinySet:
