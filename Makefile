@@ -8,6 +8,10 @@ READY := $(VENV)/.ready
 RTX := $(VENV)/tensorrt-rtx/1.7.1.116
 AUDIT := $(VENV)/audit/bin/pip-audit
 LITERT := $(VENV)/litert/2.3.0
+LOWEST := .venv-lowest
+# what a package's version can change, and in minutes; ultralytics' attention was not always to be had so narrow
+OF_PACKAGES := tests/base tests/data tests/geometry tests/models/test_models.py tests/graph/test_lower.py \
+	tests/engines/test_engines.py -k 'not attention'
 BINDINGS := $(addprefix $(VENV)/tensorrt-bindings/,10.16.1.11 11.4.0.106)
 
 # a flag with the value of a variable as one word of the shell, whatever is in it; nothing without
@@ -21,7 +25,7 @@ RUN_FLAGS = $(call flag,weights,WEIGHTS) $(call flag,data,DATA) $(call flag,name
 STAGES := data train baseline diagnose qat codebook
 
 .PHONY: usual help setup $(STAGES) report ptq engine sensitivity search nas swap auto table demo predict benchmark lint-onnx \
-	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit reliability
+	gpu-check test check docs bench clean fuzz-inputs fuzz-checkpoint audit reliability test-lowest
 .DEFAULT_GOAL := usual
 
 usual:
@@ -66,6 +70,7 @@ help:
 	@echo "  make fuzz-inputs  random checkpoints and data sets against plain torch, two minutes"
 	@echo "  make fuzz-checkpoint  hostile bytes against the reader of checkpoints; SECONDS=600"
 	@echo "  make reliability  each stage killed at random points, and the same work 20,000 times; hours"
+	@echo "  make test-lowest  some tests with the lowest versions that pyproject.toml allows"
 	@echo "  make audit        known faults of the pinned packages; needs the network"
 	@echo "  make test check docs bench clean setup"
 	@echo "variables: WEIGHTS DATA IMGSZ NAME DEVICE ENGINE PRECISION SOURCE RUNS ARGS, such as"
@@ -110,6 +115,16 @@ demo: $(READY)
 
 test: $(READY) $(BINDINGS) $(RTX) $(LITERT)
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# torch is the pinned one; ARGS chooses other tests
+test-lowest: $(LOWEST)/.ready
+	@$(LOWEST)/bin/python -m pytest --numprocesses auto --dist loadfile $(or $(ARGS),$(OF_PACKAGES))
+
+$(LOWEST)/.ready: pyproject.toml constraints.txt tests/support/lowest.py
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(PYTHON) tests/support/lowest.py >$(LOWEST)/requirements.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --requirement $(LOWEST)/requirements.txt
+	@touch $@
 
 # new random inputs each time; a failure prints the line that repeats it
 fuzz-inputs: $(READY)

@@ -34,7 +34,7 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"make ptq .*--activation-bits 16": "only LiteRT runs it",
     r"curl |unzip |mkdir ": "downloads gigabytes",
     r"(\.venv/bin/)?pip |make setup|python3 -m venv": "sets up an environment, with downloads",
-    r"make (test|check|docs|bench|reliability|clean|help)( |$)": "CI or a developer runs it",
+    r"make (test(-lowest)?|check|docs|bench|reliability|clean|help)( |$)": "CI or a developer does",
     r"chromium ": "needs a browser; tests/report looks at the page in one",
     r".*docs/examples/app\.py": "tests/docs/test_examples.py runs it",
     r"make (ptq|qat) .*search-policy": "on so few pictures a search may put nothing in int8",

@@ -1,6 +1,7 @@
 """The long forms of what tests do shortly: stages that are killed, and the same work over and over.
 
-    python tests/support/reliability.py --kills 25 --out benchmarks/results/reliability.json
+    make reliability
+    make reliability ARGS="--only kill-ptq soak-loader --kills 3 --rounds 500"
 
 Its file says what each part came to, and of which code; a run that goes on with it takes what is of
 this code, machine and seed, and adds what is missing.
