@@ -92,6 +92,12 @@ def test_files_that_are_no_checkpoint(tmp_path, make, text):
     assert_refused(file, text)
 
 
+def test_a_file_of_arrays_is_named_as_one(tmp_path):
+    """Where it is read as a checkpoint: those of yoloq are known before."""
+    other_zip(tmp_path / "weights.npz")
+    assert_refused(tmp_path / "weights.npz", "arrays, no PyTorch checkpoint")
+
+
 # Hostile files: what they ask for must not happen, and the error names it
 
 
