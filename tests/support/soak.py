@@ -21,6 +21,7 @@ from yoloq.engines import get_engine
 from yoloq.engines.predictor import any_image
 
 EVERY = 0.005  # seconds from one look at the memory to the next
+SETTLE = 1.0  # seconds
 MOST_GROWTH = 4 << 20
 """Bytes between the second and the last quarter of the work, the first of which warms up.
 
@@ -73,7 +74,7 @@ def soaked(work: Work, rounds: int) -> Soaked:
         seconds = time.perf_counter() - began
         done.set()
         watcher.join()
-    left = [now - then for now, then in zip(_held(), before, strict=True)]
+    left = _left(before)
     second, last = (statistics.median(_quarter(sizes, number)) for number in (1, 3))
     return Soaked(rounds, seconds, int(last), int(last - second), *left)
 
@@ -91,6 +92,16 @@ def _memory() -> int:
 def _held() -> tuple[int, int]:
     """Open descriptors and threads."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+
+def _left(before: tuple[int, int]) -> tuple[int, int]:
+    """What there is more; a thread that was waited for goes from the system a moment later."""
+    until = time.perf_counter() + SETTLE
+    while True:
+        descriptors, threads = (now - then for now, then in zip(_held(), before, strict=True))
+        if max(descriptors, threads) <= 0 or time.perf_counter() > until:
+            return descriptors, threads
+        time.sleep(EVERY)
 
 
 def engine_work(name: str, tiny: TinySet, project: Path, rounds: int) -> Work:
