@@ -95,7 +95,8 @@ def steps(trial: Trial, given: argparse.Namespace, record: Record) -> Iterator[N
                 yield record.keep(part, found)
     for name in kinds_of(given.only, SOAK):
         part, rounds = f"{SOAK}-{name}", given.rounds or SOAKS[name][0]
-        if record.known(part).get("rounds", 0) < rounds:
+        known = record.known(part)
+        if known.get("rounds", 0) < rounds or known["faults"]:
             yield record.keep(part, soaks(trial, name, rounds))
 
 
