@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 RTX := $(VENV)/tensorrt-rtx/1.7.1.116
 AUDIT := $(VENV)/audit/bin/pip-audit
 LITERT := $(VENV)/litert/2.3.0
+NCNN := $(VENV)/ncnn/1.0.20261020
 LOWEST := .venv-lowest
 # what a package's version can change, and in minutes; ultralytics' attention was not always to be had so narrow
 OF_PACKAGES := tests/base tests/data tests/geometry tests/models/test_models.py tests/graph/test_lower.py \
@@ -47,7 +48,7 @@ help:
 	@echo "  make data         make the built-in set, or check DATA"
 	@echo "  make baseline     FP32 accuracy and speed of WEIGHTS on DATA"
 	@echo "  make ptq          calibrate to int8 on images of the train split"
-	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, litert, tensorrt, torch ...)"
+	@echo "  make engine       build and measure ENGINE (openvino, onnxruntime, litert, ncnn, tensorrt ...)"
 	@echo "  make table        FP32, FP16, implicit INT8, PTQ and QAT of ENGINE in one table"
 	@echo "  make report       verdict, table and pictures of a run; RUNS='a b' compares runs"
 	@echo "with a finished run"
@@ -113,7 +114,7 @@ gpu-check: $(READY)
 demo: $(READY)
 	@$(PY) scripts/demo.py $(ARGS)
 
-test: $(READY) $(BINDINGS) $(RTX) $(LITERT)
+test: $(READY) $(BINDINGS) $(RTX) $(LITERT) $(NCNN)
 	@$(PY) -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # torch is the pinned one; ARGS chooses other tests
@@ -156,9 +157,12 @@ $(RTX): | $(READY)
 	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ \
 		tensorrt-rtx-cu13-bindings==$(@F) tensorrt-rtx-cu13-libs==$(@F) || true
 
-# LiteRT without what it would bring along; where it cannot be had its tests skip
+# LiteRT and ncnn without what they would bring along; where they cannot be had their tests skip
 $(LITERT): | $(READY)
 	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ ai-edge-litert==$(@F) || true
+
+$(NCNN): | $(READY)
+	@$(PY) -m pip install --quiet --retries 1 --no-deps --target $@ ncnn==$(@F) || true
 
 check: $(READY)
 	@$(PY) -m ruff check .
@@ -171,8 +175,8 @@ docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 	@echo "build/site/index.html"
 
-bench: $(READY)
-	@$(PY) benchmarks/run.py $(ARGS)
+bench: $(READY) $(LITERT) $(NCNN)
+	@PYTHONPATH=$(LITERT):$(NCNN) $(PY) benchmarks/run.py $(ARGS)
 
 # keeps runs/: results and engines are the user's
 clean:

@@ -17,6 +17,7 @@ PARTS = {  # in the order they run; a part is benchmarks/<name>.py
     "accuracy": "raw heads, FP32, INT8 on the engines, engine against fake quantization",
     "settings": "calibrators, granularity and placement side by side",
     "speed": "INT8 against the usual FP32 export and the 16-bit engine",
+    "reach": "INT8 on each runtime that is installed: accuracy, fidelity to the simulation, time",
     "whole_path": "from image files to boxes, one after another and several under way",
     "profile_layers": "what each layer takes in int8 and in the 16-bit type",
     "sweep": "sensitivity: what reuse saves, and the blocks in order",

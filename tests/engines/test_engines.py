@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from engine_source import IMAGES, source
-from litert_wheel import litert
+from engine_wheels import PLACES, need
 from numpy.typing import NDArray
 from rounding import APART, CHANCE, again
 from tiny_quant import NAMES, as_input, signal_to_noise
@@ -46,8 +46,8 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if name == "tensorrt-rtx":
         library()
-    if name == "litert":
-        litert()
+    if name in PLACES:
+        need(name)
     if not engine_row(name).is_installed:
         pytest.skip(f"the package of {name} is not installed")
     return name
@@ -379,8 +379,8 @@ def test_the_image_is_read_in_integers(name: str, symmetric: bool, tmp_path: Pat
     """Exactly: OpenVINO drops a pair that rounds bytes to themselves, and the int8 with it."""
     rules = [Rule("*", WEIGHT, QuantSpec(symmetric=symmetric))]
     rules += [Rule("model.0", WEIGHT, QuantSpec(symmetric=False)), Rule("model.24", None, None)]
-    if name == "litert":
-        litert()
+    if name in PLACES:
+        need(name)
     made, row = source("yolov5", policy=Policy(tuple(rules))), get_engine(name)
     file = row.make(made, "int8", tmp_path)
     assert row.types is not None

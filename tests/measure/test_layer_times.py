@@ -58,7 +58,11 @@ def family_source(request: pytest.FixtureRequest) -> Source:
     return source("yolov5", "mixed") if request.param == "mixed" else source(request.param)
 
 
-UNPROFILED = {"torch": "its int8 is simulated", "litert": "its interpreter gives none to Python"}
+UNPROFILED = {
+    "torch": "its int8 is simulated",
+    "litert": "its interpreter gives none to Python",
+    "ncnn": "its Python binding gives none",
+}
 
 
 @pytest.fixture(scope="module", params=HERE)

@@ -1,6 +1,6 @@
 """What every engine on every family is tested with."""
 
-from litert_wheel import found
+from engine_wheels import PLACES, found
 from rounding import MANY
 from tiny_quant import SIZE, pictures, tiny_model, tiny_quantized
 
@@ -14,8 +14,8 @@ IMAGES = MANY
 def runs_here(name: str) -> bool:
     """Whether an engine is installed, and what it builds can be run."""
     row = engine_row(name)
-    if name == "litert":
-        found()
+    if name in PLACES:
+        found(name)
     return row.is_installed and not row.cannot_run("auto")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PIP = ".venv/bin/pip install"
 # names of modules here with a row; each imports its runtime only when it builds or loads
-ENGINES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "litert", "torch")
+ENGINES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx", "litert", "ncnn", "torch")
 
 
 def get_engine(name: str, device: str = "auto", run: bool = True) -> "Engine":

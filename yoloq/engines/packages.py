@@ -41,3 +41,8 @@ def litert_schema() -> Any:
 def flatbuffers() -> Any:
     """The format that a .tflite file is in."""
     return importlib.import_module("flatbuffers")
+
+
+def ncnn() -> Any:
+    """ncnn's Python binding."""
+    return importlib.import_module("ncnn")

@@ -90,11 +90,15 @@ def lower_tensorrt(exported: FloatGraph, net: nn.Module) -> onnx.ModelProto:
     return _with_pairs(graph, pairs)
 
 
-def check_symmetric(net: nn.Module) -> None:
+def check_symmetric(net: nn.Module, runtime: str = "TensorRT", engine: str = "tensorrt") -> None:
     """Find an input with a zero-point.
 
+    Args:
+        runtime: that has none; the default is also that of TensorRT's relatives.
+        engine: as ENGINE= calls it.
+
     Raises:
-        PolicyError: TensorRT does not run it; names its layer.
+        PolicyError: the runtime does not run it; names its layer.
     """
     for name, module in net.named_modules():
         if not isinstance(module, QuantConv2d):
@@ -102,8 +106,8 @@ def check_symmetric(net: nn.Module) -> None:
         quantizer = module.input_quantizer
         if is_on(quantizer) and not quantizer.spec.symmetric:
             raise PolicyError(
-                f"{name}: its input has a zero-point, which TensorRT does not run; calibrate "
-                f"for it: {MAKE} ptq ENGINE=tensorrt"
+                f"{name}: its input has a zero-point, which {runtime} does not run; calibrate "
+                f"for it: {MAKE} ptq ENGINE={engine}"
             )
 
 

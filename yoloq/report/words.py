@@ -12,6 +12,7 @@ ENGINES = {
     "tensorrt": "TensorRT",
     "tensorrt-rtx": "TensorRT for RTX",
     "litert": "LiteRT",
+    "ncnn": "ncnn",
     "torch": "PyTorch",
 }
 SIXTEEN = ("bf16", "fp16")

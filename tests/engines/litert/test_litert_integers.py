@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from engine_source import source
-from litert_wheel import litert
+from engine_wheels import need
 from onnx_graphs import run
 from rounding import CHANCE, MANY, again
 from shallow_net import ALL, POLICIES, outputs, shallow
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.usefixtures("_l
 
 @pytest.fixture(scope="module", autouse=True)
 def _litert() -> None:
-    litert()
+    need("litert")
 
 
 def content(policy: Policy, bits: int = 8, activation: str = "SiLU") -> bytes:

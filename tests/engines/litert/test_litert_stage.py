@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litert_wheel import litert
+from engine_wheels import need
 from tflite_reader import operators
 from tiny_set import TinySet
 
@@ -18,7 +18,7 @@ FEW = ("--runs", "1", "--threads", "1")
 
 @pytest.fixture(autouse=True)
 def _litert() -> None:
-    litert()
+    need("litert")
 
 
 def result(project: Path) -> dict:

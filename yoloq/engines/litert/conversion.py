@@ -7,15 +7,13 @@ channels last, ONNX has them second, and most operators do not care.
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx.shape_inference import infer_shapes
 
 from yoloq.base.errors import EngineError
 from yoloq.engines.litert.graph_state import GraphState, Value
-from yoloq.engines.litert.known_shapes import settle
 from yoloq.engines.litert.node_table import NODES
 from yoloq.engines.litert.tflite_file import Steps
 from yoloq.graph.export import INPUT
-from yoloq.graph.qdq import import_graph
+from yoloq.graph.known_shapes import settled_graph
 
 PIXELS = Steps((1.0,), dtype="uint8")  # 0 to 255; the division is in the first convolution
 
@@ -31,12 +29,12 @@ def to_tflite(model: onnx.ModelProto, metadata: dict[str, str], bits: int = 8) -
     Raises:
         EngineError: an operator has no translation; names it.
     """
-    graph = import_graph(infer_shapes(model))
+    graph = settled_graph(model, "litert")
     state = GraphState(graph, bits)
     image = state.file.tensor(INPUT, graph.inputs[0].shape, "uint8", PIXELS)
     state.values[INPUT] = Value(image, (0, 1, 2, 3), PIXELS)
     for node in graph.nodes:
-        if id(node) not in state.taken and not settle(state, node):
+        if id(node) not in state.taken:
             _translate(state, node)
     outputs = [_output(state, tensor) for tensor in graph.outputs]
     return state.file.dumps([image], outputs, metadata)

@@ -60,16 +60,6 @@ class GraphState:
         value = self.value(tensor)
         return self.reordered(value, tuple(range(len(value.order))))
 
-    def shape(self, tensor: gs.Tensor) -> list[int]:
-        """Of a tensor, with its axes as the graph has them."""
-        if tensor.name in self.weights:
-            return list(self.weights[tensor.name][0].shape)
-        value = self.value(tensor)
-        return [
-            self.file.shape(value.number)[axis]
-            for axis in map(value.order.index, sorted(value.order))
-        ]
-
     def constant(self, name: str, values: NDArray[Any], steps: Steps | None = None) -> Value:
         """Values that the file holds."""
         return Value(self.file.constant(name, values, steps), tuple(range(values.ndim)), steps)
