@@ -31,7 +31,7 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"trtexec |.*tensorrt-int8\.engine": "needs an NVIDIA GPU",
     r"make engine .*ENGINE=tensorrt-rtx": "needs TensorRT for RTX; its own tests build where it is",
     r"make (engine|diagnose) .*litert": "needs LiteRT; its own tests build where it is",
-    r"make .*ENGINE=ncnn": "needs ncnn; its own tests build where it is",
+    r"make .*ncnn": "needs ncnn; its own tests build where it is",
     r"make ptq .*--activation-bits 16": "only LiteRT runs it",
     r"curl |unzip |mkdir ": "downloads gigabytes",
     r"(\.venv/bin/)?pip |make setup|python3 -m venv": "sets up an environment, with downloads",
