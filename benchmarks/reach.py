@@ -75,8 +75,9 @@ def measure(subject: Subject) -> Found:
     groups: list[dict[str, Load]] = []
     for each in RUNTIMES:
         if engine_row(each.engine).is_installed:
-            file = build(subject, each)
-            scores[each.title] = score(subject, each, file)
+            source = subject.quantized(engine=each.engine, **each.options)
+            file = build(subject, each, source)
+            scores[each.title] = score(subject, each, source, file)
             if each.timed:
                 groups.append({each.title: EngineFile(each.engine, "int8", file, image)})
     timed = time_models(groups, bool(subject.limit))
@@ -85,23 +86,18 @@ def measure(subject: Subject) -> Found:
     return Found(tables=(Table("Runtimes", COLUMNS, tuple(rows)),), how=how)
 
 
-def source(subject: Subject, runtime: Runtime) -> Source:
-    """The calibrated network in the runtime's own placement."""
-    return subject.quantized(engine=runtime.engine, **runtime.options)
-
-
-def build(subject: Subject, runtime: Runtime) -> Path:
+def build(subject: Subject, runtime: Runtime, source: Source) -> Path:
     """The runtime's file, in a folder of its own: two may have one name."""
     folder = subject.folder / runtime.title.replace(" ", "-").replace(",", "").lower()
     folder.mkdir(parents=True, exist_ok=True)
-    return engine_row(runtime.engine).make(source(subject, runtime), "int8", folder)
+    return engine_row(runtime.engine).make(source, "int8", folder)
 
 
-def score(subject: Subject, runtime: Runtime, file: Path) -> tuple[Any, ...]:
+def score(subject: Subject, runtime: Runtime, source: Source, file: Path) -> tuple[Any, ...]:
     """Accuracy, fidelity to FP32 and to the simulation, and size."""
     predictor = engine_row(runtime.engine).load(file, "int8", "cpu", len(affinity()))
     found = find(subject.inputs, predictor)
-    simulated = subject.load(source(subject, runtime), "torch", "int8")
+    simulated = subject.load(source, "torch", "int8")
     parity = fidelity(find(subject.inputs, simulated), found, subject.inputs.nc)
     size = sum(part.stat().st_size for part in engine_files(file)) / 1e6
     return (*points(subject, found), parity, size)
