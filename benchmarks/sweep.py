@@ -25,8 +25,9 @@ from yoloq.stages.sensitivity import SensitivityConfig
 from yoloq.stages.sensitivity import stage as sensitivity
 from yoloq.stages.sensitivity.candidates import Candidate, find_candidates
 from yoloq.stages.sensitivity.frontier import Frontier
-from yoloq.stages.sensitivity.run_sweep import float_maps, load, scorer
-from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, find
+from yoloq.stages.sensitivity.run_sweep import scorer
+from yoloq.stages.sensitivity.shared_walk import float_maps, load
+from yoloq.stages.sensitivity.sweep import Geometries, Maps, SwitchedNets, all_found, find
 
 IMAGES, SCREENED = 16, 4  # of the cost; the stage compares a fifth of its images as well
 REPETITIONS = 9
@@ -126,7 +127,8 @@ def timed_sweep(
                     variants.move(frontier, candidate.block)
             maps = clock.each("forward", variants.maps(frontier, candidate))
             with clock("decode, NMS, likeness", "forward"):
-                boxes, _ = find(maps, geometries, inputs.boxes_of, reference, lambda _: None)
+                found = find(maps, geometries, inputs.boxes_of, reference, lambda _: None)
+                boxes, _ = all_found(found)
             with clock("scores and intervals"):
                 scores(boxes)
     seconds = {part: value for part, value in clock.seconds.items() if part}

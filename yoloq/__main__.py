@@ -10,9 +10,10 @@ try:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
-    from yoloq.base.config import RunConfig, parse_both, summary
+    from yoloq.base.config import SERVE, RunConfig, parse_both, summary
     from yoloq.base.errors import UserError
     from yoloq.base.machine import is_out_of_memory, keep_freed_memory
+    from yoloq.base.ranks import Served, launched, leading, serve
     from yoloq.base.run_lock import held
     from yoloq.base.say import Voice, fail, say, speaking
     from yoloq.base.variables import as_flags
@@ -66,9 +67,11 @@ def run(stage: str, arguments: Sequence[str]) -> Any:
     name = stage.replace("-", "_")
     if name not in STAGES:
         raise UserError(f"{stage}: is no stage of yoloq; --help lists them")
-    program = f"yoloq {name.replace('_', '-')}"
-    config, voice = parse_both(options_of(name), Voice, [*as_flags(arguments)], program)
-    with speaking(voice), alone(config, program):
+    program, kind = f"yoloq {name.replace('_', '-')}", options_of(name)
+    if served := beside_the_first(kind, program):
+        return served
+    config, voice = parse_both(kind, Voice, [*as_flags(arguments)], program)
+    with speaking(voice), alone(config, program), led(kind):
         module = importlib.import_module(f"yoloq.stages.{name}.stage")
         found = module.run(config)
         importlib.import_module("yoloq.stages.end").conclude(module, config, found)
@@ -83,6 +86,25 @@ def alone(config: Any, program: str) -> contextlib.AbstractContextManager[None]:
     first = os.environ.get("RANK", "0") == "0"
     wanted = isinstance(config, RunConfig) and config.alone and first
     return held(config.folder, program) if wanted else contextlib.nullcontext()
+
+
+def beside_the_first(kind: type[Any], program: str) -> Served | None:
+    """Serve the first process where this is another one that `torchrun` started; None: go on.
+
+    Raises:
+        UserError: the stage runs in one process.
+    """
+    own, use = launched(), getattr(kind, "torchrun", "")
+    if own.world > 1 and not use:
+        if own.rank:
+            return Served(2)  # the first one says why
+        raise UserError(f"{program}: runs in one process; start it without torchrun")
+    return serve() if own.rank and use == SERVE else None
+
+
+def led(kind: type[Any]) -> contextlib.AbstractContextManager[None]:
+    """The others at the service of a stage that uses them so."""
+    return leading() if getattr(kind, "torchrun", "") == SERVE else contextlib.nullcontext()
 
 
 def options_of(name: str) -> type[Any]:
@@ -151,7 +173,8 @@ def _termination_as_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if signal.getsignal(signal.SIGTERM) is interrupt:  # not ignored: it would cut the last line
+            signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

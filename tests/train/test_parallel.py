@@ -1,14 +1,12 @@
 """Data parallel over two processes: the same weights in both, as from one process."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_set import TinySet
+from two_processes import SUPPORT, torchrun
 
 from yoloq.base.errors import UserError
 from yoloq.base.own_files import ROOT
@@ -19,19 +17,6 @@ from yoloq.train.samples import TrainBatch
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-SUPPORT = ROOT / "tests" / "support"
-
-
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Two processes as the standard launcher starts them, on a free port."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    paths = os.pathsep.join((str(ROOT), str(SUPPORT)))
-    return subprocess.run(
-        [*launcher, "--nproc-per-node", "2", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
-    )
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ C = TypeVar("C", bound="DataclassInstance")  # a stage's options; most build on 
 D = TypeVar("D", bound="DataclassInstance")
 
 AUTO = "auto"  # the value of an option that something measured decides
+SERVE, TOGETHER = "serve", "together"
 DEFAULT_IMGSZ = 640  # pixels, where neither data set nor checkpoint says
 MAX_IMGSZ = 8192  # pixels; larger is a slip, and would only run out of memory
 
@@ -68,6 +69,7 @@ class RunConfig:
     name: str = option("", "run folder; empty: <weights>-<data>")
 
     alone: ClassVar[bool] = False  # whether no other stage may work in the folder meanwhile
+    torchrun: ClassVar[str] = ""  # what its processes do: SERVE the first, go TOGETHER; "": refused
 
     def __post_init__(self) -> None:
         inside = ".." not in Path(self.name).parts and not Path(self.name).is_absolute()

@@ -155,7 +155,8 @@ def _bar(title: str, total: int | None, unit: str, quiet: bool) -> Iterator[Call
 
         def advance(count: int) -> None:
             nonlocal drawn
-            bar.advance(task, count)
+            left = count if total is None else total - bar.tasks[0].completed
+            bar.advance(task, min(count, left))
             if quiet and time.perf_counter() - drawn > REDRAW:
                 bar.refresh()
                 drawn = time.perf_counter()

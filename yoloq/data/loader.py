@@ -16,6 +16,7 @@ from yoloq.base.ahead import in_order
 from yoloq.base.config import MAX_IMGSZ
 from yoloq.base.errors import DataError, UserError
 from yoloq.base.machine import affinity
+from yoloq.base.ranks import WHOLE, Share
 from yoloq.data.images import fault, read_image
 from yoloq.geometry.boxes import Image, Letterbox, letterbox
 from yoloq.geometry.detections import Ints
@@ -26,12 +27,13 @@ class Batch:
     """Images of one batch, n <= batch size where the set ends or a file could not be read.
 
     `images` uint8 (n, imgsz, imgsz, 3) RGB, contiguous; `index` (n,) their positions in the list
-    of files; `boxes` n geometries for `to_original`.
+    of files; `boxes` n geometries for `to_original`; `number` that of the batch.
     """
 
     images: Image
     index: Ints
     boxes: tuple[Letterbox, ...]
+    number: int
 
 
 Square = tuple[Image, Letterbox]
@@ -56,25 +58,49 @@ def iterate(
     Raises:
         DataError: no image, or none that can be read.
     """
+    read = 0
+    for batch in share_of_batches(images, imgsz, batch_size, workers, skipped):
+        read += len(batch.index)
+        yield batch
+    check_read(images, read)
+
+
+def check_read(images: Sequence[Path], read: int) -> None:
+    """Find a list of images of which none could be read.
+
+    Raises:
+        DataError: so it is, or there is none in it.
+    """
     if not images:
         raise DataError("no image to load: the list of images is empty")
+    if not read:
+        raise DataError(
+            f"{images[0]}: {fault(images[0])}; none of {len(images)} images can be read"
+        )
+
+
+def share_of_batches(
+    images: Sequence[Path],
+    imgsz: int,
+    batch_size: int,
+    workers: int = 0,
+    skipped: list[Path] | None = None,
+    share: Share = WHOLE,
+) -> Iterator[Batch]:
+    """The same of a process's share of the batches, which may hold no image."""
     skipped = [] if skipped is None else skipped
-    read = 0
-    squares = _squares(images, imgsz, workers, ahead=2 * batch_size)
+    starts = share.of(range(0, len(images), batch_size))
+    own = [images[start : start + batch_size] for start in starts]
+    squares = _squares(list(itertools.chain(*own)), imgsz, workers, ahead=2 * batch_size)
     with contextlib.closing(squares):
-        for start in range(0, len(images), batch_size):
-            files = images[start : start + batch_size]
+        for start, files in zip(starts, own, strict=True):
             found = list(itertools.islice(squares, len(files)))
             skipped += [file for file, square in zip(files, found, strict=True) if square is None]
             good = [(start + i, *square) for i, square in enumerate(found) if square is not None]
             if good:
                 index, pixels, boxes = zip(*good, strict=True)
-                yield Batch(np.stack(pixels), np.array(index, dtype=np.int64), boxes)
-            read += len(good)
-    if not read:
-        raise DataError(
-            f"{images[0]}: {fault(images[0])}; none of {len(images)} images can be read"
-        )
+                places = np.array(index, dtype=np.int64)
+                yield Batch(np.stack(pixels), places, boxes, start // batch_size)
 
 
 def sample(images: Sequence[Path], count: int, seed: int) -> tuple[Path, ...]:

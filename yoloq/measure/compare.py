@@ -66,6 +66,12 @@ class ErrorSum:
         self.noise += squares(difference)
         self._sample(reference, difference)
 
+    def include(self, other: "ErrorSum") -> None:
+        """Add the parts of another sum, which come behind those of this one."""
+        for name in ("signal", "other", "noise", "nan", "inf", "reference_bad", "finite"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.relative += other.relative
+
     def _finite(self, reference: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """Count what is not finite, and leave it out."""
         self.nan += int(other.isnan().sum())

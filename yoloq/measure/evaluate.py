@@ -1,6 +1,7 @@
 """From image files to detections in pixels of the original images."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from yoloq.base.files import LFS_ADVICE, is_lfs_pointer
+from yoloq.base.ranks import Share, by_all
 from yoloq.base.say import progress as show_progress
 from yoloq.base.say import warn
 from yoloq.data.dataset import Dataset
-from yoloq.data.loader import iterate
+from yoloq.data.loader import check_read, share_of_batches
 from yoloq.engines.predictor import Predictor
 from yoloq.geometry.boxes import Letterbox, to_original
 from yoloq.geometry.detections import Detections
@@ -45,31 +47,56 @@ def detect(
 
     `progress` shows a bar called `title` on stderr, or one line at the end where that is a file.
     An image that cannot be read has no detections, is named on stderr and added to `skipped`.
-    `one_class` takes all boxes for class 0 before NMS.
+    `one_class` takes all boxes for class 0 before NMS. The processes that serve this one take their
+    share of the batches.
 
     Raises:
         DataError: no image can be read.
     """
-    skipped = [] if skipped is None else skipped
-    before = len(skipped)
+    thresholds = (conf, iou, max_det, one_class)
+    how = (imgsz, batch_size, workers, thresholds)
+    with show_progress(title, len(images), shown=progress) as advance:
+        [shares] = by_all(_boxes_of_share, predictor, images, *how, done=advance)
+    batches = sorted(itertools.chain(*shares), key=lambda batch: batch.positions[0])
+    positions = [position for batch in batches for position in batch.positions]
+    check_read(images, len(positions))
+    unread = sorted(set(range(len(images))) - set(positions))
+    _report([images[position] for position in unread], len(images))
+    if skipped is not None:
+        skipped += [images[position] for position in unread]
+    return join([item for batch in batches for item in batch.boxes], positions, len(images))
+
+
+@dataclass(frozen=True)
+class _BatchBoxes:
+    """Boxes of the images at some positions."""
+
+    positions: list[int]
+    boxes: list[Candidates]
+
+
+def _boxes_of_share(
+    share: Share,
+    predictor: Predictor,
+    images: Sequence[Path],
+    imgsz: int,
+    batch_size: int,
+    workers: int,
+    thresholds: tuple[float, float, int, bool],
+) -> Iterator[list[_BatchBoxes]]:
+    """The boxes of a process's share of the batches, once."""
     head, positions = predictor.model.head, []
     waiting: list[Future[list[Candidates]]] = []
-    bar = show_progress(title, len(images), shown=progress)
-    with (
-        bar as advance,
-        ThreadPoolExecutor(1) as beside,
-    ):  # boxes of a batch while the next one runs
-        for batch in iterate(images, imgsz, batch_size, workers, skipped):
+    with ThreadPoolExecutor(1) as beside:  # boxes of a batch while the next one runs
+        for batch in share_of_batches(images, imgsz, batch_size, workers, share=share):
             raws = predictor(batch.images)
-            thresholds = (conf, iou, max_det, one_class)
             if waiting:
                 waiting[-1].result()  # no more than one batch of raw maps waits
             waiting.append(beside.submit(find_boxes, raws, head, batch.boxes, *thresholds))
-            positions += batch.index.tolist()
-            advance(len(batch.index))
-    found = [item for each in waiting for item in each.result()]
-    _report(skipped[before:], len(images))
-    return join(found, positions, len(images))
+            positions.append(batch.index.tolist())
+            share.done(len(batch.index))
+    found = [each.result() for each in waiting]
+    yield [_BatchBoxes(*pair) for pair in zip(positions, found, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,11 @@ class PlaceError:
             self.moved.append(1 - ious)
             self.scores.append(apart)
 
+    def include(self, other: "PlaceError") -> None:
+        """Add the batches of another sum, which come behind those of this one."""
+        self.moved += other.moved
+        self.scores += other.scores
+
     @property
     def power(self) -> float:
         """Mean square of 1 - IoU plus that of the differences of scores; 0 where no box is.

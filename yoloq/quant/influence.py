@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from yoloq.base.ranks import WHOLE, Share, in_turn
 from yoloq.models.heads import Head
 
 CONF = 0.25  # of the boxes that count
 COUNTED, SHARE = 1024, 0.125  # places of a map that count at least, and their share of a large one
+SIGNED = 5  # numbers that a value is: four corners, and the score
 
 
 class _Weighted:
@@ -49,6 +51,11 @@ class _Weighted:
         found = torch.bincount(places.flatten().cpu(), weights.flatten().cpu(), self.bins)
         self.counts += found.numpy()
 
+    def take(self) -> NDArray[np.float64]:
+        """What was counted since the last time."""
+        taken, self.counts = self.counts, np.zeros(self.bins)
+        return taken
+
 
 def influence(
     net: nn.Module,
@@ -67,14 +74,54 @@ def influence(
         batches: (N, 3, H, W) floats as the network takes them.
         seed: of the signs.
     """
+    return added([weigh(WHOLE, net, head, edges, batches, bins, seed)])
+
+
+Counts = dict[str, NDArray[np.float64]]
+
+
+def weigh(
+    share: Share,
+    net: nn.Module,
+    head: Head,
+    edges: Mapping[str, tuple[float, float]],
+    batches: Iterable[Tensor | None],
+    bins: int,
+    seed: int = 0,
+) -> list[Counts]:
+    """The same of each of a process's share of the batches; None: another has the last of a round.
+
+    The processes tell each other how many signs their batches need: each value has the one that it
+    has in one process.
+    """
     seen = {name: _Weighted(low, high, bins) for name, (low, high) in edges.items()}
-    random = torch.Generator().manual_seed(seed)
+    random, parts = torch.Generator().manual_seed(seed), []
     with _watched(net, seen), torch.inference_mode(False), torch.enable_grad():
         for batch in batches:
-            values = found(head, net(batch.clone().requires_grad_()))
+            values = torch.zeros(0, SIGNED)
+            if batch is not None:
+                values = found(head, net(batch.clone().requires_grad_()))
+            counts = share.tell(len(values))
+            _draw(sum(counts[: share.rank]), random)
             if len(values):
                 signed(values, random).backward()
-    return {name: weighted.counts for name, weighted in seen.items()}
+            _draw(sum(counts[share.rank + 1 :]), random)
+            parts.append({name: weighted.take() for name, weighted in seen.items()})
+    return parts
+
+
+def added(shares: Sequence[Sequence[Counts]]) -> Counts:
+    """The sum of what `weigh` gave in each process, in the order of the batches."""
+    first, *others = in_turn(shares)
+    for part in others:
+        for name, counts in part.items():
+            first[name] += counts
+    return first
+
+
+def _draw(values: int, random: torch.Generator) -> None:
+    """Bring a generator behind the signs of values that another process has."""
+    torch.randint(0, 2, (values, SIGNED), generator=random)
 
 
 def signed(values: Tensor, random: torch.Generator) -> Tensor:

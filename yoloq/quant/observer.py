@@ -68,6 +68,10 @@ class Observer:
         self.extremes.add(rows)
         self.samples.append(_draw(rows, self.per_image, self.random).cpu())
 
+    def skip(self, batches: int) -> None:
+        """Leave out batches that another process sees: the places that would be drawn of them."""
+        _draw_none(self.per_image, batches, self.random)
+
     @property
     def images(self) -> int:
         """How many were seen."""
@@ -113,6 +117,9 @@ class _OutputObserver:
     def __call__(self, x: Tensor) -> None:
         self.extremes.add(_draw(_rows(x), self.per_image, self.random))
 
+    def skip(self, batches: int) -> None:
+        _draw_none(self.per_image, batches, self.random)
+
 
 def _rows(x: Tensor) -> Tensor:
     """(N, ...) -> (N, elements) without a copy."""
@@ -127,6 +134,11 @@ def _draw(rows: Tensor, count: int, random: torch.Generator) -> Tensor:
     index = torch.randint(rows.shape[1], (count,), generator=random)
     # rows[:, index] takes three times as long
     return rows.index_select(1, index.to(rows.device)).float()
+
+
+def _draw_none(count: int, batches: int, random: torch.Generator) -> None:
+    """Bring a generator behind the places of so many batches; how many there are makes no odds."""
+    torch.randint(2, (batches * count,), generator=random)
 
 
 @contextlib.contextmanager
@@ -170,17 +182,71 @@ def collect(
     Raises:
         ValueError: no batch came, or a tensor holds NaN or infinite values; names the layer.
     """
+    return summed([see(net, groups, enumerate(batches), images, seed)])
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a process saw of batches, by their `numbers`, of which each list has an item a batch.
+
+    `inputs`: extremes (images, 2) and samples (images, elements), by the first convolution that
+    reads the tensor; `outputs`: extremes of a sample, by convolution.
+    """
+
+    numbers: list[int]
+    inputs: dict[str, tuple[list[Tensor], list[Tensor]]]
+    outputs: dict[str, list[Tensor]]
+
+
+def see(
+    net: nn.Module,
+    groups: Sequence[Sequence[str]],
+    batches: Iterable[tuple[int, Tensor]],
+    images: int,
+    seed: int,
+) -> Seen:
+    """Run the float network over batches with their numbers; the rest is as for `collect`."""
     per_image = sample_size(images)
     names = [name for group in groups for name in group]
     inputs = {group[0]: Observer(per_image, seed + i) for i, group in enumerate(groups)}
     outputs = {name: _OutputObserver(per_image, seed + i) for i, name in enumerate(names)}
+    observers: list[Observer | _OutputObserver] = [*inputs.values(), *outputs.values()]
+    numbers: list[int] = []
     with torch.inference_mode(), observed(dict(net.named_modules()), inputs, outputs):
-        for batch in batches:
+        for number, batch in batches:
+            for observer in observers:
+                observer.skip(number - (numbers[-1] + 1 if numbers else 0))
+            numbers.append(number)
             net(batch)
-    return Collected(
-        {name: _named(f"input of {name}", seen.statistics) for name, seen in inputs.items()},
-        {name: _named(f"output of {name}", seen.extremes.pair) for name, seen in outputs.items()},
+    return Seen(
+        numbers,
+        {name: (each.extremes.edges, each.samples) for name, each in inputs.items()},
+        {name: each.extremes.edges for name, each in outputs.items()},
     )
+
+
+def summed(shares: Sequence[Seen]) -> Collected:
+    """What `collect` gives of what processes saw together: batch by batch, in their order."""
+    order = sorted(
+        (number, share, place)
+        for share, seen in enumerate(shares)
+        for place, number in enumerate(seen.numbers)
+    )
+
+    def merged(lists: Sequence[Sequence[T]]) -> list[T]:
+        return [lists[share][place] for _, share, place in order]
+
+    found = Collected({}, {})
+    for name in shares[0].inputs:
+        observer = Observer(0, 0)
+        edges, samples = zip(*(seen.inputs[name] for seen in shares), strict=True)
+        observer.extremes.edges, observer.samples = merged(edges), merged(samples)
+        found.inputs[name] = _named(f"input of {name}", observer.statistics)
+    for name in shares[0].outputs:
+        extremes = _Extremes()
+        extremes.edges = merged([seen.outputs[name] for seen in shares])
+        found.outputs[name] = _named(f"output of {name}", extremes.pair)
+    return found
 
 
 def sample_size(images: int) -> int:

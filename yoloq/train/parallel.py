@@ -4,16 +4,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 from torch import distributed, nn
 
 from yoloq.base.errors import UserError
 from yoloq.base.machine import torch_device
+from yoloq.base.ranks import launched, process_group
 from yoloq.train.samples import TrainBatch
-
-PATIENCE = timedelta(days=1)  # others wait while the first process evaluates
 
 
 @dataclass(frozen=True)
@@ -66,24 +64,20 @@ def processes(device: str, batch_size: int) -> Iterator[Processes]:
     Raises:
         UserError: the batch cannot be split evenly, or the device is not there.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    own = launched()
+    if own.world == 1:
         yield Processes(0, 1, torch_device(device))
         return
-    if batch_size % world:
-        raise UserError(f"--batch-size {batch_size}: must be a multiple of the {world} processes")
-    rank, local = int(os.environ["RANK"]), os.environ.get("LOCAL_RANK", "0")
+    if batch_size % own.world:
+        many = f"the {own.world} processes"
+        raise UserError(f"--batch-size {batch_size}: must be a multiple of {many}")
     place = torch_device(device)
     if place.type == "cuda":
-        place = torch_device(local)
+        place = torch_device(os.environ.get("LOCAL_RANK", "0"))
         torch.cuda.set_device(place)
     backend = "nccl" if place.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
-    try:
-        with _silent(rank > 0):
-            yield Processes(rank, world, place)
-    finally:
-        distributed.destroy_process_group()
+    with process_group(backend), _silent(own.rank > 0):
+        yield Processes(own.rank, own.world, place)
 
 
 @contextlib.contextmanager

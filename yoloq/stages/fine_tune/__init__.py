@@ -1,8 +1,9 @@
 """What the stages have in common that train a network to imitate a float one: qat and swap."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from yoloq.base.config import AUTO, StageConfig, count_or_auto, option, require
+from yoloq.base.config import AUTO, TOGETHER, StageConfig, count_or_auto, option, require
 
 LEARNING_RATES = {"adamw": 3e-4, "sgd": 1e-4}  # of sgd 1% of what detectors are trained with
 CPU_IMAGES = 400  # an epoch, where `auto` decides: ten at 320 pixels take minutes on two cores
@@ -42,6 +43,8 @@ class TuneConfig(StageConfig):
     fliplr: float = option(0.5, "augmentation: probability of a mirror image")
     flipud: float = option(0.0, "augmentation: probability of an upside-down image")
     hsv: tuple[float, ...] = option((0.015, 0.4, 0.3), "augmentation: largest colour gains")
+
+    torchrun: ClassVar[str] = TOGETHER
 
     def __post_init__(self) -> None:
         super().__post_init__()

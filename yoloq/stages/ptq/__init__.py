@@ -1,8 +1,9 @@
 """`make ptq`: place quantizers and calibrate them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from yoloq.base.config import StageConfig, count_or_auto, option, require
+from yoloq.base.config import SERVE, StageConfig, count_or_auto, option, require
 from yoloq.engines import ENGINES
 from yoloq.quant.amax_flag import parse_amax
 from yoloq.quant.calibrators import CALIBRATORS
@@ -41,6 +42,8 @@ class PtqConfig(StageConfig):
     refine_images: int = option(32, "calibration images that repairs see")
     refine_steps: int = option(300, "steps of a fit of adaround and block")
     amax: tuple[str, ...] = option((), "set input ranges by hand: model.8.cv1=4.2 is +-4.2")
+
+    torchrun: ClassVar[str] = SERVE
 
     def __post_init__(self) -> None:
         super().__post_init__()

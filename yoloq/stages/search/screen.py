@@ -23,7 +23,8 @@ from yoloq.stages.search.space import SIGNS, Point, Space
 from yoloq.stages.search.trial_lines import Profiled
 from yoloq.stages.sensitivity.candidates import Candidate, block_number
 from yoloq.stages.sensitivity.passes import Passes
-from yoloq.stages.sensitivity.run_sweep import GB, float_maps, load
+from yoloq.stages.sensitivity.run_sweep import GB
+from yoloq.stages.sensitivity.shared_walk import Walk
 from yoloq.stages.sensitivity.sweep import SwitchedNets
 from yoloq.stages.sensitivity.sweep_lines import Screened
 
@@ -82,18 +83,8 @@ def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) 
         plain = Space(space.blocks, space.usual, {}, calibrator)
         quantized = shop.quantized(plain, Point(symmetric, "none", False, ()))
         net = quantized.model.net.to(device)
-        leading = inputs.images[: config.screen]
-        passes = Passes(
-            SwitchedNets(net, quantized.placement, "one-at-a-time"),  # type: ignore[arg-type]
-            inputs.model.head,
-            inputs.boxes_of,
-            journal,
-            lambda: load(inputs, leading, device),
-            lambda: load(inputs, leading, device),
-            len(leading),
-            int(config.memory * GB),
-            config.folder,
-        )
+        variants = SwitchedNets(net, quantized.placement, "one-at-a-time")  # type: ignore[arg-type]
+        passes = Passes(Walk(variants, inputs, config.screen, int(config.memory * GB)), journal)
         layers: dict[str, list[str]] = {}
         for name in quantized.placement.layers:
             layers.setdefault(block_of(name), []).append(name)
@@ -101,7 +92,7 @@ def block_noise(shop: Workshop, space: Space, symmetric: bool, calibrator: str) 
             Candidate(names[block], block_number(block), tuple(layers[block]))
             for block in space.blocks
         ]
-        passes.screen(candidates, list(float_maps(inputs, leading, device)))
+        passes.screen(candidates)
     lines = {block: journal.line(Screened, name) for block, name in names.items()}
     return {block: line.apart for block, line in lines.items()}
 

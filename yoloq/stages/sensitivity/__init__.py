@@ -1,8 +1,9 @@
 """`make sensitivity`: which layers int8 hurts, and policies that spare them."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from yoloq.base.config import StageConfig, option, require
+from yoloq.base.config import SERVE, StageConfig, option, require
 from yoloq.engines import ENGINES
 
 MODES = ("leave-one-out", "one-at-a-time")
@@ -28,6 +29,8 @@ class SensitivityConfig(StageConfig):
     max_float: float = option(0.5, "largest share of the swept layers that it may leave in float")
     cache: bool = option(True, "reuse activations in front of the switched layer")
     memory: float = option(2.0, "GB of activations kept in memory; the rest goes to files")
+
+    torchrun: ClassVar[str] = SERVE
 
     def __post_init__(self) -> None:
         super().__post_init__()

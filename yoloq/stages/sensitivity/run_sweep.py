@@ -1,22 +1,14 @@
 """The parts of a sensitivity sweep: its journal, the engine's times, the passes, the search."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from yoloq.base.files import sha256_text
 from yoloq.base.journal import Journal
 from yoloq.base.machine import affinity, torch_device
 from yoloq.base.say import say
-from yoloq.data.loader import iterate
 from yoloq.engines import get_engine
 from yoloq.engines.source import Source
-from yoloq.geometry.boxes import Letterbox
 from yoloq.geometry.detections import Detections
-from yoloq.models.to_input import to_input
 from yoloq.quant.calibrate import get_ranges
 from yoloq.quant.quantized import QuantizedModel
 from yoloq.stages.row import BASELINE
@@ -26,7 +18,8 @@ from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.outcome import Costs, places_gain
 from yoloq.stages.sensitivity.passes import Passes
 from yoloq.stages.sensitivity.scores import Scorer
-from yoloq.stages.sensitivity.sweep import Maps, SwitchedNets
+from yoloq.stages.sensitivity.shared_walk import Walk
+from yoloq.stages.sensitivity.sweep import SwitchedNets
 from yoloq.stages.sensitivity.sweep_lines import LINES, Timed
 
 JOURNAL = "sensitivity.jsonl"
@@ -90,44 +83,16 @@ def sweep(
     """Bring the journal up to date: the first pass, then the full score of the worst."""
     device = torch_device(config.device)
     net = quantized.model.net.to(device)
-    leading = inputs.images[: config.screen]
     floats = inputs.model.net.to(device)
-    passes = Passes(
-        SwitchedNets(net, quantized.placement, config.mode, floats),  # type: ignore[arg-type]
-        inputs.model.head,
-        inputs.boxes_of,
-        journal,
-        lambda: load(inputs, inputs.images, device),
-        lambda: load(inputs, leading, device),
-        len(inputs.images),
-        int(config.memory * GB),
-        config.folder,
-        config.cache,
-    )
-    reference = list(float_maps(inputs, leading, device))
+    variants = SwitchedNets(net, quantized.placement, config.mode, floats)  # type: ignore[arg-type]
+    memory = int(config.memory * GB)
+    passes = Passes(Walk(variants, inputs, config.screen, memory, config.cache), journal)
     if 0 < config.top < len(candidates):
-        passes.screen(candidates, reference)
+        passes.screen(candidates)
         worst = sorted(candidates, key=lambda c: -places_gain(journal, c.name, config.mode))
         chosen = set(worst[: config.top])
         candidates = [candidate for candidate in candidates if candidate in chosen]
-    passes.score(candidates, scorer(inputs), reference)
-
-
-def load(
-    inputs: Inputs, images: tuple[Path, ...], device: torch.device
-) -> Iterator[tuple[Tensor, tuple[Letterbox, ...]]]:
-    """Batches as the network takes them, and their geometries."""
-    config = inputs.config
-    for batch in iterate(images, inputs.imgsz, config.batch_size, config.workers):
-        yield to_input(batch.images, device), batch.boxes
-
-
-def float_maps(inputs: Inputs, images: tuple[Path, ...], device: torch.device) -> Iterator[Maps]:
-    """Raw maps of the FP32 network, batch by batch."""
-    net = inputs.model.net.to(device)
-    for batch, _ in load(inputs, images, device):
-        with torch.inference_mode():
-            yield net(batch)
+    passes.score(candidates, scorer(inputs))
 
 
 def scorer(inputs: Inputs) -> Scorer:

@@ -84,13 +84,21 @@ class SwitchedNets:
             return self.net.settled(state, position)
 
 
+@dataclass(frozen=True)
+class BatchFound:
+    """Boxes of a batch, and how like its maps are to the FP32 network's; None: not compared."""
+
+    boxes: list[Candidates]
+    likeness: ErrorSum | None
+
+
 def find(
     maps: Iterable[Maps],
     geometries: Geometries,
     boxes_of: BoxesOf,
     reference: Sequence[Maps],
     advance: Callable[[int], None],
-) -> tuple[Detections, LayerError]:
+) -> list[BatchFound]:
     """Boxes of raw maps, and how like the first maps are to those of the FP32 network.
 
     Args:
@@ -100,35 +108,61 @@ def find(
         reference: the FP32 network's maps of the leading batches.
         advance: is told of each image that is done.
     """
-    sums, found = ErrorSum(OUTPUT), list[Candidates]()
+    found = []
     for index, (raws, geometry) in enumerate(zip(maps, geometries, strict=True)):
+        likeness = None
         if index < len(reference):
             expected = reference[index]  # its last batch may be shorter
-            _add(sums, expected, [raw[: len(expected[0])] for raw in raws])
-        found += boxes_of(_arrays(raws), geometry)
+            likeness = _likeness(expected, [raw[: len(expected[0])] for raw in raws])
+        found.append(BatchFound(boxes_of(_arrays(raws), geometry), likeness))
         advance(len(geometry))
-    return join(found, range(len(found)), len(found)), sums.error()
+    return found
+
+
+def all_found(batches: Sequence[BatchFound]) -> tuple[Detections, LayerError]:
+    """The boxes of all batches, in their order, and the likeness of those that were compared."""
+    boxes = [item for batch in batches for item in batch.boxes]
+    sums = ErrorSum(OUTPUT)
+    for batch in batches:
+        if batch.likeness is not None:
+            sums.include(batch.likeness)
+    return join(boxes, range(len(boxes)), len(boxes)), sums.error()
+
+
+Likeness = tuple[ErrorSum, PlaceError]
 
 
 def compare(
     maps: Iterable[Maps], reference: Sequence[Maps], head: Head, advance: Callable[[int], None]
-) -> tuple[LayerError, float]:
+) -> list[Likeness]:
     """How like raw maps are to the FP32 network's, and how far the boxes in them are off.
 
     Boxes are compared place by place (`PlaceError.power`): no NMS, no matching.
     """
-    sums, places = ErrorSum(OUTPUT), PlaceError(head)
+    found = []
     for raws, expected in zip(maps, reference, strict=True):
-        _add(sums, expected, raws)
+        places = PlaceError(head)
         places.add(_arrays(expected), _arrays(raws))
+        found.append((_likeness(expected, raws), places))
         advance(len(raws[0]))
+    return found
+
+
+def all_compared(batches: Sequence[Likeness], head: Head) -> tuple[LayerError, float]:
+    """The figures of all batches, in their order."""
+    sums, places = ErrorSum(OUTPUT), PlaceError(head)
+    for likeness, apart in batches:
+        sums.include(likeness)
+        places.include(apart)
     return sums.error(), places.power
+
+
+def _likeness(expected: Maps, raws: Maps) -> ErrorSum:
+    sums = ErrorSum(OUTPUT)
+    for reference, raw in zip(expected, raws, strict=True):
+        sums.add(reference, raw)
+    return sums
 
 
 def _arrays(maps: Maps) -> list[NDArray[Any]]:
     return [raw.float().cpu().numpy() for raw in maps]
-
-
-def _add(sums: ErrorSum, expected: Maps, raws: Maps) -> None:
-    for reference, raw in zip(expected, raws, strict=True):
-        sums.add(reference, raw)
