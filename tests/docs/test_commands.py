@@ -32,6 +32,7 @@ LEFT_OUT = {  # pattern -> why what it matches is not run here; the first that m
     r"make engine .*ENGINE=tensorrt-rtx": "needs TensorRT for RTX; its own tests build where it is",
     r"make (engine|diagnose) .*litert": "needs LiteRT; its own tests build where it is",
     r"make .*ncnn": "needs ncnn; its own tests build where it is",
+    r"\.venv/bin/torchrun ": "tests/stages/sensitivity runs two processes",
     r"make ptq .*--activation-bits 16": "only LiteRT runs it",
     r"curl |unzip |mkdir ": "downloads gigabytes",
     r"(\.venv/bin/)?pip |make setup|python3 -m venv": "sets up an environment, with downloads",

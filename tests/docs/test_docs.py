@@ -21,7 +21,7 @@ from yoloq.stages.fine_tune import TuneConfig
 
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 OTHERS = {  # flags of other tools that the pages show
-    *("--no-deps", "--nproc-per-node", "--help"),
+    *("--no-deps", "--nproc-per-node", "--standalone", "--help"),
     *("--headless", "--hide-scrollbars", "--window-size", "--screenshot"),
     *("--loadEngine", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
     *("--stronglyTyped", "--strongly-typed", "--system-site-packages"),

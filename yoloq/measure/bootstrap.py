@@ -6,12 +6,13 @@ weight of k gives exactly what COCO's evaluation gives for k copies of the image
 detections of one class in an image have the same score, the order of the copies' would differ).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.base.ranks import WHOLE, Share, by_all, in_turn
 from yoloq.measure.ap import RECALLS
 from yoloq.measure.match import Matches
 
@@ -44,10 +45,13 @@ def paired_bootstrap(a: Matches, b: Matches, resamples: int = 1000, seed: int = 
     return interval(resampled(a, resamples, seed), resampled(b, resamples, seed))
 
 
-def resampled(matches: Matches, resamples: int = 1000, seed: int = 0) -> Doubles:
+def resampled(
+    matches: Matches, resamples: int = 1000, seed: int = 0, share: Share = WHOLE
+) -> Doubles:
     """AP50-95 on the images as they are, then on each resample: (1 + resamples,).
 
-    One that is compared with many needs this once. The same seed draws the same images.
+    One that is compared with many needs this once. The same seed draws the same images. Of several
+    processes each has every `world`-th figure.
 
     Raises:
         ValueError: nothing is to be drawn.
@@ -56,7 +60,22 @@ def resampled(matches: Matches, resamples: int = 1000, seed: int = 0) -> Doubles
         raise ValueError(f"cannot draw {resamples} resamples of {matches.images} images")
     point = np.ones((1, matches.images), dtype=np.float32)
     weights = np.concatenate((point, draw(matches.images, resamples, seed)))
-    return average_precision(matches, weights)
+    return average_precision(matches, weights[share.rank :: share.world])
+
+
+def resampled_by_all(matches: Matches) -> Doubles:
+    """The same, of which each process that serves this one does its share."""
+    [shares] = by_all(_share_of_resamples, matches)
+    return joined(shares)
+
+
+def _share_of_resamples(share: Share, matches: Matches) -> Iterator[Doubles]:
+    yield resampled(matches, share=share)
+
+
+def joined(shares: Sequence[Doubles]) -> Doubles:
+    """The whole of the processes' shares, in the order of the ranks."""
+    return np.array(in_turn([share.tolist() for share in shares]))
 
 
 def interval(a: Doubles, b: Doubles) -> Interval:
@@ -136,7 +155,11 @@ def _area(
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of the resamples that keep an array (columns, rows) of float32 within bounds."""
-    step = max(1, CHUNK_BYTES // (4 * max(columns, 1)))
-    for start in range(0, rows, step):
-        yield slice(start, start + step)
+    """Slices of the resamples that keep an array (columns, rows) of float32 within bounds.
+
+    None of a single resample among several: NumPy adds up a single column in another order, and a
+    figure would depend on where a slice ends.
+    """
+    step = max(2, CHUNK_BYTES // (4 * max(columns, 1)))
+    starts = list(range(0, max(rows - 1, 1), step))
+    yield from map(slice, starts, [*starts[1:], rows])

@@ -12,7 +12,7 @@ from yoloq.engines.predictor import Predictor
 from yoloq.engines.torch import TorchPredictor
 from yoloq.geometry.detections import Detections
 from yoloq.measure.ap import fidelity, score
-from yoloq.measure.bootstrap import interval, resampled
+from yoloq.measure.bootstrap import interval, resampled_by_all
 from yoloq.measure.evaluate import detect
 from yoloq.measure.latency import Latency
 from yoloq.measure.record import Record, Records, above
@@ -64,14 +64,14 @@ def recorded(
         ours = score(inputs.truth, found, inputs.nc)
         fields: dict[str, Any] = {"map50_95": ours.map50_95, "map50": ours.map50}
         advance(1)
-        precision = resampled(ours.matches)
+        precision = resampled_by_all(ours.matches)
         record = Record(above(found), precision)
         advance(1)
         if found is baseline:
             return fields, record
         theirs = score(inputs.truth, baseline, inputs.nc)
         advance(1)
-        between = interval(resampled(theirs.matches), precision)
+        between = interval(resampled_by_all(theirs.matches), precision)
         advance(1)
         alike = fidelity(baseline, found, inputs.nc)
         advance(1)

@@ -7,9 +7,9 @@ from yoloq.base.journal import Journal
 from yoloq.base.ranks import by_all, in_turn
 from yoloq.base.say import progress
 from yoloq.stages.sensitivity.candidates import Candidate
-from yoloq.stages.sensitivity.scores import Scorer
+from yoloq.stages.sensitivity.scores import ResampledScore, Scorer
 from yoloq.stages.sensitivity.shared_walk import Walk
-from yoloq.stages.sensitivity.sweep import all_compared, all_found
+from yoloq.stages.sensitivity.sweep import all_compared
 from yoloq.stages.sensitivity.sweep_lines import Scored, Screened
 
 BASE = "base"  # its name in the journal
@@ -43,11 +43,10 @@ class Passes:
             return
         images = len(self.walk.inputs.images)
         with progress("sweep", (len(todo) + 1) * images) as advance:
-            steps = by_all(self.walk.found, todo, done=advance)
+            steps = by_all(self.walk.scored, todo, scorer, done=advance)
             for candidate, shares in zip(todo, steps, strict=True):
-                found, like = all_found(in_turn(shares))
-                line = scorer(found).line(_name(candidate), like.snr, like.cosine)
-                self.journal.append(line)
+                whole, like = ResampledScore.joined([score for score, _ in shares]), shares[0][1]
+                self.journal.append(whole.line(_name(candidate), like.snr, like.cosine))
 
     def _todo(
         self, part: type[Screened] | type[Scored], candidates: Sequence[Candidate]

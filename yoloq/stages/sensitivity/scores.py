@@ -6,9 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from yoloq.base.ranks import WHOLE, Share
 from yoloq.geometry.detections import Detections, GroundTruth
 from yoloq.measure.ap import as_truth
-from yoloq.measure.bootstrap import Doubles, Interval, average_precision, interval, resampled
+from yoloq.measure.bootstrap import (
+    Doubles,
+    Interval,
+    average_precision,
+    interval,
+    joined,
+    resampled,
+)
 from yoloq.measure.match import Matches, match
 from yoloq.stages.sensitivity.sweep_lines import Scored
 
@@ -36,6 +44,12 @@ class ResampledScore:
         return Scored(name, snr, cosine, **rounded)
 
     @staticmethod
+    def joined(shares: Sequence["ResampledScore"]) -> "ResampledScore":
+        """The whole of what the processes scored, in the order of the ranks."""
+        parts = {name: [getattr(share, name) for share in shares] for name in FIGURES}
+        return ResampledScore(**{name: joined(each) for name, each in parts.items()})
+
+    @staticmethod
     def of(line: Scored) -> "ResampledScore":
         """Read what `line` wrote."""
         return ResampledScore(**{name: np.asarray(getattr(line, name)) for name in FIGURES})
@@ -58,13 +72,13 @@ class Scorer:
         self.truth, self.reference = truth, as_truth(reference, CONFIDENT)
         self.nc, self.seed, self.resamples = nc, seed, resamples
 
-    def __call__(self, found: Detections) -> ResampledScore:
-        """The score of detections on the same images."""
+    def __call__(self, found: Detections, share: Share = WHOLE) -> ResampledScore:
+        """The score of detections on the same images; a share has every `world`-th figure of it."""
         labels = match(self.truth, found, self.nc)
         return ResampledScore(
-            fidelity=self._resampled(match(self.reference, found, self.nc)),
-            map50_95=self._resampled(labels),
-            map50=self._resampled(_at_50(labels)),
+            fidelity=self._resampled(match(self.reference, found, self.nc), share),
+            map50_95=self._resampled(labels, share),
+            map50=self._resampled(_at_50(labels), share),
         )
 
     def fidelity(self, found: Detections) -> float:
@@ -75,8 +89,8 @@ class Scorer:
         """The mAP50-95 alone."""
         return _point(match(self.truth, found, self.nc))
 
-    def _resampled(self, matches: Matches) -> Doubles:
-        return resampled(matches, self.resamples, self.seed)
+    def _resampled(self, matches: Matches, share: Share) -> Doubles:
+        return resampled(matches, self.resamples, self.seed, share)
 
 
 def _point(matches: Matches) -> float:

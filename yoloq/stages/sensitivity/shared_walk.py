@@ -10,19 +10,21 @@ from torch import Tensor
 
 from yoloq.base.files import temporary_folder
 from yoloq.base.machine import torch_device
-from yoloq.base.ranks import WHOLE, Share
+from yoloq.base.ranks import WHOLE, Share, in_turn
 from yoloq.data.loader import share_of_batches
 from yoloq.geometry.boxes import Letterbox
+from yoloq.measure.compare import LayerError
 from yoloq.models.to_input import to_input
 from yoloq.stages.run import Inputs
 from yoloq.stages.sensitivity.candidates import Candidate
 from yoloq.stages.sensitivity.frontier import Frontier
+from yoloq.stages.sensitivity.scores import ResampledScore, Scorer
 from yoloq.stages.sensitivity.sweep import (
-    BatchFound,
     Geometries,
     Likeness,
     Maps,
     SwitchedNets,
+    all_found,
     compare,
     find,
 )
@@ -56,13 +58,20 @@ class Walk:
                 maps = self._maps(frontier, candidate)
                 yield compare(maps, reference, self.inputs.model.head, share.done)
 
-    def found(self, share: Share, todo: Sequence[Candidate | None]) -> Iterator[list[BatchFound]]:
-        """What each candidate finds, batch by batch."""
+    def scored(
+        self, share: Share, todo: Sequence[Candidate | None], scorer: Scorer
+    ) -> Iterator[tuple[ResampledScore, LayerError]]:
+        """This process's part of each candidate's score, and how like its output is.
+
+        The processes tell each other what they found: resamples take longer than that.
+        """
         reference = self._reference(share)
         with self._frontier(share, self.inputs.images, todo[0]) as (frontier, geometries):
             for candidate in todo:
                 maps = self._maps(frontier, candidate)
-                yield find(maps, geometries, self.inputs.boxes_of, reference, share.done)
+                own = find(maps, geometries, self.inputs.boxes_of, reference, share.done)
+                found, like = all_found(in_turn(share.tell(own)))
+                yield scorer(found, share), like
 
     def _reference(self, share: Share) -> list[Maps]:
         device = torch_device(self.inputs.config.device)
