@@ -42,6 +42,11 @@ def one_thread_for_all() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def one_thread_each(one_thread: None) -> None:
+    """A run that times the engine torch leaves its threads behind."""
+
+
+@pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes as long as everything else."""
     monkeypatch.setattr(swap, "draw_curves", lambda file, *more: file.write_bytes(b""))

@@ -32,9 +32,9 @@ from yoloq.stages.row import BASELINE, accuracy, find
 from yoloq.stages.run import Inputs, earlier, finished, open_inputs
 from yoloq.stages.swap import SwapConfig
 from yoloq.stages.swap.gain import CHOICE, choose_by_gain
+from yoloq.stages.swap.least_squares import fit_weights
 from yoloq.stages.swap.named import chosen_layers
 from yoloq.stages.swap.origin import SwapSetup
-from yoloq.stages.swap.refit import fit_weights
 from yoloq.stages.swap.speed import PRECISIONS, engine_rows, ratio
 from yoloq.train.loop import fit
 from yoloq.train.parallel import Processes

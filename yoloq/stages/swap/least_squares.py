@@ -5,6 +5,7 @@ Least squares with a ridge, layer by layer in the order of the pass, as `quant/r
 for rounded inputs; here the bias is fitted too.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def fit_weights(
         files: images, without labels.
         imgsz: side of the square in pixels.
     """
-    net, reference = changed.net, model.net
+    # in one layout of memory, whatever ran before: another rounds otherwise
+    reference = copy.deepcopy(model.net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    net = changed.net
     assert isinstance(net, LayeredNet) and isinstance(reference, LayeredNet)
     device = next(net.parameters()).device
     batches, count = tuple(batches_of(files, imgsz, device)), len(reference.model)

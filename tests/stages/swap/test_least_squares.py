@@ -12,7 +12,7 @@ from torch import nn
 
 from yoloq.models.load import LoadedModel
 from yoloq.models.swap import silu_layers, swapped
-from yoloq.stages.swap.refit import convolutions, fit_weights
+from yoloq.stages.swap.least_squares import convolutions, fit_weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
