@@ -167,7 +167,8 @@ def test_images_are_drawn_as_the_stage_draws_them(
     model: LoadedModel, train: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr("yoloq.quant.ptq.iterate", lambda files, *_: drawn.append(files) or ())
+    read = "yoloq.quant.ptq.share_of_batches"
+    monkeypatch.setattr(read, lambda files, *_: drawn.append(files) or ())
     with pytest.raises(UserError, match="calibration failed"):
         yoloq.calibrate(model, train[0].parent, engine="torch", imgsz=64, count=3)
     assert drawn == [sample(train, 3, PtqConfig().seed)]

@@ -161,13 +161,13 @@ def test_calibration_images_come_from_train(
     tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Path] = []
-    real = passes.iterate
+    real = passes.share_of_batches
 
-    def watch(images, *rest):
+    def watch(images, *rest, **share):
         seen.extend(images)
-        return real(images, *rest)
+        return real(images, *rest, **share)
 
-    monkeypatch.setattr(passes, "iterate", watch)
+    monkeypatch.setattr(passes, "share_of_batches", watch)
     assert run("ptq", tiny.flags(tmp_path, "--images", "4")) == 0
     assert len(set(seen)) == 4, "read for the statistics, and for their influence"
     assert {file.parent.name for file in seen} == {"train"}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import litert_wheel
+import engine_wheels
 from kill_cases import CASES
 from killed import Trial, import_stages, survive
 from soak import ENGINES, SOAKS, soak
@@ -102,7 +102,7 @@ def steps(trial: Trial, given: argparse.Namespace, record: Record) -> Iterator[N
 
 def main_of(arguments: list[str]) -> int:
     """Write the counts as JSON; 1 where something went wrong."""
-    there = [name for name in PARTS if "litert" not in name or litert_wheel.found()]
+    there = [name for name in PARTS if "litert" not in name or engine_wheels.found("litert")]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=there, choices=there)
     parser.add_argument("--kills", type=int, default=25, help="of each stage")
