@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,20 +12,23 @@ from subject import Subject, main
 from torch import Tensor
 
 from yoloq.data.loader import iterate, sample
+from yoloq.quant.influence import Counts, influence
 from yoloq.quant.observer import BINS, Collected, collect
-from yoloq.quant.ptq import calibrate_model
+from yoloq.quant.ptq import INFLUENCE_BATCH, INFLUENTIAL, calibrate_model
 from yoloq.quant.trace import sibling_groups, trace
 from yoloq.stages.ptq import PtqConfig
 from yoloq.stages.ptq.stage import read_policy
 
 IMGSZ = 640
 REPETITIONS = 5
+USUAL = ("statistics", "influence", "ranges")  # of the default calibrator
 COLUMNS = (Column("Step"), Column("Seconds", "{:.2f}"), Column("Least to largest", SPREAD))
 HOW = (
     "{images} images at {imgsz} px in batches of {batch}, loaded before the clock starts; PyTorch "
     "FP32 on {threads} threads; steps in turn, {repetitions} repetitions after one to warm up. "
     "Extremes are exact over every element; histograms have {bins} bins of a seeded sample of "
-    "{per_image} elements of each tensor and image, {elements} of each tensor."
+    "{per_image} elements of each tensor and image, {elements} of each tensor. "
+    f"Influence is of {INFLUENTIAL} images, forward and back."
 )
 
 
@@ -35,15 +39,18 @@ def measure(subject: Subject) -> Found:
     batches = load(subject, config)
     groups = sibling_groups(trace(subject.inputs.model.net))
     collected = collect(subject.inputs.model.net, groups, batches, config.images)
+    collected = with_influence(subject, collected, batches)
     steps = make_steps(subject, config, batches, collected)
     for step in steps.values():
         step()
     rows = [{name: seconds(step) for name, step in steps.items()} for _ in range(REPETITIONS)]
     collecting = [row["statistics"] / row["forward pass"] for row in rows]
-    whole = [(row["statistics"] + row["ranges"]) / row["forward pass"] for row in rows]
+    plain = [(row["statistics"] + row["ranges"]) / row["forward pass"] for row in rows]
+    whole = [sum(row[name] for name in USUAL) / row["forward pass"] for row in rows]
     entropy = spread([row["entropy"] for row in rows])[0]
     figures = (
         _ratio("Calibrating / plain forward pass", whole, 1.25),
+        _ratio("Calibrating without influence / plain forward pass", plain, None),
         _ratio("Collecting statistics alone / plain forward pass", collecting, None),
         Figure("Ranges of all layers by entropy, seconds", entropy, "{:.2f}", high=2.0),
     )
@@ -58,6 +65,20 @@ def load(subject: Subject, config: PtqConfig) -> list[Tensor]:
     chosen = sample(subject.inputs.dataset.images("train"), config.images, config.seed)
     loaded = iterate(chosen, IMGSZ, config.batch_size, config.workers)
     return [torch.from_numpy(b.images).permute(0, 3, 1, 2).float() / 255 for b in loaded]
+
+
+def with_influence(subject: Subject, collected: Collected, batches: list[Tensor]) -> Collected:
+    """The statistics that the default calibrator reads."""
+    counts = weighed(subject, collected, batches)
+    inputs = {name: replace(x, influence=counts[name]) for name, x in collected.inputs.items()}
+    return replace(collected, inputs=inputs)
+
+
+def weighed(subject: Subject, collected: Collected, batches: list[Tensor]) -> Counts:
+    """Histograms by influence, of as many images as calibration takes for it."""
+    model, some = subject.inputs.model, torch.cat(batches)[:INFLUENTIAL].split(INFLUENCE_BATCH)
+    edges = {name: (seen.low, seen.high) for name, seen in collected.inputs.items()}
+    return influence(model.net, model.head, edges, some, BINS)
 
 
 def make_steps(
@@ -79,6 +100,7 @@ def make_steps(
     return {
         "forward pass": forward,
         "statistics": lambda: collect(model.net, groups, batches, config.images),
+        "influence": lambda: weighed(subject, collected, batches),
         "ranges": lambda: ranges(config.calibrator),
         "entropy": lambda: ranges("entropy"),
     }
