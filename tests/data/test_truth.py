@@ -227,6 +227,9 @@ def test_train_need_not_have_labels(tmp_path: Path) -> None:
     [line] = describe(replace(dataset, splits={"train": dataset.images("val")}), "train")
     assert line.startswith("train: 2 images, no label of them found; only ")
     assert "--loss task" in line
+    (tmp_path / "images" / "b.png").write_bytes(b"no picture")
+    _, other = describe(replace(dataset, splits={"train": dataset.images("val")}), "train")
+    assert "b.png" in other and "skipped" in other
 
 
 # --- COCO json

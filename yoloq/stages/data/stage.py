@@ -39,7 +39,9 @@ def describe(dataset: Dataset, split: str) -> list[str]:
     truth, report = dataset.truth(split, dataset.images(split))
     if split == "train" and not report.boxes and not report.problems:
         use = f"only {MAKE} qat ARGS='--loss task' reads them"
-        return [f"{split}: {report.images} images, no label of them found; {use}"]
+        others = report.lines()[:-1]  # the last is that there is none
+        first = f"{split}: {report.images} images, no label of them found; {use}"
+        return [first, *(f"  {line}" for line in others)]
     used = len(set(truth.classes.tolist()))
     counts = (
         f"{split}: {report.images} images, {report.background} of them without objects; "
